@@ -1,0 +1,76 @@
+# Every target works in a fresh clone: what it needs, it makes first. ARGS reaches the command behind a target.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Servers are in sbin, which a plain user's PATH often lacks.
+export PATH := $(PATH):/usr/sbin
+
+.PHONY: help env demo test test-unit lint bench wheel lock clean mariadb
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/.installed ## Make .venv as locked (PYTHON=python3.12 for another Python)
+
+demo: env ## Run the demo
+	$(BIN)/batchscore demo $(ARGS)
+
+# pytest's last -m wins, so ARGS may still ask for anything.
+test: env mariadb ## Run all tests (installs a MariaDB server program if it may)
+	@command -v mariadbd >/dev/null || set -- -m 'not mysql'; set -x; $(BIN)/pytest "$$@" $(ARGS)
+
+test-unit: env ## Run the unit tests
+	$(BIN)/pytest tests/unit $(ARGS)
+
+lint: env ## Check style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: env ## Run the benchmarks; they print ratios
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+wheel: env ## Build the wheel into dist/
+	$(BIN)/python -m hatchling build --clean --target wheel
+
+# One version of each library for every Python (`fewest`): scores are compared bit by bit.
+lock: env ## Resolve requirements.lock again (ARGS=--upgrade for the newest versions)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--quiet --output-file requirements.lock $(ARGS)
+
+clean: ## Remove what can be made again, .venv too
+	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find batchscore tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Two stamps: a changed pyproject.toml needs a new install of batchscore (seconds), a changed lock a new environment.
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# --clear: nothing stays that the lock no longer names. --only-binary: no compiler needed, no foreign build script run.
+$(VENV)/.locked: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.platform != "linux")' || { \
+		echo "batchscore needs Python 3.11 or newer on Linux; $(PYTHON) is: $$($(PYTHON) --version 2>&1 || true)" \
+			"→ make env PYTHON=python3.12, or wherever a newer one is" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary :all: -r requirements.lock
+	@touch $@
+
+# The core packages of mariadb-server are its programs without its service: nothing starts, now or at boot. Tests start
+# and stop servers of their own.
+mariadb:
+	@if command -v mariadbd >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get -q update; \
+		apt-get -qy -o DPkg::Lock::Timeout=300 install --no-install-recommends mariadb-server-core mariadb-client-core; \
+	else \
+		echo '*** MYSQL TESTS ARE SKIPPED: no mariadbd here, and no root with apt-get to install it ***' >&2; \
+		[ "$${CI:-}" != true ]; \
+	fi

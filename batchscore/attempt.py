@@ -1,0 +1,224 @@
+"""One attempt at one partition, on a worker: read what the task refers to, compute, write uniquely named files, return a receipt.
+
+An attempt may run twice, or wake after it was given up: whatever it writes has a name drawn here, inside, and stays
+unreferenced until the driver commits its receipt. It never sees the database of runs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchscore.digest import KeyDigest
+from batchscore.errors import PartitionError, Refused
+from batchscore.features.feature_set import FeatureSet, open_feature_set
+from batchscore.features.frame import make_frame, population
+from batchscore.features.rollup import merge, roll_up
+from batchscore.features.windows import prepare
+from batchscore.files import verified, write_parquet
+from batchscore.key_index import open_index
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
+from batchscore.layout import flags_of
+from batchscore.models.contract import conform
+from batchscore.models.reasons import explain
+from batchscore.models.scorer import Scorer, load_scorer
+from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
+from batchscore.receipt import Output, Receipt
+from batchscore.report.proof import key_name
+from batchscore.sources.freeze import freeze_parquet, freeze_sql, read_events
+
+MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
+MOMENT: Final = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What a receipt is made of, gathered while the attempt goes on."""
+
+    outputs: list[Output] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    keys: dict[str, KeyDigest] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the block's seconds to ``part``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] = round(self.seconds.get(part, 0.0) + time.perf_counter() - start, 4)
+
+    def count(self, name: str, n: int) -> None:
+        """Add ``n`` under ``name``; nothing is kept of zeros."""
+        if n:
+            self.counts[name] = self.counts.get(name, 0) + n
+
+    def add_keys(self, part: str, as_of: datetime, ids: pa.Array | pa.ChunkedArray) -> None:
+        """Add account ids to the key digest of ``part`` at ``as_of``; the empty set is left out."""
+        if len(ids):
+            name = key_name(part, as_of)
+            self.keys[name] = self.keys.get(name, KeyDigest()) + key_digest(ids)
+
+
+def attempt(task: Task) -> Receipt:
+    """Do the task's partition.
+
+    Raises:
+        PartitionError: doing it again would not help: the partition is to be quarantined.
+        AttemptFailed: a disk or a worker failed.
+        Refused: the input is such that the whole run must end.
+    """
+    work = task.partition.work
+    outcome = _Outcome()
+    match work:
+        case FreezeParquet():
+            _freeze(task, freeze_parquet, work, outcome)
+        case FreezeSql():
+            _freeze(task, freeze_sql, work, outcome)
+        case Rollup():
+            _roll_up(task, work, outcome)
+        case Score():
+            _score(task, work, outcome)
+        case Reasons():
+            _explain(task, work, outcome)
+    return Receipt(
+        stage=task.partition.stage,
+        number=task.partition.number,
+        address=task.partition.address,
+        attempt=uuid.uuid4().hex,
+        outputs=tuple(outcome.outputs),
+        counts=outcome.counts,
+        keys={name: str(keys) for name, keys in outcome.keys.items()},
+        seconds=outcome.seconds,
+    )
+
+
+def scores_schema(id_type: pa.DataType) -> pa.Schema:
+    """One row per as-of and scored account, sorted by both."""
+    return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("margin", pa.float32()), ("score", pa.float32())])
+
+
+def rejects_schema(id_type: pa.DataType) -> pa.Schema:
+    """One row per account that could not be scored at an as-of, and why (`errors.REJECT_CODES`)."""
+    return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("code", pa.string())])
+
+
+def reasons_schema(id_type: pa.DataType) -> pa.Schema:
+    """One row per flag: its reasons as JSON."""
+    return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("reasons", pa.string())])
+
+
+class _Slice:
+    """The accounts and rollups of one key range, read once and prepared for any as-of."""
+
+    def __init__(self, task: Task, work: Score, outcome: _Outcome) -> None:
+        self.feature_set = open_feature_set(work.feature_set)
+        kind = self.feature_set.account_id
+        self.id_type = ID_TYPES[kind]
+        with outcome.timed("read"):
+            self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys)
+            rollups = {table: open_index(task.store, kind, index).read(work.keys) for table, index in work.rollups.items()}
+        ids = self.accounts[ACCOUNT_ID].combine_chunks()
+        if not is_strictly_increasing(ids):
+            raise Refused("duplicate_id", "an account stands in more than one file of the accounts table", where="accounts",
+                          remedy="keep one row per account")
+        with outcome.timed("features"):
+            self.prepared = {table: prepare(ids, rollup, self.feature_set, table) for table, rollup in rollups.items()}
+        outcome.count("rows", len(self.accounts))
+        outcome.count("orphans", sum(prepared.n_orphans for prepared in self.prepared.values()))
+
+    def frame(self, as_of: datetime, wanted: npt.NDArray[np.bool_]) -> pa.Table:
+        """Features of the ``wanted`` accounts at ``as_of``."""
+        return make_frame(self.accounts, self.prepared, as_of, self.feature_set, wanted)
+
+
+def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome: _Outcome) -> None:
+    with outcome.timed("freeze"):
+        outputs, counts, keys = freeze(work, Path(task.store), task.partition.address, open_feature_set(work.feature_set))
+    outcome.outputs += outputs
+    outcome.counts |= counts
+    outcome.keys |= keys
+
+
+def _score(task: Task, work: Score, outcome: _Outcome) -> None:
+    accounts = _Slice(task, work, outcome)
+    scorer = load_scorer(work.bundles[0])
+    rejects: list[pa.Table] = []
+
+    def scored() -> Iterator[pa.Table]:
+        for as_of in work.as_ofs:
+            yield _score_as_of(accounts, scorer, as_of, rejects, outcome)
+
+    store, address = Path(task.store), task.partition.address
+    written = write_parquet(scored(), scores_schema(accounts.id_type), store, address, "scores")
+    outcome.outputs.append(written)
+    outcome.count("scores", written.n_rows)
+    n_rejected = sum(len(table) for table in rejects)
+    if n_rejected:
+        outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
+
+
+def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
+    """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
+    inside = population(accounts.accounts, as_of)
+    outcome.add_keys("outside", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(~inside)))
+    with outcome.timed("features"):
+        table = accounts.frame(as_of, inside)
+        frame = conform(table, scorer.names)
+    with outcome.timed("predict"):
+        margin = scorer.margin(frame)
+        score = scorer.score_of(margin)
+    with np.errstate(invalid="ignore"):
+        invalid = ~frame.nonfinite & ~((score >= 0) & (score <= 1))
+    if invalid.sum() > MAX_INVALID_SCORES * len(score):
+        raise PartitionError("score_invalid", f"{int(invalid.sum())} of {len(score)} scores are NaN or outside [0, 1]",
+                             where=f"as-of {as_of:%Y-%m-%d}", remedy="look at the model: batchscore check SPEC")
+    ids = table[ACCOUNT_ID]
+    for code, mask in (("nonfinite_feature", frame.nonfinite), ("score_invalid", invalid)):
+        if mask.any():
+            rejected = ids.filter(pa.array(mask))
+            rejects.append(_rows(as_of, rejected, {"code": pa.repeat(code, len(rejected))}, rejects_schema(accounts.id_type)))
+            outcome.add_keys("rejected", as_of, rejected)
+            outcome.count(f"rejected {code}", len(rejected))
+    good = ~(frame.nonfinite | invalid)
+    ids = ids if good.all() else ids.filter(pa.array(good))
+    outcome.add_keys("scored", as_of, ids)
+    return _rows(as_of, ids, {"margin": margin[good], "score": score[good]}, scores_schema(accounts.id_type))
+
+
+def _explain(task: Task, work: Reasons, outcome: _Outcome) -> None:
+    """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
+    decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
+    accounts = _Slice(task, work.score, outcome)
+    scorer = load_scorer(work.score.bundles[0])
+    schema = reasons_schema(accounts.id_type)
+    tables = []
+    for as_of in work.score.as_ofs:
+        flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
+        if len(flags):
+            wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
+            with outcome.timed("features"):
+                frame = conform(accounts.frame(as_of, wanted), scorer.names)
+            with outcome.timed("reasons"):
+                explained = explain(scorer, frame, flags["margin"].to_numpy())
+            texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
+            tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts}, schema))
+    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
+
+
+def _rows(as_of: datetime, ids: pa.ChunkedArray, columns: dict[str, object], schema: pa.Schema) -> pa.Table:
+    moments = pa.repeat(pa.scalar(as_of, MOMENT), len(ids))
+    return pa.table({"as_of": moments, ACCOUNT_ID: ids, **columns}, schema=schema)

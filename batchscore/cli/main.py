@@ -1,0 +1,96 @@
+"""Entry point: the command group, and the one place where an error becomes a message and an exit code.
+
+Heavy libraries are imported inside the commands, so that ``--help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from batchscore.errors import BUG, INTERRUPTED, BatchscoreError
+
+# command → module and function; imported when the command is asked for
+_COMMANDS = {
+    "demo": "batchscore.cli.demo",
+    "check": "batchscore.cli.runs",
+    "plan": "batchscore.cli.runs",
+    "run": "batchscore.cli.runs",
+    "resume": "batchscore.cli.runs",
+    "status": "batchscore.cli.look",
+    "watch": "batchscore.cli.look",
+    "queue": "batchscore.cli.look",
+    "clean": "batchscore.cli.look",
+}
+_HELP = {
+    "demo": "Run the whole story on real mail, or on a simulated world.",
+    "check": "Find every mistake in a run spec and its feature set.",
+    "plan": "Show what a run would do, and its hash. Writes nothing.",
+    "run": "Do what the plan says; an unfinished run is resumed.",
+    "resume": "Go on with a run that was stopped or killed.",
+    "status": "Show runs, or the progress of one.",
+    "watch": "Follow a run's progress until it ends.",
+    "queue": "Show the flags before the reviewers, best first.",
+    "clean": "Delete files no run refers to. Shows them first.",
+}
+
+
+class _Lazy(click.Group):
+    """Knows its commands by name and one line of help; imports one only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        from importlib import import_module  # noqa: PLC0415 (with the command it imports)
+
+        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_HELP.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="batchscore")
+def cli() -> None:
+    """Score accounts in batches, and put the worst before reviewers.
+
+    A run is a reviewable change to the review queue: planned, applied, proven.
+
+    Exit codes: 0 done, 2 refused, 3 done with quarantine, 4 held (a person must act), 5 interrupted (resumable), 1 a bug.
+    """
+
+
+def main() -> None:
+    """Run a command; every error raised on purpose becomes its message on stderr and its exit code."""
+    try:
+        status = cli(standalone_mode=False)
+    except BatchscoreError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: nothing is wrong, and nobody listens
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 (the last resort; a traceback may quote a row, so only its place is told)
+        from batchscore.cli.bug import tell_bug  # noqa: PLC0415
+
+        tell_bug(error)
+        sys.exit(BUG)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str) -> None:
+    from batchscore.cli.text import plain  # noqa: PLC0415
+
+    click.echo(plain(message), err=True)

@@ -1,0 +1,127 @@
+"""How a plan, a run's progress, a proof and the queue look on a terminal. Text from outside is shown as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from batchscore.cli.text import plain
+from batchscore.digest import KeyDigest
+from batchscore.plan import Plan
+from batchscore.ports import FlagRow, RunRow, StageRow
+from batchscore.report.proof import Proof
+
+_BLOCK = 1 << 10
+
+
+def show_plan(plan: Plan, console: Console) -> None:
+    """The stages a run would walk, what is pinned, and what is only estimated."""
+    spec = plan.spec
+    as_ofs = spec.as_ofs()
+    many = f" … {as_ofs[-1]:%Y-%m-%d} ({len(as_ofs)} dates)" if len(as_ofs) > 1 else ""
+    _line(console, f"plan {plan.digest[:12]} of {spec.name}: as of {as_ofs[0]:%Y-%m-%d}{many}")
+    stages = _table("stage", "does", "partitions", "rows", "bytes")
+    for stage in plan.stages:
+        stages.add_row(stage.stage, _text(stage.does), _number(stage.n_partitions), _number(stage.n_rows), _bytes(stage.n_bytes))
+    console.print(stages)
+    bounds = [f"score ≥ {spec.policy.threshold}" if spec.policy.threshold is not None else "",
+              f"at most {spec.policy.budget:,} per as-of" if spec.policy.budget is not None else ""]
+    released = "the last as-of is released to it" if spec.release == "latest" else "nothing is released"
+    _line(console, f"policy: queue {spec.policy.queue}, {' and '.join(bound for bound in bounds if bound)}; {released}")
+    pinned = _table("pinned", "digest or version")
+    for name, value in sorted(plan.pinned.items()):
+        pinned.add_row(_text(name), _text(value if len(value) <= 20 else value[:12]))
+    console.print(pinned)
+    if plan.passed_over:
+        shown = ", ".join(plan.passed_over[:5])
+        _line(console, f"passed over {len(plan.passed_over)} hidden or temporary file(s): {shown}")
+
+
+def show_runs(runs: Sequence[RunRow], console: Console) -> None:
+    """Runs, the newest first."""
+    table = _table("run", "spec", "state", "as of", "opened", "released")
+    for row in runs:
+        released = f"{row.released_at:%Y-%m-%d %H:%M}" if row.released_at else "–"
+        table.add_row(row.run_id, _text(row.name), row.state, f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}", f"{row.created_at:%Y-%m-%d %H:%M}", released)
+    console.print(table)
+
+
+def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> None:
+    """One run: its state, and each stage's progress with rate and ETA."""
+    _line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
+    if row.why:
+        _line(console, f"why: {row.why}")
+    table = _table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA")
+    for stage in stages:
+        table.add_row(
+            stage.stage,
+            f"{stage.n_committed + stage.n_quarantined} of {stage.n_partitions}",
+            _number(stage.n_quarantined),
+            f"{stage.n_rows_committed:,} of {stage.n_rows:,}",
+            *_pace(stage),
+        )
+    console.print(table)
+
+
+def _pace(stage: StageRow) -> tuple[str, str]:
+    """Rows/s over the time in which rows were committed, and the time left at that pace."""
+    if stage.started_at is None or stage.updated_at is None or not stage.n_rows_committed:
+        return "–", "–"
+    seconds = max(0.001, (stage.updated_at - stage.started_at).total_seconds())
+    rate = stage.n_rows_committed / seconds
+    left = stage.n_rows - stage.n_rows_committed
+    over = stage.n_committed + stage.n_quarantined >= stage.n_partitions
+    return f"{rate:,.0f}", "done" if over else f"{left / rate:,.0f} s"
+
+
+def show_proof(proof: Proof, console: Console) -> None:
+    """planned = scored + unscoreable + rejected + quarantined, as key digests: the number of keys, and their digest."""
+    _line(console, f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; planned = scored + unscoreable + rejected + quarantined, by key digest")
+    table = _table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest of planned")
+    for line in proof.as_ofs:
+        parts = [f"{KeyDigest.parse(part).n:,}" for part in (line.planned, line.scored, line.unscoreable, line.rejected, line.quarantined)]
+        table.add_row(f"{line.as_of:%Y-%m-%d}", *parts, line.planned.partition(":")[2][:16] + (" =" if line.closes else " ≠"))
+    console.print(table)
+    _line(console, f"rows rejected on reading: {proof.n_rows_rejected:,}; events of unknown accounts: {proof.n_orphans:,}")
+
+
+def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
+    """Flags, best first, each with its reasons in words."""
+    for row in flags:
+        flag = row.flag
+        _line(console, f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}")
+        for reason in flag.reasons:
+            _line(console, f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  ({reason.code} {reason.contribution:+.2f})")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 or column in {"does", "spec", "state", "digest or version"} else "right", overflow="fold")
+    return table
+
+
+def _text(value: str) -> Text:
+    return Text(plain(value))
+
+
+def _line(console: Console, line: str) -> None:
+    console.print(Text(plain(line)), soft_wrap=True)
+
+
+def _number(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _bytes(value: int | None) -> str:
+    if value is None:
+        return "–"
+    size = float(value)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < _BLOCK:
+            return f"{size:,.0f} {unit}"
+        size /= _BLOCK
+    return f"{size:,.1f} TiB"

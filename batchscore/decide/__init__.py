@@ -1,0 +1,1 @@
+"""Decide: scores, policy and memory become flags. Pure: no I/O, no clock."""

@@ -1,0 +1,213 @@
+"""Every error batchscore raises on purpose: one root, one catalogue, one exit code each.
+
+An error says *what* happened, *where* (file, column, partition, attempt) and *what to do*; it pickles, because attempts
+raise it on workers; and it never carries a person's data, a password or a database URL. The catalogue below is the only
+place where a reason gets its number, so that a number in a log leads to one paragraph of explanation.
+
+This module knows nothing of the rest of the package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+DONE: Final = 0
+BUG: Final = 1
+REFUSED: Final = 2
+QUARANTINED: Final = 3
+HELD: Final = 4
+INTERRUPTED: Final = 5
+
+# reason → (number, what it means in one sentence). Numbers are stable: a retired reason leaves a hole.
+CATALOGUE: Final[dict[str, tuple[int, str]]] = {
+    # 1xx: what the operator wrote
+    "spec_invalid": (101, "The run spec or feature set has mistakes; all of them are listed with their lines."),
+    "file_missing": (102, "A file that was named does not exist or cannot be read."),
+    "secret_missing": (103, "A database URL is named in the spec but the environment does not hold it."),
+    "run_unknown": (104, "No run of that id is in this store."),
+    "run_id_invalid": (105, "A run id looks like r-1a2b3c4d-1; anything else is refused unread."),
+    "plan_changed": (106, "A pinned part (input, bundle, feature set, policy, code, library) differs from the plan that was approved."),
+    "store_missing": (107, "There is no store at that place yet; the first run creates it."),
+    "extra_missing": (108, "An optional library is needed for this; the message gives the install line."),
+    "release_refused": (109, "The run asks for a release that its plan cannot give."),
+    # 2xx: what the input is
+    "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
+    "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
+    "column_missing": (203, "A declared column is not in the input; nothing is ever filled in with nulls."),
+    "column_duplicate": (204, "A column name occurs twice in one file, so its meaning is a guess."),
+    "column_type": (205, "A column has a type that cannot be used exactly as declared."),
+    "type_drift": (206, "Two files give one column types that cannot be brought together without loss."),
+    "id_physical_type": (207, "Account ids arrive as float, decimal or bool: they may already have lost digits."),
+    "id_kind": (208, "Account ids are of another kind than the review database was installed with."),
+    "id_too_large": (209, "An account id does not fit the store (SQLite holds integers up to 2^63-1)."),
+    "duplicate_id": (210, "One account id occurs more than once in the accounts table."),
+    "naive_timestamp": (211, "A timestamp has no zone and none is declared."),
+    "timestamp_range": (212, "A timestamp lies outside what UTC microseconds from year 1 to 9999 can hold."),
+    "path_escapes_root": (213, "A symlink or '..' leads out of the declared input folder."),
+    "input_digest_mismatch": (214, "A file no longer is what it was when the plan was made."),
+    "input_empty": (215, "The input folder holds no Parquet file."),
+    "memory_limit": (216, "A row group or decoded page is larger than the memory limit allows."),
+    "invalid_utf8": (217, "A text column holds bytes that are not UTF-8."),
+    "sum_overflow": (218, "A sum left the range in which integers are exact."),
+    "table_missing": (219, "The database has no table of that name."),
+    "verdict_feature": (220, "A feature reads a column tagged verdict: it would learn what an old filter already said."),
+    "not_immutable": (221, "A backfill reads an account column that is not declared immutable."),
+    "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
+    # 3xx: the model bundle and its contract
+    "bundle_invalid": (301, "A bundle lacks a part, or its manifest has mistakes."),
+    "bundle_digest": (302, "A bundle's file differs from the digest in its manifest."),
+    "model_format": (303, "A model file is not XGBoost JSON or UBJSON."),
+    "model_version": (304, "A model was written by a newer XGBoost than the one that would read it."),
+    "model_objective": (305, "The model's objective does not give a probability that can be thresholded."),
+    "feature_contract": (306, "The features the model wants and the features the feature set makes differ."),
+    "margin_mismatch": (307, "A margin computed again for the reasons differs from the one that was scored."),
+    "score_invalid": (308, "Too many scores of a partition are NaN or outside [0, 1]."),
+    "golden_mismatch": (309, "The golden rows of a bundle do not give the margins and scores recorded when it was packed."),
+    # 4xx: running, committing, releasing
+    "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
+    "commit_unknown": (402, "The connection broke at COMMIT; the ledger must be asked whether it happened."),
+    "fenced": (403, "A newer driver has taken this run; this one must stop."),
+    "run_taken": (404, "Another driver holds this run's lease."),
+    "nondeterministic": (405, "Two attempts at one partition gave different bytes."),
+    "worker_lost": (406, "A worker died while it worked at this partition."),
+    "attempt_failed": (407, "An attempt failed for a reason that has no name yet."),
+    "proof_failed": (408, "The proof does not close: some account is not accounted for exactly once."),
+    "run_held": (409, "The run waits for a person."),
+    "interrupted": (410, "The run was stopped on purpose; it can be resumed."),
+    "partition_quarantined": (411, "A partition failed three times and was set aside; the others are committed."),
+    "store_busy": (412, "The database stayed locked longer than the limit."),
+    "database_error": (413, "The database refused a statement."),
+    "store_schema": (414, "The store's tables are of another version than this code."),
+    "write_failed": (415, "A file could not be written durably (disk full, I/O error)."),
+    "run_failed": (416, "The run cannot go on and wrote nothing to the queue."),
+    # 5xx: the cluster
+    "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
+    "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
+    "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
+    "no_workers": (504, "The scheduler has no workers."),
+}
+
+# reason → the code of a row that is set aside alone (written to the rejects file, never raised)
+REJECT_CODES: Final[dict[str, str]] = {
+    "null_id": "the account id is null",
+    "id_range": "the account id is negative",
+    "event_in_future": "the event is dated later than it was known, plus the declared skew",
+    "null_event_at": "the event has no time",
+    "timestamp_range": "the time lies outside years 1 to 9999",
+    "nonfinite_feature": "a feature is infinite, or too large for float32",
+    "score_invalid": "the model gave NaN or a value outside [0, 1]",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One mistake among several: where it stands and what mends it."""
+
+    where: str
+    what: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" + (f" → {self.remedy}" if self.remedy else "")
+
+
+class BatchscoreError(Exception):
+    """Root of all errors raised on purpose.
+
+    ``reason`` is a key of `CATALOGUE`; ``what``, ``where`` and ``remedy`` are for people and hold no personal data.
+    """
+
+    exit_code: ClassVar[int] = BUG
+
+    def __init__(
+        self, reason: str, what: str, *, where: str = "", remedy: str = "", problems: tuple[Problem, ...] = ()
+    ) -> None:
+        if reason not in CATALOGUE:
+            msg = f"{reason!r} is not in the error catalogue"
+            raise KeyError(msg)
+        super().__init__(reason, what)
+        self.reason = reason
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        self.problems = problems
+
+    @property
+    def code(self) -> str:
+        """The stable number of this reason, as ``BS-203``."""
+        return f"BS-{CATALOGUE[self.reason][0]}"
+
+    def __str__(self) -> str:
+        lines = [f"{self.code} {self.reason}: {self.what}" + (f" [{self.where}]" if self.where else "")]
+        lines += [f"  - {problem}" for problem in self.problems]
+        if self.remedy:
+            lines.append(f"  → {self.remedy}")
+        return "\n".join(lines)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.reason, self.what, self.where, self.remedy, self.problems)
+
+
+def _rebuild(
+    kind: type[BatchscoreError], reason: str, what: str, where: str, remedy: str, problems: tuple[Problem, ...]
+) -> BatchscoreError:
+    return kind(reason, what, where=where, remedy=remedy, problems=problems)
+
+
+class Refused(BatchscoreError):
+    """Found before scoring; nothing was written. Exit 2."""
+
+    exit_code = REFUSED
+
+
+class PartitionError(BatchscoreError):
+    """An attempt cannot do its partition, and doing it again would not help: quarantine it at once. Exit 3."""
+
+    exit_code = QUARANTINED
+
+
+class AttemptFailed(BatchscoreError):
+    """An attempt failed in a way that another attempt may survive (a lost worker, an unforeseen exception)."""
+
+    exit_code = QUARANTINED
+
+
+class QuarantineStop(BatchscoreError):
+    """The run ended early because of partitions that were set aside. Exit 3."""
+
+    exit_code = QUARANTINED
+
+
+class Held(BatchscoreError):
+    """A person must act before the run goes on. Exit 4."""
+
+    exit_code = HELD
+
+
+class Interrupted(BatchscoreError):
+    """Stopped on request, everything committed is kept, resume continues. Exit 5."""
+
+    exit_code = INTERRUPTED
+
+
+class RunFailed(BatchscoreError):
+    """The run found something that must never be (a proof that does not close, bytes that differ). Exit 1."""
+
+
+class CommitConflict(BatchscoreError):
+    """Someone was first: read what stands and go on."""
+
+
+class CommitUnknown(BatchscoreError):
+    """The answer to COMMIT was lost: ask the ledger."""
+
+
+class Fenced(BatchscoreError):
+    """This driver is the old one: stop, write nothing more."""
+
+    exit_code = INTERRUPTED
+
+
+class DatabaseFailed(BatchscoreError):
+    """The database answered with an error that is neither a conflict nor a lost connection."""

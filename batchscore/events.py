@@ -1,0 +1,92 @@
+"""What happens during a run, as values. Observers turn them into progress bars, logs and metrics; nothing else does.
+
+Events carry numbers and names of stages and partitions, never an account id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Root; ``run_id`` says whose."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOpened(Event):
+    """A run was created or taken over."""
+
+    epoch: int
+    resumed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageStarted(Event):
+    """A stage's partitions are laid out; ``n_done`` of them were committed before or reused."""
+
+    stage: str
+    n_partitions: int
+    n_rows: int
+    n_done: int
+    n_rows_done: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartitionCommitted(Event):
+    """A receipt stands in the ledger."""
+
+    stage: str
+    number: int
+    n_rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartitionFailed(Event):
+    """An attempt failed or its worker was lost; ``quarantined`` says that it was the last."""
+
+    stage: str
+    number: int
+    reason: str
+    quarantined: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageFinished(Event):
+    """Every partition of the stage is committed or quarantined."""
+
+    stage: str
+    n_quarantined: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecisionRecorded(Event):
+    """decide has run, once for this run."""
+
+    n_selected: int
+    n_to_release: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proven(Event):
+    """Every account is accounted for (or not)."""
+
+    closes: bool
+    n_as_ofs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released(Event):
+    """The run's flags are before the reviewers."""
+
+    n_flags: int
+    n_overtaken: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopping(Event):
+    """A stop was asked for; what is in flight is finished first."""

@@ -1,0 +1,130 @@
+"""Opens the executor a command asks for: inline, a local cluster, or a scheduler's address. Closes only what it opened.
+
+A local cluster listens on loopback alone, spawns its workers, one thread a process. A scheduler on another host is used
+only over TLS, unless a flag says otherwise; workers that run other versions than the driver are refused with the list.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import dask
+from distributed import Client, LocalCluster
+
+from batchscore.errors import Problem, Refused
+from batchscore.executors.dask_cluster import DaskExecutor
+from batchscore.executors.guarded import Attempt
+from batchscore.settings import library_versions
+
+CONNECT_TIMEOUT_S: Final = 10
+_LOCAL: Final = {
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.scheduler.allowed-failures": 100,  # we count suspects ourselves
+}
+
+
+@contextlib.contextmanager
+def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator[DaskExecutor]:
+    """An executor on worker processes of this machine, one thread each; ended with the block."""
+    n_workers = n_workers or os.cpu_count() or 1
+    # Ctrl-C reaches the whole process group: workers inherit this, so that the driver alone decides how to stop.
+    before = signal.getsignal(signal.SIGINT)
+    with dask.config.set(_LOCAL), contextlib.ExitStack() as stack:
+        _ignore_interrupts()
+        try:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+                    silence_logs=logging.ERROR, memory_limit="auto",
+                )
+            )
+            client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
+        finally:
+            _restore(before)
+        yield DaskExecutor(client, attempt)
+
+
+@contextlib.contextmanager
+def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False) -> Iterator[DaskExecutor]:
+    """An executor on the cluster of a running scheduler; the connection is closed with the block, the cluster never.
+
+    TLS certificates come from Dask's own configuration (``distributed.comm.tls``).
+
+    Raises:
+        Refused: ``scheduler_insecure``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
+    """
+    refuse_open_wire(address, insecure=insecure)
+    try:
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise Refused("scheduler_unreachable", f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s", where="--scheduler",
+                      remedy="start it (dask scheduler), or leave --scheduler out to use this machine") from error
+    with client:
+        yield given_client(attempt, client, insecure=insecure)
+
+
+def given_client(attempt: Attempt, client: Client, *, insecure: bool = False) -> DaskExecutor:
+    """An executor on a client that somebody else opened, and will close.
+
+    Raises:
+        Refused: ``scheduler_insecure``, ``no_workers``, ``version_skew``.
+    """
+    refuse_open_wire(str(client.scheduler.address), insecure=insecure)
+    refuse_version_skew(client)
+    return DaskExecutor(client, attempt)
+
+
+def refuse_open_wire(address: str, *, insecure: bool) -> None:
+    """Raise Refused ``scheduler_insecure`` when the address leaves this host without TLS."""
+    parts = urlsplit(address)
+    if parts.scheme in {"tls", "inproc", "wss"} or insecure or _is_loopback(parts.hostname or ""):
+        return
+    raise Refused("scheduler_insecure", "the scheduler is on another host and the connection is not TLS", where=f"--scheduler {address}",
+                  remedy="use tls://… with certificates, or pass --insecure to accept that anybody on the network can run code")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def refuse_version_skew(client: Client) -> None:
+    """Raise Refused unless there are workers and each runs this driver's versions of everything that decides bits."""
+    if not client.nthreads():
+        raise Refused("no_workers", "the scheduler has no workers", remedy="start workers: dask worker ADDRESS --nthreads 1")
+    answers: dict[str, Any] = client.run(library_versions, on_error="return")
+    mine = dict(library_versions())
+    problems = []
+    for worker, answer in sorted(answers.items()):
+        if isinstance(answer, BaseException):
+            problems.append(Problem(where=worker, what="does not have this batchscore", remedy="install the same version there"))
+            continue
+        theirs = dict(answer)
+        problems += [
+            Problem(where=worker, what=f"{name} {theirs.get(name)}, the driver has {version}")
+            for name, version in mine.items()
+            if theirs.get(name) != version
+        ]
+    if problems:
+        raise Refused("version_skew", "driver and workers differ in what decides the bits of a score", problems=tuple(problems),
+                      remedy="install the same lock file on every host")
+
+
+def _ignore_interrupts() -> None:
+    with contextlib.suppress(ValueError):  # not the main thread: nobody's Ctrl-C comes here
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _restore(handler: Any) -> None:
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,158 @@
+"""Attempts on a Dask cluster, through futures: unique keys, a bounded window, ``retries=0``.
+
+Dask runs a task at least once, so nothing here relies on once: an attempt announces its start on an event topic, and a
+second start of the same key is how we learn that the worker of the first was lost, whatever the scheduler's settings.
+Knows nothing of the ledger; never closes a client that it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from distributed import Client, Future, get_worker
+from distributed.client import FutureCancelledError
+from distributed.scheduler import KilledWorker
+
+from batchscore.errors import Interrupted
+from batchscore.executors.guarded import Attempt, attempted
+from batchscore.executors.isolated import attempted_alone
+from batchscore.plan import Stage, Task
+from batchscore.ports import Worklist
+from batchscore.receipt import Failed, Outcome, Suspected
+from batchscore.settings import library_versions
+
+HEARTBEAT_S: Final = 1.0
+TASKS_PER_WORKER: Final = 3  # one running, two waiting: no worker idles for a round trip to the driver
+Place = tuple[Stage, int]
+
+
+def _on_worker(attempt: Attempt, task: Task, topic: str, versions: tuple[tuple[str, str], ...]) -> Outcome:
+    """What a worker runs. A worker that joined late is checked here, before it can write a differing bit."""
+    worker = get_worker()
+    worker.log_event(topic, {"key": worker.get_current_task(), "pid": os.getpid()})
+    if (mine := library_versions()) != versions:
+        skew = ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
+        return Failed(task=task, reason="version_skew", message=f"a worker runs {skew}", final=True, stops_run=True)
+    return attempted_alone(attempt, task) if task.isolated else attempted(attempt, task)
+
+
+class _Flight:
+    """One submitted task: its future, and how many starts of it were announced."""
+
+    def __init__(self, task: Task, future: Future) -> None:
+        self.task = task
+        self.future = future
+        self.starts = 0
+
+
+class DaskExecutor:
+    """Runs attempts through a `distributed.Client`."""
+
+    def __init__(self, client: Client, attempt: Attempt) -> None:
+        self._client = client
+        self._attempt = attempt
+        self._topic = f"batchscore-{uuid.uuid4().hex}"
+        self._heard: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # ("start" or "done", key)
+        self._flights: dict[str, _Flight] = {}
+        self._keys: dict[Place, str] = {}
+
+    def with_attempt(self, attempt: Attempt) -> DaskExecutor:
+        """Another executor on the same client."""
+        return DaskExecutor(self._client, attempt)
+
+    def describe(self) -> str:
+        """One line for people: the scheduler's address and the number of workers."""
+        return f"dask {self._client.scheduler.address}, {len(self._workers())} workers"
+
+    def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
+        """Outcomes as they come; the window follows the number of workers as it is now.
+
+        Raises:
+            Interrupted: ``scheduler_unreachable`` when the connection to the scheduler is lost. What is committed stays.
+        """
+        self._client.subscribe_topic(self._topic, self._hear_start)
+        try:
+            while True:
+                self._fill(worklist)
+                if not self._flights:
+                    return
+                yield self._collect()
+        finally:
+            with contextlib.suppress(Exception):  # a lost scheduler must not hide why we leave
+                self._client.cancel([flight.future for flight in self._flights.values()], force=True)
+                self._client.unsubscribe_topic(self._topic)
+            self._flights.clear()
+            self._keys.clear()
+
+    def _workers(self) -> dict[str, Any]:
+        workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
+        return workers
+
+    def _fill(self, worklist: Worklist) -> None:
+        window = TASKS_PER_WORKER * max(1, sum(self._client.nthreads().values()) if self._connected() else 1)
+        while len(self._flights) < window and (task := worklist.next()) is not None:
+            self._submit(task)
+
+    def _submit(self, task: Task) -> None:
+        partition = task.partition
+        place = (partition.stage, partition.number)
+        if older := self._keys.get(place):
+            self._drop(older, cancel=True)
+        # Dask groups tasks by what stands before the uuid: the stage is the group, the partition can be read in the key.
+        key = f"{partition.stage}-{partition.number:06d}-{uuid.uuid4()}"
+        future = self._client.submit(
+            _on_worker, self._attempt, task, self._topic, library_versions(), key=key, pure=False, retries=0
+        )
+        self._flights[key] = _Flight(task, future)
+        self._keys[place] = key
+        future.add_done_callback(lambda done: self._heard.put(("done", str(done.key))))
+
+    def _drop(self, key: str, *, cancel: bool = False) -> None:
+        flight = self._flights.pop(key)
+        self._keys.pop((flight.task.partition.stage, flight.task.partition.number), None)
+        if cancel:
+            self._client.cancel([flight.future], force=True)
+        flight.future.release()
+
+    def _hear_start(self, event: tuple[float, Any]) -> None:
+        self._heard.put(("start", str(event[1]["key"])))
+
+    def _collect(self) -> list[Outcome]:
+        """Everything heard within a heartbeat, as soon as there is something."""
+        outcomes: list[Outcome] = []
+        with contextlib.suppress(queue.Empty):
+            outcomes += self._understand(*self._heard.get(timeout=HEARTBEAT_S))
+            while True:
+                outcomes += self._understand(*self._heard.get_nowait())
+        if not self._connected():
+            raise Interrupted("scheduler_unreachable", "the connection to the scheduler is lost; what is committed stays",
+                              remedy="start the scheduler, then resume the run")
+        return outcomes
+
+    def _connected(self) -> bool:
+        return self._client.status == "running"
+
+    def _understand(self, what: str, key: str) -> list[Outcome]:
+        flight = self._flights.get(key)
+        if flight is None:
+            return []  # a zombie of a task that was given up
+        if what == "start":
+            flight.starts += 1
+            return [Suspected(task=flight.task, running=True)] if flight.starts > 1 else []
+        outcome = self._outcome(flight)
+        self._drop(key)
+        return [outcome]
+
+    def _outcome(self, flight: _Flight) -> Outcome:
+        try:
+            outcome: Outcome = flight.future.result(timeout=HEARTBEAT_S * 30)
+        except (KilledWorker, FutureCancelledError):
+            return Suspected(task=flight.task, running=False)
+        except Exception as error:  # noqa: BLE001 (Dask's own: a task that cannot be sent or a result that cannot be read)
+            return Failed(task=flight.task, reason="attempt_failed", message=f"{type(error).__name__} in Dask", final=False)
+        return outcome

@@ -1,0 +1,83 @@
+"""The frame: one row of features per account, as of a moment. What an account gets depends on its own rows alone.
+
+Accounts come as a table sorted by ``account_id``, with ``created_at`` and ``deleted_at`` (timestamp[us, UTC]) where the
+feature set declares them, and the columns that features read, under their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.features.feature_set import AccountColumn, Age, FeatureSet, OverEvents, Ratio
+from batchscore.features.windows import Prepared, over_events
+from batchscore.keys import ACCOUNT_ID
+
+MOMENT: Final = pa.timestamp("us", tz="UTC")
+CREATED_AT: Final = "created_at"
+DELETED_AT: Final = "deleted_at"
+_US_A_DAY: Final = 86_400_000_000
+Mask = npt.NDArray[np.bool_]
+
+
+def population(accounts: pa.Table, as_of: datetime) -> Mask:
+    """Which accounts exist at ``as_of``, bool (n,): created before it and not deleted by it.
+
+    An account whose ``created_at`` is null exists at every as-of: its age is missing, but it must not escape scoring.
+    """
+    moment = pa.scalar(as_of, MOMENT)
+    inside = np.ones(len(accounts), np.bool_)
+    if CREATED_AT in accounts.column_names:
+        inside &= pc.fill_null(pc.less(accounts[CREATED_AT], moment), fill_value=True).to_numpy()
+    if DELETED_AT in accounts.column_names:
+        inside &= pc.fill_null(pc.greater(accounts[DELETED_AT], moment), fill_value=True).to_numpy()
+    return inside
+
+
+def make_frame(
+    accounts: pa.Table, prepared: Mapping[str, Prepared], as_of: datetime, feature_set: FeatureSet, wanted: Mask | None = None
+) -> pa.Table:
+    """``account_id`` and every feature in the feature set's order, for the ``wanted`` accounts (all when None).
+
+    Counts and sums are int64, other values float64 with NaN for missing; account columns keep their type.
+    """
+    whole = wanted is None or bool(wanted.all())
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {ACCOUNT_ID: accounts[ACCOUNT_ID]}
+    for name, definition in feature_set.features.items():
+        match definition:
+            case OverEvents():
+                columns[name] = pa.array(over_events(prepared[definition.table], definition, as_of))
+            case AccountColumn():
+                columns[name] = accounts[definition.column]
+            case Age():
+                columns[name] = _age(accounts, as_of)
+            case Ratio():
+                columns[name] = _ratio(columns[definition.numerator], columns[definition.denominator])
+    frame = pa.table(columns)
+    return frame if whole else frame.filter(pa.array(wanted))
+
+
+def _age(accounts: pa.Table, as_of: datetime) -> pa.Array:
+    """Days from created_at to the as-of, float64; NaN where created_at is null."""
+    created = accounts[CREATED_AT]
+    us = pa.scalar(as_of, MOMENT).cast(pa.int64()).as_py() - created.cast(pa.int64()).fill_null(0).to_numpy()
+    return pa.array(np.where(created.is_valid().to_numpy(), us / _US_A_DAY, np.nan))
+
+
+def _ratio(numerator: pa.Array | pa.ChunkedArray, denominator: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Float64; NaN where either is missing or the divisor is 0."""
+    above, below = _float64(numerator), _float64(denominator)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return pa.array(np.where(below != 0, above / below, np.nan))
+
+
+def _float64(values: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    cast = values.cast(pa.float64(), safe=False).fill_null(np.nan)
+    found: npt.NDArray[np.float64] = cast.to_numpy(zero_copy_only=False) if isinstance(cast, pa.Array) else cast.to_numpy()
+    return found

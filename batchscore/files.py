@@ -1,0 +1,142 @@
+"""Durable files: written whole or not at all, read back before anyone is told, named by digest.
+
+Every file an attempt leaves goes through `write_parquet`: temporary name, fsync, a rename that never overwrites, fsync of
+the folder, then the file is read back and hashed. What is on disk under a final name is complete. Readers check the
+SHA-256 of what they open through `verified`, once per process and file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchscore.errors import AttemptFailed, PartitionError
+from batchscore.plan import Reference
+from batchscore.receipt import Output
+from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
+
+_HASH_BLOCK: Final = 1 << 20
+Role = Literal["snapshot", "rollup", "scores", "rejects", "reasons"]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (64 hex) of a file's bytes."""
+    with path.open("rb", buffering=0) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_parquet(
+    tables: Iterable[pa.Table], schema: pa.Schema, store: Path, address: str, role: Role, *, group_rows: int = MAX_SNAPSHOT_GROUP_ROWS
+) -> Output:
+    """Write tables of one schema as ``<store>/<address>/<uuid>.parquet``, durably.
+
+    Pages carry checksums. Equal tables give equal bytes, so that two attempts can be compared by SHA-256; that is why the
+    tables are cut into row groups of ``group_rows`` here, and not as they happen to come.
+
+    Raises:
+        AttemptFailed: ``write_failed`` (disk full, I/O error, or the bytes read back are not those written).
+    """
+    folder = store / address
+    name = f"{uuid.uuid4().hex}.parquet"
+    temporary, final = folder / f".{name}.tmp", folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            n_rows = _write_groups(tables, schema, temporary, group_rows)
+            sha256 = publish(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        n_bytes = final.stat().st_size
+    except OSError as error:
+        raise AttemptFailed("write_failed", f"{os.strerror(error.errno or 0)}", where=f"stage output {role}",
+                            remedy="free space or mend the disk, then resume the run") from error
+    return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=n_rows, n_bytes=n_bytes)
+
+
+def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, group_rows: int) -> int:
+    n_rows, waiting, n_waiting = 0, [], 0
+    with pa.OSFile(str(path), "wb") as sink, pq.ParquetWriter(
+        sink, schema, compression="lz4", use_dictionary=False, write_page_checksum=True, store_schema=True
+    ) as writer:
+        for table in tables:
+            waiting.append(table)
+            n_waiting += len(table)
+            while n_waiting >= group_rows:
+                held = pa.concat_tables(waiting)
+                writer.write_table(held.slice(0, group_rows), row_group_size=group_rows)
+                waiting, n_waiting = [held.slice(group_rows)], n_waiting - group_rows
+                n_rows += group_rows
+        if n_waiting or n_rows == 0:
+            writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=group_rows)
+            n_rows += n_waiting
+    return n_rows
+
+
+def publish(temporary: Path, final: Path) -> str:
+    """Make a written file durable and visible under its final name, never over another; return its SHA-256.
+
+    Raises:
+        OSError: it could not be done; ``FileExistsError`` when the name is taken.
+    """
+    with temporary.open("rb") as stream:
+        os.fsync(stream.fileno())
+    os.link(temporary, final)  # unlike rename, fails when the name is taken
+    temporary.unlink()
+    for folder in (final.parent, final.parent.parent):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return file_sha256(final)
+
+
+def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Reference:
+    """Write a small file durably as ``<folder>/<sha256>.<suffix>``; the same bytes twice are one file."""
+    sha256 = hashlib.sha256(payload).hexdigest()
+    final = folder / f"{sha256}.{suffix}"
+    if not final.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            temporary.write_bytes(payload)
+            with suppress(FileExistsError):  # another driver wrote the same bytes first
+                publish(temporary, final)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return Reference(path=str(final), sha256=sha256)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A small table as the bytes of a Parquet file; equal tables give equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    payload: bytes = sink.getvalue().to_pybytes()
+    return payload
+
+
+@lru_cache(maxsize=4096)
+def verified(path: str, sha256: str) -> Path:
+    """``path``, after its bytes were found to have that SHA-256 (once per process).
+
+    Raises:
+        PartitionError: ``input_digest_mismatch``, or ``file_missing``.
+    """
+    place = Path(path)
+    try:
+        found = file_sha256(place)
+    except OSError as error:
+        raise PartitionError("file_missing", f"cannot be read: {os.strerror(error.errno or 0)}", where=place.name) from error
+    if found != sha256:
+        raise PartitionError("input_digest_mismatch", "the file's bytes are not those that were recorded", where=place.name,
+                             remedy="restore the file, or start a run with --again")
+    return place

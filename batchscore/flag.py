@@ -1,0 +1,39 @@
+"""Values of the review queue: a flag, its state, and the account id it is about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from batchscore.spec import Value
+
+AccountId = int | str
+
+
+class FlagState(StrEnum):
+    """Where a flag stands. `open` is the only state in which the engine may still touch it."""
+
+    OPEN = "open"
+    OVERTAKEN = "overtaken"  # at release another run's flag was already open for this account and queue
+
+
+class Reason(Value):
+    """Why the model leans towards (or against) abuse, in words. ``contribution`` is in units of margin."""
+
+    code: str
+    sentence: str
+    contribution: float
+
+
+class Flag(Value):
+    """A person should look at this account, for these reasons."""
+
+    queue: str
+    account_id: AccountId
+    run_id: str
+    as_of: datetime
+    rank: int
+    score: float
+    margin: float
+    reasons: tuple[Reason, ...]
+    bundle_digest: str

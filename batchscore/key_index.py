@@ -1,0 +1,171 @@
+"""The index over a stage's files: which row group of which file holds which range of account ids.
+
+Made by the driver from the Parquet footers of committed files, written as one small file, opened by every worker: an
+attempt then touches no file and no row group outside its key range. Files need not be sorted as a whole; only each row
+group's own range is used, and rows of several files are merged on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchscore.errors import PartitionError
+from batchscore.files import parquet_bytes, verified, write_named_by_digest
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind, in_range, sort_by_key
+from batchscore.plan import KeyRange, Reference
+from batchscore.receipt import Output
+
+_INDEXED = b"batchscore.indexed_schema"
+_SAMPLES_PER_RANGE = 64  # a cut is at most 1/64 of a range off its mark
+
+
+@dataclass(frozen=True, slots=True)
+class KeyIndex:
+    """``entries``: path (relative to the store), sha256, row_group, n_rows, low, high (both included); by low, then path.
+
+    ``schema`` is that of the indexed files, brought together where they differ without loss (int32 and int64).
+    """
+
+    store: Path
+    kind: IdKind
+    entries: pa.Table
+    schema: pa.Schema
+
+    @classmethod
+    def build(cls, store: Path, kind: IdKind, outputs: Iterable[Output]) -> KeyIndex:
+        """Index the row groups of ``outputs`` from their footers; empty files leave no entry."""
+        rows, schemas = [], []
+        for output in outputs:
+            with pq.ParquetFile(store / output.path) as file:
+                schemas.append(file.schema_arrow.remove_metadata())
+                rows += _row_groups(file, output)
+        entries = pa.Table.from_pylist(rows, schema=_schema(kind))
+        entries = entries.sort_by([("low", "ascending"), ("path", "ascending"), ("row_group", "ascending")])
+        return cls(store, kind, entries, pa.unify_schemas(schemas, promote_options="permissive"))
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in all files together."""
+        return int(pc.sum(self.entries["n_rows"]).as_py() or 0)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether two row groups share a key range, so that one key could stand in both."""
+        lows, highs = self.entries["low"].to_pylist(), self.entries["high"].to_pylist()
+        return any(_order(low) <= _order(high) for high, low in zip(highs, lows[1:], strict=False))
+
+    def save(self, folder: Path) -> Reference:
+        """Write the index durably under its digest; the same index twice is one file."""
+        held = self.entries.replace_schema_metadata({_INDEXED: self.schema.serialize().to_pybytes()})
+        return write_named_by_digest(parquet_bytes(held), folder, "parquet")
+
+    def cut(self, target_rows: int) -> tuple[tuple[KeyRange, int], ...]:
+        """Key ranges that cover every possible id once, each with about ``target_rows`` rows, and the estimate for each.
+
+        Reads the key column alone, a row group at a time, and keeps one key in ``target_rows / 64``: memory follows the
+        number of partitions, not of accounts. An empty index gives one open range.
+        """
+        stride = max(1, target_rows // _SAMPLES_PER_RANGE)
+        samples = pa.concat_arrays([keys[::stride] for keys in self._key_columns()] or [pa.array([], ID_TYPES[self.kind])])
+        samples = samples.take(pc.sort_indices(samples))
+        step = max(1, target_rows // stride)
+        if step > 1 and len(samples) % step <= step // 2 and len(samples) > step:
+            step = -(-len(samples) // max(1, len(samples) // step))  # share a small remainder among the others
+        bounds = _distinct([samples[at].as_py() for at in range(step, len(samples), step)])
+        edges: list[int | str | None] = [None, *bounds, None]
+        rows = min(self.n_rows, step * stride)
+        ranges = [KeyRange(low=low, high=high) for low, high in zip(edges, edges[1:], strict=False)]
+        last = max(0, self.n_rows - rows * (len(ranges) - 1))
+        return tuple((keys, rows if number < len(ranges) - 1 else last) for number, keys in enumerate(ranges))
+
+    def _key_columns(self) -> Iterator[pa.Array]:
+        for entry in self.entries.sort_by([("path", "ascending"), ("row_group", "ascending")]).to_pylist():
+            with pq.ParquetFile(verified(str(self.store / entry["path"]), entry["sha256"])) as file:
+                yield file.read_row_group(entry["row_group"], columns=[ACCOUNT_ID])[ACCOUNT_ID].combine_chunks()
+
+    def files(self, keys: KeyRange) -> dict[tuple[str, str], list[int]]:
+        """(path, sha256) → row groups that may hold keys of the range; what a read of that range opens."""
+        mask = None
+        if keys.low is not None:
+            mask = pc.greater_equal(self.entries["high"], pa.scalar(keys.low, ID_TYPES[self.kind]))
+        if keys.high is not None:
+            below = pc.less(self.entries["low"], pa.scalar(keys.high, ID_TYPES[self.kind]))
+            mask = below if mask is None else pc.and_(mask, below)
+        wanted: dict[tuple[str, str], list[int]] = {}
+        for entry in (self.entries if mask is None else self.entries.filter(mask)).to_pylist():
+            wanted.setdefault((entry["path"], entry["sha256"]), []).append(entry["row_group"])
+        return wanted
+
+    def read(self, keys: KeyRange, *, columns: Sequence[str] | None = None, order: Sequence[str] = ()) -> pa.Table:
+        """Rows of the key range from all files, sorted by account id and then ``order``.
+
+        Raises:
+            PartitionError: ``input_digest_mismatch``, ``file_missing`` or ``input_corrupt``.
+        """
+        names = list(self.schema.names if columns is None else columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        tables = [
+            _read_groups(verified(str(self.store / path), sha256), sorted(groups), names, keys).cast(schema)
+            for (path, sha256), groups in sorted(self.files(keys).items())
+        ]
+        table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+        return table if not order and _sorted(table) else sort_by_key(table, *order)
+
+
+def open_index(store: str, kind: IdKind, reference: Reference) -> KeyIndex:
+    """The saved index, read and verified once per process."""
+    return _open_index(store, kind, reference.path, reference.sha256)
+
+
+@lru_cache(maxsize=64)
+def _open_index(store: str, kind: IdKind, path: str, sha256: str) -> KeyIndex:
+    held = pq.read_table(verified(path, sha256))
+    schema = pa.ipc.read_schema(pa.py_buffer(held.schema.metadata[_INDEXED]))
+    return KeyIndex(Path(store), kind, held.replace_schema_metadata(None).cast(_schema(kind)), schema)
+
+
+def _read_groups(path: Path, groups: list[int], names: list[str], keys: KeyRange) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read_row_groups(groups, columns=names)
+    except (OSError, pa.ArrowException) as error:
+        raise PartitionError("input_corrupt", "a page does not decode", where=path.name, remedy="restore the file") from error
+    mask = in_range(table[ACCOUNT_ID], keys.low, keys.high)
+    return table if mask is None else table.filter(mask)
+
+
+def _row_groups(file: pq.ParquetFile, output: Output) -> Iterator[dict[str, Any]]:
+    at = [column.path for column in map(file.schema.column, range(len(file.schema)))].index(ACCOUNT_ID)
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        if group.num_rows:
+            statistics = group.column(at).statistics
+            yield {"path": output.path, "sha256": output.sha256, "row_group": number, "n_rows": group.num_rows,
+                   "low": statistics.min, "high": statistics.max}
+
+
+def _schema(kind: IdKind) -> pa.Schema:
+    key = ID_TYPES[kind]
+    return pa.schema([("path", pa.string()), ("sha256", pa.string()), ("row_group", pa.int32()), ("n_rows", pa.int64()),
+                      ("low", key), ("high", key)])
+
+
+def _order(key: int | str) -> int | bytes:
+    return key.encode() if isinstance(key, str) else key
+
+
+def _distinct(keys: list[Any]) -> list[Any]:
+    return [key for number, key in enumerate(keys) if number == 0 or key != keys[number - 1]]
+
+
+def _sorted(table: pa.Table) -> bool:
+    ids = table[ACCOUNT_ID].combine_chunks()
+    return len(ids) < 2 or bool(pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py())  # noqa: PLR2004

@@ -1,0 +1,172 @@
+"""Lays a stage out in partitions, and says what each partition's output depends on: its address. Reads; writes only indexes.
+
+freeze and rollup follow from the plan. score is laid out once those two are committed, because its key ranges are cut from
+what they wrote; reasons once the decision stands. The ledger keeps the layout, so that a resumed run never cuts again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchscore.digest import KeyDigest
+from batchscore.errors import Refused
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.frame import population
+from batchscore.files import verified, write_named_by_digest
+from batchscore.key_index import KeyIndex, open_index
+from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
+from batchscore.plan import FreezeSql, InputFile, KeyRange, Partition, Plan, Reasons, Reference, Rollup, Score
+from batchscore.receipt import Output, Receipt
+from batchscore.settings import library_versions
+from batchscore.sources.freeze import plan_freeze, plan_rollup
+from batchscore.sources.sql import largest_key
+
+AS_OFS_PER_PARTITION: Final = 16  # keeps a receipt under 2 KB: it holds key digests for each as-of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Definitions:
+    """What every partition of a run refers to: the store, the feature set (also as a frozen file) and the bundles."""
+
+    store: Path
+    feature_set: FeatureSet
+    feature_set_file: Reference
+    bundles: tuple[Reference, ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Definitions:
+        """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
+        store = Path(plan.spec.store)
+        held = write_named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
+        feature_set = FeatureSet.thaw(plan.feature_set)
+        return cls(store=store, feature_set=feature_set, feature_set_file=held, bundles=plan.bundles)
+
+
+def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[Partition, ...]:
+    """One partition per group of account files; or one for a live table, read up to its largest key as of now."""
+    feature_set = definitions.feature_set
+    accounts = feature_set.accounts
+    reads = {"accounts": accounts.model_dump(mode="json"), "columns": feature_set.column_names(accounts.table), "kind": feature_set.account_id}
+    source = plan.spec.sources[accounts.table].sql
+    if source is None:
+        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file)
+        return tuple(
+            Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
+            for number, work in enumerate(works)
+        )
+    high = largest_key(source, accounts, feature_set.account_id)
+    live = FreezeSql(table=accounts.table, feature_set=definitions.feature_set_file, url=source.url, sql_table=source.table, high=high,
+                     opened_for=run_id)
+    n_rows = int(plan.observed.get(f"rows of {accounts.table}", 0))
+    return (Partition.of(live, number=0, n_rows=n_rows, reads=_reads(reads, run=run_id)),)
+
+
+def lay_out_rollup(plan: Plan, definitions: Definitions) -> tuple[Partition, ...]:
+    """One partition per group of event files; its address holds the measures it makes, not the whole feature set."""
+    works = [
+        work
+        for events in definitions.feature_set.events
+        for work in plan_rollup(plan.inputs[events.table], events.table, definitions.feature_set_file)
+    ]
+    return tuple(
+        Partition.of(work, number=number, n_rows=_n_rows(work.files),
+                     reads=_reads(definitions.feature_set.rollup_parameters(work.table), files=work.files))
+        for number, work in enumerate(works)
+    )
+
+
+def lay_out_score(
+    plan: Plan, definitions: Definitions, frozen: Iterable[Receipt], rollups: Sequence[Partition], rolled_up: Iterable[Receipt]
+) -> tuple[Partition, ...]:
+    """Key ranges of accounts × groups of as-ofs. ``rollups`` are the rollup stage's partitions: they tell a receipt's table.
+
+    Raises:
+        Refused: ``duplicate_id`` when an account stands in two snapshots.
+    """
+    kind = definitions.feature_set.account_id
+    snapshots = KeyIndex.build(definitions.store, kind, _outputs(frozen, "snapshot"))
+    ranges = snapshots.cut(plan.spec.partition_rows)
+    if snapshots.overlaps:
+        _refuse_duplicates(snapshots, [keys for keys, _ in ranges])
+    by_table: dict[str, list[Output]] = {events.table: [] for events in definitions.feature_set.events}
+    table_of = {partition.number: partition.work.table for partition in rollups if isinstance(partition.work, Rollup)}
+    for receipt in rolled_up:
+        by_table[table_of[receipt.number]] += _outputs([receipt], "rollup")
+    folder = definitions.store / "indexes"
+    snapshot_index = snapshots.save(folder)
+    rollup_indexes = {table: KeyIndex.build(definitions.store, kind, outputs).save(folder) for table, outputs in by_table.items()}
+    as_ofs = plan.spec.as_ofs()
+    partitions: list[Partition] = []
+    for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
+        group = as_ofs[first : first + AS_OFS_PER_PARTITION]
+        for keys, n_rows in ranges:
+            work = Score(feature_set=definitions.feature_set_file, bundles=definitions.bundles, snapshots=snapshot_index,
+                         rollups=rollup_indexes, keys=keys, as_ofs=group)
+            reads = _reads(work.model_dump(mode="json", include={"keys", "as_ofs"}), feature_set=work.feature_set.sha256,
+                           bundles=[bundle.sha256 for bundle in work.bundles], snapshots=snapshot_index.sha256,
+                           rollups={table: index.sha256 for table, index in rollup_indexes.items()})
+            partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows * len(group), reads=reads))
+    return tuple(partitions)
+
+
+def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
+    """The score partitions that hold a flag of the decision."""
+    decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
+    partitions: list[Partition] = []
+    for partition in score:
+        work = partition.work
+        assert isinstance(work, Score)
+        n_flags = len(flags_of(decided, work))
+        if n_flags:
+            reads: dict[str, object] = {"score": partition.address, "decision": decision.sha256}
+            partitions.append(Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads))
+    return tuple(partitions)
+
+
+def flags_of(decided: pa.Table, work: Score) -> pa.Table:
+    """The rows of a decision that a score partition made: its key range and its as-ofs."""
+    as_ofs = pa.array(work.as_ofs, type=decided.schema.field("as_of").type)
+    mask = pc.is_in(decided["as_of"], value_set=as_ofs)
+    in_keys = in_range(decided[ACCOUNT_ID], work.keys.low, work.keys.high)
+    return decided.filter(mask if in_keys is None else pc.and_(mask, in_keys))
+
+
+def planned_keys(definitions: Definitions, work: Score, as_of: datetime) -> tuple[KeyDigest, KeyDigest]:
+    """(accounts that existed, accounts that did not) at ``as_of`` in a partition's range: what quarantine sets aside."""
+    index = open_index(str(definitions.store), definitions.feature_set.account_id, work.snapshots)
+    columns = [name for name in (ACCOUNT_ID, "created_at", "deleted_at") if name in index.schema.names]
+    accounts = index.read(work.keys, columns=columns)
+    inside = population(accounts, as_of)
+    ids = accounts[ACCOUNT_ID]
+    return key_digest(ids.filter(pa.array(inside))), key_digest(ids.filter(pa.array(~inside)))
+
+
+def _refuse_duplicates(snapshots: KeyIndex, ranges: Iterable[KeyRange]) -> None:
+    """Snapshots are free of duplicates each; where their ranges overlap, look across them, a key range at a time."""
+    if not all(is_strictly_increasing(snapshots.read(keys, columns=[ACCOUNT_ID])[ACCOUNT_ID]) for keys in ranges):
+        raise Refused("duplicate_id", "an account stands in more than one file of the accounts table", where="accounts",
+                      remedy="keep one row per account")
+
+
+def _outputs(receipts: Iterable[Receipt], role: str) -> list[Output]:
+    return [output for receipt in receipts for output in receipt.outputs if output.role == role]
+
+
+def _n_rows(files: Iterable[InputFile]) -> int:
+    return sum(file.n_rows for file in files)
+
+
+def _reads(parameters: dict[str, object], **more: object) -> dict[str, object]:
+    """What an address is the digest of: parameters, inputs, and the libraries that decide bits."""
+    files = more.get("files")
+    if isinstance(files, tuple):
+        more["files"] = [file.model_dump(mode="json") for file in files]
+    return {**parameters, **more, "libraries": library_versions()}

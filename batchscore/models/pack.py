@@ -1,0 +1,204 @@
+"""Packs a trained booster into a bundle: checked as strictly as it will be on loading, written whole or not at all.
+
+The only writer of bundles. What would be refused on a worker is refused here first, where the person who trained the model
+can mend it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import xgboost as xgb
+from pydantic import AwareDatetime, Field
+
+from batchscore.digest import canonical_json
+from batchscore.errors import AttemptFailed, Problem, Refused
+from batchscore.files import parquet_bytes
+from batchscore.models.bundle import (
+    GOLDEN,
+    MANIFEST,
+    MAX_MODEL_BYTES,
+    ReasonTemplate,
+    parse_manifest,
+    read_checked,
+    read_limited,
+)
+from batchscore.models.contract import Frame, conform, nearest
+from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
+from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
+from batchscore.models.xgboost_scorer import XGBoostScorer, load_booster, predict_by_dmatrix, predict_in_place, sigmoid
+from batchscore.plan import Reference
+from batchscore.spec import NAME, Value
+
+
+class About(Value):
+    """What the model file cannot say of itself; see `Manifest` for each. ``iteration_range`` None: every round."""
+
+    name: str = Field(pattern=NAME)
+    reasons: Mapping[str, ReasonTemplate]
+    trained_as_of: AwareDatetime | None = None
+    iteration_range: tuple[int, int] | None = None
+    notes: Mapping[str, str] = Field(default_factory=dict)
+
+
+def pack_bundle(
+    model: xgb.Booster | Path, folder: Path, *, features: Sequence[str], feature_set_digest: str, golden: pa.Table, about: About
+) -> Reference:
+    """Write the bundle of ``model`` as the new folder ``folder``; returns the reference to its manifest.
+
+    Args:
+        model: A trained booster, or the file (UBJSON or JSON) one was saved to; the file's bytes are kept as they are.
+        folder: Where to; must not exist. Its parents are made.
+        features: The names the feature set makes; each of the model's must be among them, in any order.
+        feature_set_digest: Of the feature set the model was trained for.
+        golden: Feature rows (1 to 10,000, at best with missing and extreme values), by name.
+        about: Name, reasons and notes.
+
+    Raises:
+        Refused: the folder exists (nothing is ever overwritten), the model is one of those `model_file` refuses, a reason or
+            feature is missing, or XGBoost's two routes to a margin differ on the golden rows (``golden_mismatch``).
+        AttemptFailed: ``write_failed``: disk full or an I/O error; nothing is left behind.
+    """
+    if folder.exists():
+        raise Refused(
+            "bundle_invalid",
+            "there is already something at that place",
+            where=str(folder),
+            remedy="pack into a new folder: a bundle that a run has used must stay as it is",
+        )
+    payload, where = _model_bytes(model)  # a booster goes through its saved bytes, so that both are checked alike
+    facts = read_model_facts(payload, where=where)
+    rounds = settled_range(facts, about.iteration_range, where=where)
+    _require_features(facts.names, features, where)
+    rows = _golden_frame(golden, facts.names)
+    golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, where))
+    model_name = f"model.{facts.suffix}"
+    described = {
+        **_described(facts, about, where),
+        "model": _entry(model_name, payload),
+        "golden": _entry(GOLDEN, golden_bytes),
+        "n_golden": len(rows),
+        "feature_set_digest": feature_set_digest,
+        "iteration_range": rounds,
+    }
+    manifest = parse_manifest(canonical_json(described), where=about.name)
+    files = {model_name: payload, GOLDEN: golden_bytes, MANIFEST: canonical_json(manifest.model_dump(mode="json"))}
+    return _publish(files, folder.absolute())
+
+
+def _model_bytes(model: xgb.Booster | Path) -> tuple[bytes, str]:
+    if isinstance(model, Path):
+        return read_limited(model, MAX_MODEL_BYTES), model.name
+    return bytes(model.save_raw("ubj")), "booster"
+
+
+def _require_features(wanted: tuple[str, ...], made: Sequence[str], where: str) -> None:
+    absent = [name for name in wanted if name not in made]
+    unknown = tuple(Problem(where=name, what="the feature set does not make it", remedy=nearest(name, made)) for name in absent)
+    if unknown:
+        raise Refused(
+            "feature_contract",
+            "the model wants features that the feature set does not make",
+            where=where,
+            problems=unknown,
+            remedy="pack with the feature set the model was trained for",
+        )
+
+
+def _golden_frame(golden: pa.Table, names: tuple[str, ...]) -> Frame:
+    rows = conform(golden, names)
+    if not 0 < len(rows) <= MAX_ROWS or rows.nonfinite.any():
+        raise Refused(
+            "bundle_invalid",
+            f"golden rows must be 1 to {MAX_ROWS}, without infinite values",
+            where="golden",
+            remedy="give a few hundred rows of real or made-up features",
+        )
+    return rows
+
+
+def _golden_by_two_routes(payload: bytes, rows: Frame, rounds: tuple[int, int], where: str) -> pa.Table:
+    booster = load_booster(payload, nthread=1, where=where)
+    margins = predict_in_place(booster, rows.matrix, rounds)
+    scores = sigmoid(margins, nthread=1)
+    other_margins, other_scores = predict_by_dmatrix(booster, rows, rounds)
+    n_differ = int((differing_rows(margins, other_margins) | differing_rows(scores, other_scores)).sum())
+    if n_differ:
+        raise Refused(
+            "golden_mismatch",
+            f"inplace_predict and DMatrix differ on {n_differ} of {len(rows)} golden rows",
+            where=where,
+            remedy="report it to batchscore with the model: this must not be",
+        )
+    return golden_table(rows, margins, scores)
+
+
+def _described(facts: ModelFacts, about: About, where: str) -> dict[str, Any]:
+    """The part of the manifest that says what the model is, as JSON values."""
+    silent = tuple(Problem(where=name, what="has no reason code") for name in facts.names if name not in about.reasons)
+    if silent:
+        raise Refused(
+            "bundle_invalid",
+            "a reviewer could not be told what some features mean",
+            where=where,
+            problems=silent,
+            remedy="give each a code and a sentence, such as '{value} mails in a day'",
+        )
+    return {
+        "name": about.name,
+        "written_by": facts.version_text,
+        "packed_by": xgb.__version__,
+        "objective": facts.objective,
+        "features": [{"name": name} for name in facts.names],
+        "base_score": facts.base_score,
+        "n_trees": facts.n_trees,
+        "reasons": {name: about.reasons[name].model_dump() for name in facts.names},
+        "trained_as_of": about.trained_as_of,
+        "notes": dict(about.notes),
+    }
+
+
+def _entry(path: str, payload: bytes) -> dict[str, str | int]:
+    return {"path": path, "sha256": hashlib.sha256(payload).hexdigest(), "n_bytes": len(payload)}
+
+
+def _publish(files: Mapping[str, bytes], folder: Path) -> Reference:
+    """Write the files into a hidden folder, load them from there as a worker would, then give the folder its name."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    sha256 = hashlib.sha256(files[MANIFEST]).hexdigest()
+    try:
+        temporary.mkdir(parents=True)
+        for name, payload in files.items():
+            with (temporary / name).open("xb") as stream:
+                stream.write(payload)
+                stream.flush()
+                os.fsync(stream.fileno())
+        _sync_folder(temporary)
+        XGBoostScorer(read_checked(Reference(path=str(temporary / MANIFEST), sha256=sha256)))
+        temporary.rename(folder)  # fails when another packer has put a bundle there meanwhile
+        _sync_folder(folder.parent)
+    except OSError as error:
+        raise AttemptFailed(
+            "write_failed",
+            os.strerror(error.errno or 0),
+            where=str(folder),
+            remedy="free space or mend the disk, then pack again",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Reference(path=str(folder / MANIFEST), sha256=sha256)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Events become what people watch: progress on a terminal, lines in a log."""

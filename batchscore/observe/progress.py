@@ -1,0 +1,132 @@
+"""Progress of a run for people: a bar with rows/s and ETA on a terminal, one line now and then anywhere else.
+
+The figures follow the ledger (events of committed partitions), so they never go back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from batchscore.events import (
+    DecisionRecorded,
+    Event,
+    PartitionCommitted,
+    PartitionFailed,
+    Proven,
+    Released,
+    RunOpened,
+    StageFinished,
+    StageStarted,
+    Stopping,
+)
+
+LINE_EVERY_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class _StageProgress:
+    """Rows done and to do of the stage under way. Rates count only what this driver did."""
+
+    started_at: float
+    n_rows: int
+    n_rows_done: int
+    n_rows_before: int
+    last_line_at: float
+
+    def rate(self) -> float:
+        """Rows a second since this driver took up the stage."""
+        return (self.n_rows_done - self.n_rows_before) / max(1e-9, time.monotonic() - self.started_at)
+
+    def eta_s(self) -> float | None:
+        """Seconds still to go at that rate; None before anything was done."""
+        rate = self.rate()
+        return (self.n_rows - self.n_rows_done) / rate if rate > 0 else None
+
+
+class ProgressObserver:
+    """Tells a run's events on ``console``. A context manager: the bar is gone when the block is left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description:>8}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[rate]}  ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", visible=False, rate="")
+        self._stage: _StageProgress | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Tell one event."""
+        match event:
+            case RunOpened():
+                self._say(f"run {event.run_id} " + (f"resumed, epoch {event.epoch}" if event.resumed else "opened"))
+            case StageStarted():
+                self._start(event)
+            case PartitionCommitted():
+                self._advance(event)
+            case PartitionFailed():
+                end = "quarantined" if event.quarantined else "will be tried again"
+                self._say(f"  {event.stage} {event.number}: {event.reason}, {end}")
+            case StageFinished():
+                self._finish(event)
+            case DecisionRecorded():
+                self._say(f"  decide  {event.n_selected:,} flags selected, {event.n_to_release:,} of them to release")
+            case Proven():
+                closes = "closes: every account accounted for once" if event.closes else "DOES NOT CLOSE"
+                self._say(f"   prove  {event.n_as_ofs} as-of dates, {closes}")
+            case Released():
+                overtaken = f", {event.n_overtaken:,} overtaken by an open flag" if event.n_overtaken else ""
+                self._say(f" release  {event.n_flags:,} flags before the reviewers{overtaken}")
+            case Stopping():
+                self._say("stopping: what is in flight is finished and committed first")
+
+    def _start(self, event: StageStarted) -> None:
+        now = time.monotonic()
+        self._stage = _StageProgress(now, event.n_rows, event.n_rows_done, event.n_rows_done, now)
+        if event.n_done:
+            self._say(f"{event.stage:>8}  {event.n_done} of {event.n_partitions} partitions were done before")
+        self._bar.reset(self._task, description=event.stage, total=max(1, event.n_rows), completed=event.n_rows_done, visible=True, rate="")
+
+    def _advance(self, event: PartitionCommitted) -> None:
+        stage = self._stage
+        if stage is None:
+            return
+        stage.n_rows_done += event.n_rows
+        rate = f"{stage.rate():,.0f} rows/s"
+        self._bar.update(self._task, completed=stage.n_rows_done, rate=rate)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - stage.last_line_at >= LINE_EVERY_S:
+            stage.last_line_at = now
+            eta = stage.eta_s()
+            left = f", ETA {eta:.0f} s" if eta is not None else ""
+            self._say(f"{event.stage:>8}  {stage.n_rows_done:,} of {stage.n_rows:,} rows, {rate}{left}")
+
+    def _finish(self, event: StageFinished) -> None:
+        stage, self._stage = self._stage, None
+        self._bar.update(self._task, visible=False)
+        if stage is not None:
+            aside = f", {event.n_quarantined} quarantined" if event.n_quarantined else ""
+            new = stage.n_rows_done - stage.n_rows_before
+            rate = f" ({new / event.seconds:,.0f} rows/s)" if new and event.seconds > 0 else ""
+            self._say(f"{event.stage:>8}  {stage.n_rows_done:,} rows in {event.seconds:.1f} s{rate}{aside}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,290 @@
+"""The story of a run: plan, freeze, rollup, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
+
+`run` reads top to bottom. What may go wrong with an attempt is handled once, in `_Walk._hear`. Nothing returns to an
+earlier step; the only loops are "next partition" and "next attempt", and the ledger owns both.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from batchscore.decision import flags_to_release, make_decision
+from batchscore.errors import BatchscoreError, Fenced, Held, Interrupted, QuarantineStop, Refused, RunFailed
+from batchscore.events import (
+    DecisionRecorded,
+    PartitionCommitted,
+    PartitionFailed,
+    Proven,
+    Released,
+    RunOpened,
+    StageFinished,
+    StageStarted,
+    Stopping,
+)
+from batchscore.layout import Definitions, lay_out_freeze, lay_out_reasons, lay_out_rollup, lay_out_score
+from batchscore.plan import Partition, Plan, Stage, Task
+from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
+from batchscore.receipt import Failed, Finished, Outcome, Suspected
+from batchscore.proving import prove_run
+from batchscore.report.proof import Proof
+
+MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
+MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
+RENEW_EVERY_S: Final = 5.0
+
+
+def run(
+    plan: Plan, *, executor: Executor, store: Store, observer: Observer, again: bool = False, stop: threading.Event | None = None
+) -> RunRow:
+    """Walk the plan to its end, from wherever an earlier driver left it. A finished run is returned as it is.
+
+    Raises:
+        Refused: another driver has the run, or an attempt found what a plan could not see.
+        Held: a person must act before the run goes on.
+        Interrupted: ``stop`` was set, or the scheduler was lost; what is committed stays.
+        Fenced: a newer driver took the run.
+        RunFailed: the proof does not close, or two attempts gave different bytes.
+    """
+    handle, row = store.open(plan, owner=f"{socket.gethostname()}:{os.getpid()}", again=again)
+    if row.state == "finished":
+        return row
+    observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
+    with _lease_kept(store, handle), _closed_properly(store, handle):
+        walk = _Walk(plan, handle, executor, store, observer, stop or threading.Event())
+        walk.freeze()
+        walk.rollup()
+        walk.score()
+        row = walk.decide()
+        walk.reasons(row)
+        walk.release(row, walk.prove())
+        return store.close(handle, "finished")
+
+
+class _Worklist:
+    """Tasks still to be handed out; hands out nothing more once a stop is asked for."""
+
+    def __init__(self, tasks: Sequence[Task], stop: threading.Event) -> None:
+        self._tasks = deque(tasks)
+        self._stop = stop
+
+    def next(self) -> Task | None:
+        return self._tasks.popleft() if self._tasks and not self._stop.is_set() else None
+
+    def put(self, task: Task) -> None:
+        self._tasks.append(task)
+
+    def put_first(self, task: Task) -> None:
+        self._tasks.appendleft(task)
+
+
+class _Walk:
+    """One driver's walk over one run's stages."""
+
+    def __init__(
+        self, plan: Plan, handle: RunHandle, executor: Executor, store: Store, observer: Observer, stop: threading.Event
+    ) -> None:
+        self._plan = plan
+        self._handle = handle
+        self._executor = executor
+        self._store = store
+        self._reader = store.reader()
+        self._observer = observer
+        self._stop = stop
+        self._definitions = Definitions.of(plan)
+
+    @property
+    def _run_id(self) -> str:
+        return self._handle.run_id
+
+    def freeze(self) -> None:
+        """Bring the accounts into immutable snapshots."""
+        self._stage(Stage.FREEZE, lambda: lay_out_freeze(self._plan, self._definitions, self._run_id))
+        self._stop_at_quarantine(Stage.FREEZE)
+
+    def rollup(self) -> None:
+        """Bring the events into partial aggregates."""
+        self._stage(Stage.ROLLUP, lambda: lay_out_rollup(self._plan, self._definitions))
+        self._stop_at_quarantine(Stage.ROLLUP)
+
+    def score(self) -> None:
+        """Make features and scores; a quarantined partition costs only its own accounts."""
+        reader, run_id = self._reader, self._run_id
+        self._stage(
+            Stage.SCORE,
+            lambda: lay_out_score(
+                self._plan,
+                self._definitions,
+                reader.receipts(run_id, Stage.FREEZE),
+                reader.partitions(run_id, Stage.ROLLUP),
+                reader.receipts(run_id, Stage.ROLLUP),
+            ),
+        )
+
+    def decide(self) -> RunRow:
+        """Freeze memory and decision, once per run: a resumed run finds them and decides nothing."""
+        row = self._reader.run(self._run_id)
+        if row.decision is None:
+            scores = (output for receipt in self._reader.receipts(self._run_id, Stage.SCORE) for output in receipt.outputs)
+            past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=self._run_id)
+            decision = make_decision(self._plan, self._definitions, scores, past)
+            row = self._store.record_decision(self._handle, decision.file, decision.memory)
+            self._observer(DecisionRecorded(run_id=self._run_id, n_selected=decision.n_selected, n_to_release=decision.n_to_release))
+        return row
+
+    def reasons(self, row: RunRow) -> None:
+        """Explain what decide selected, and nothing else."""
+        assert row.decision is not None
+        decision = row.decision
+        self._stage(Stage.REASONS, lambda: lay_out_reasons(self._reader.partitions(self._run_id, Stage.SCORE), decision))
+        self._stop_at_quarantine(Stage.REASONS)
+
+    def prove(self) -> Proof:
+        """Account for every account, or stop."""
+        proof = prove_run(self._plan, self._definitions, self._reader, self._run_id)
+        self._observer(Proven(run_id=self._run_id, closes=proof.closes, n_as_ofs=len(proof.as_ofs)))
+        if not proof.closes:
+            raise RunFailed("proof_failed", "some accounts are not accounted for exactly once; nothing is released",
+                            where=f"run {self._run_id}", remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}")
+        return proof
+
+    def release(self, row: RunRow, proof: Proof) -> None:
+        """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
+        assert proof.closes, "release is given a proof that closes"
+        flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
+        count = self._store.release(self._handle, flags)
+        self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+
+    def _stage(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]]) -> None:
+        """Every partition of the stage: committed, or quarantined."""
+        started = time.monotonic()
+        partitions = self._reader.partitions(self._run_id, stage)
+        if not partitions:
+            partitions = lay_out()
+            self._store.lay_out(self._handle, stage, partitions)
+        left = self._store.unfinished(self._handle, stage)
+        n_rows = sum(partition.n_rows for partition in partitions)
+        n_rows_left = sum(partition.n_rows for partition in left)
+        self._observer(
+            StageStarted(
+                run_id=self._run_id, stage=stage, n_partitions=len(partitions), n_rows=n_rows,
+                n_done=len(partitions) - len(left), n_rows_done=n_rows - n_rows_left,
+            )
+        )
+        self._attempt_all(left)
+        n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
+        seconds = time.monotonic() - started
+        self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))
+
+    def _attempt_all(self, partitions: Sequence[Partition]) -> None:
+        store = str(self._definitions.store)
+        worklist = _Worklist([Task(run_id=self._run_id, store=store, partition=partition) for partition in partitions], self._stop)
+        told = False
+        for outcomes in self._executor.outcomes(worklist):
+            self._commit([outcome for outcome in outcomes if isinstance(outcome, Finished)])
+            for outcome in outcomes:
+                self._hear(outcome, worklist)
+            if self._stop.is_set() and not told:
+                self._observer(Stopping(run_id=self._run_id))
+                told = True
+        if self._stop.is_set():
+            raise Interrupted("interrupted", "stopped on request; everything committed is kept", where=f"run {self._run_id}",
+                              remedy=f"batchscore resume {self._run_id} --store {self._plan.spec.store}")
+
+    def _commit(self, finished: Sequence[Finished]) -> None:
+        if not finished:
+            return
+        new = set(self._store.commit(self._handle, [outcome.receipt for outcome in finished]))
+        for outcome in finished:
+            partition = outcome.task.partition
+            if partition.number in new:
+                seconds = sum(outcome.receipt.seconds.values())
+                self._observer(
+                    PartitionCommitted(
+                        run_id=self._run_id, stage=partition.stage, number=partition.number, n_rows=partition.n_rows, seconds=seconds
+                    )
+                )
+
+    def _hear(self, outcome: Outcome, worklist: _Worklist) -> None:
+        """What an outcome that is not a receipt means: a failure counts, a lost worker only accuses."""
+        if isinstance(outcome, Suspected):
+            suspicions = self._store.count_suspicion(self._handle, outcome.task)
+            alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
+            if not outcome.running or (alone and not outcome.task.isolated):
+                worklist.put_first(outcome.task.model_copy(update={"isolated": alone}))
+            self._tell_failure(outcome.task, "worker_lost", quarantined=False)
+        elif isinstance(outcome, Failed):
+            if outcome.stops_run:
+                raise Refused("run_failed", f"{outcome.reason}: an attempt refused its input", where=f"run {self._run_id}",
+                              remedy=outcome.message)
+            limit = 1 if outcome.final else MAX_FAILURES
+            quarantined = self._store.count_failure(
+                self._handle, outcome.task, outcome.reason, outcome.message, quarantine_at=limit
+            )
+            if not quarantined:
+                worklist.put(outcome.task)
+            self._tell_failure(outcome.task, outcome.reason, quarantined=quarantined)
+
+    def _tell_failure(self, task: Task, reason: str, *, quarantined: bool) -> None:
+        partition = task.partition
+        self._observer(
+            PartitionFailed(
+                run_id=self._run_id, stage=partition.stage, number=partition.number, reason=reason, quarantined=quarantined
+            )
+        )
+
+    def _stop_at_quarantine(self, stage: Stage) -> None:
+        """A missing snapshot, rollup or reason would make other partitions silently wrong: end the run here, scores unmade."""
+        aside = [row for row in self._reader.quarantined(self._run_id) if row.stage == stage]
+        if aside:
+            raise QuarantineStop(
+                "partition_quarantined",
+                f"{len(aside)} partition(s) of {stage} were set aside; the others are committed and will be reused",
+                where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
+                remedy="mend the input, then: batchscore run SPEC --again",
+            )
+
+
+@contextmanager
+def _lease_kept(store: Store, handle: RunHandle) -> Iterator[None]:
+    """Renew the lease in the background: a driver busy with a long step is still alive. The epoch, not the lease, is the fence."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(RENEW_EVERY_S):
+            try:
+                store.renew(handle)
+            except BatchscoreError:
+                return  # fenced, or the database is away: the next write of the walk says so
+
+    thread = threading.Thread(target=renew, name="batchscore-lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _closed_properly(store: Store, handle: RunHandle) -> Iterator[None]:
+    """Leave the run in the state that tells the next driver, and the next person, what happened."""
+    try:
+        yield
+    except Fenced:
+        raise  # somebody else's run now
+    except Interrupted as error:
+        store.close(handle, "interrupted", str(error))
+        raise
+    except Held as error:
+        store.close(handle, "held", str(error))
+        raise
+    except BatchscoreError as error:
+        store.close(handle, "failed", str(error))
+        raise

@@ -1,0 +1,174 @@
+"""Values of planning: what will be read, in which stages and partitions, under which pinned digests. No I/O.
+
+A *plan* is what `plan` prints and `run` walks. Its digest covers the pinned parts only. A *partition* is the unit of
+reading, scoring, commit and retry; its *work* holds references (paths, digests, ranges), never rows. A partition's
+*address* names its output by everything that output depends on, so that equal work is never done twice.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from batchscore.digest import digest_of
+from batchscore.spec import RunSpec, Value
+
+class Stage(StrEnum):
+    """The stages whose partitions run on workers, in order."""
+
+    FREEZE = "freeze"
+    ROLLUP = "rollup"
+    SCORE = "score"
+    REASONS = "reasons"
+
+
+# Raised by hand when a stage's output changes for equal input; guarded by a golden test.
+STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage.SCORE: 1, Stage.REASONS: 1}
+
+
+class InputFile(Value):
+    """One pinned input file, as the plan saw it. ``path`` is relative to ``root``, with ``/``."""
+
+    root: str
+    path: str
+    n_bytes: int
+    mtime_ns: int
+    n_rows: int
+
+
+class Reference(Value):
+    """A file by absolute path and SHA-256: what a worker gets in place of a value."""
+
+    path: str
+    sha256: str
+
+
+class KeyRange(Value):
+    """Account ids from ``low`` (included) to ``high`` (not included); None is open. Never a float."""
+
+    low: int | str | None = None
+    high: int | str | None = None
+
+
+class FreezeParquet(Value):
+    """Bring the accounts of some Parquet files into one sorted, checksummed snapshot."""
+
+    kind: Literal["freeze_parquet"] = "freeze_parquet"
+    table: str
+    feature_set: Reference
+    files: tuple[InputFile, ...]
+
+
+class FreezeSql(Value):
+    """Read the accounts of a live table into a snapshot; ``high`` is the largest key at the start, None for an empty table."""
+
+    kind: Literal["freeze_sql"] = "freeze_sql"
+    table: str
+    feature_set: Reference
+    url: str
+    sql_table: str
+    high: int | str | None
+    opened_for: str  # the run: a live table is never the same input twice
+
+
+class Rollup(Value):
+    """Aggregate the events of some Parquet files per account, event grain and known grain."""
+
+    kind: Literal["rollup"] = "rollup"
+    table: str
+    feature_set: Reference
+    files: tuple[InputFile, ...]
+
+
+class Score(Value):
+    """Make features and score every account of a key range, for some as-of dates, with every bundle."""
+
+    kind: Literal["score"] = "score"
+    feature_set: Reference
+    bundles: tuple[Reference, ...]  # each references a bundle's manifest
+    snapshots: Reference  # key index of the accounts
+    rollups: dict[str, Reference]  # table → key index
+    keys: KeyRange
+    as_ofs: tuple[datetime, ...]
+
+
+class Reasons(Value):
+    """Make the features of the flags in a key range again, check their margins, and explain them."""
+
+    kind: Literal["reasons"] = "reasons"
+    score: Score
+    decision: Reference
+
+
+Work = Annotated[FreezeParquet | FreezeSql | Rollup | Score | Reasons, Field(discriminator="kind")]
+_STAGE_OF: Final = {
+    "freeze_parquet": Stage.FREEZE,
+    "freeze_sql": Stage.FREEZE,
+    "rollup": Stage.ROLLUP,
+    "score": Stage.SCORE,
+    "reasons": Stage.REASONS,
+}
+
+
+class Partition(Value):
+    """One unit of work of one stage. ``n_rows`` is an estimate for progress (rows read, or account × as-of)."""
+
+    stage: Stage
+    number: int
+    n_rows: int
+    work: Work
+    address: str
+
+    @classmethod
+    def of(cls, work: Work, *, number: int, n_rows: int, reads: dict[str, object]) -> Partition:
+        """A partition whose address follows from what its stage ``reads`` (digests and parameters), and nothing else.
+
+        ``work`` may name more than the output depends on (a whole feature set, where a rollup reads two columns).
+        """
+        stage = _STAGE_OF[work.kind]
+        named = {"reads": reads, "format": STAGE_FORMAT[stage], "kind": work.kind}
+        return cls(stage=stage, number=number, n_rows=n_rows, work=work, address=f"{stage}/{digest_of(named)}")
+
+
+class Task(Value):
+    """One attempt to be made: what travels to a worker. ``isolated``: alone, in a child process of the worker."""
+
+    run_id: str
+    store: str  # folder of the store
+    partition: Partition
+    isolated: bool = False
+
+
+class StageEstimate(Value):
+    """What a plan says of one stage; figures are observed, so they are not in the plan's hash."""
+
+    stage: str
+    does: str
+    n_partitions: int | None = None
+    n_rows: int | None = None
+    n_bytes: int | None = None
+
+
+class Plan(Value):
+    """A run, before it runs. `digest` covers ``pinned``, which names the digest of every part; ``observed`` is estimated."""
+
+    spec: RunSpec
+    feature_set: str  # frozen as JSON
+    bundles: tuple[Reference, ...]  # their manifests
+    pinned: dict[str, str]  # part → digest or version, in plain words: "bundle", "input mails", "library xgboost"
+    inputs: dict[str, tuple[InputFile, ...]]  # table → its files
+    stages: tuple[StageEstimate, ...]
+    observed: dict[str, str | int]
+    passed_over: tuple[str, ...] = ()  # hidden and temporary files in the input folders that will not be read
+
+    @property
+    def digest(self) -> str:
+        """64 hex; two plans with equal digests give equal scores and flags."""
+        return digest_of(self.pinned)
+
+    def differences(self, pinned: dict[str, str]) -> tuple[str, ...]:
+        """Names of the pinned parts in which this plan and ``pinned`` differ."""
+        return tuple(sorted(name for name in self.pinned.keys() | pinned.keys() if self.pinned.get(name) != pinned.get(name)))

@@ -1,0 +1,191 @@
+"""The seams: what the story needs from the executor, the store and the observer. Each has one behaviour suite.
+
+Protocols only; implementations live in `executors`, `store` and `observe` and do not know each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from batchscore.events import Event
+from batchscore.flag import Flag
+from batchscore.plan import Partition, Plan, Reference, Stage, Task
+from batchscore.receipt import Outcome, Receipt
+from batchscore.spec import Value
+
+
+class Observer(Protocol):
+    """Hears what happens."""
+
+    def __call__(self, event: Event) -> None:
+        """One event; must not raise."""
+
+
+class Worklist(Protocol):
+    """What there is to do, handed out one task at a time."""
+
+    def next(self) -> Task | None:
+        """The next task, or None: nothing to hand out now (all done, in flight, or stopping)."""
+
+
+class Executor(Protocol):
+    """Runs attempts somewhere. Knows nothing of the ledger: it reports outcomes, the pipeline decides what they mean."""
+
+    def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
+        """Outcomes in batches as they come, until nothing is in flight and the worklist hands out nothing.
+
+        A batch is empty when nothing happened for about a second: the driver's chance to renew its lease and to look for
+        a stop. A task for a partition that is in flight already takes the place of the older one.
+        """
+
+    def describe(self) -> str:
+        """One line for people: ``inline``, ``dask tcp://127.0.0.1:… 2 workers``."""
+
+
+class RunRow(Value):
+    """A run as the ledger holds it. ``state``: running, finished, held, interrupted, failed."""
+
+    run_id: str
+    name: str
+    plan_digest: str
+    generation: int
+    state: str
+    epoch: int
+    plan: Plan
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None = None
+    decision: Reference | None = None
+    memory: Reference | None = None
+    released_at: datetime | None = None
+    why: str = ""  # for held and failed
+
+
+class StageRow(Value):
+    """Progress of one stage: the same numbers in every command."""
+
+    stage: Stage
+    n_partitions: int
+    n_committed: int
+    n_quarantined: int
+    n_rows: int
+    n_rows_committed: int
+    started_at: datetime | None
+    updated_at: datetime | None
+
+
+class QuarantinedRow(Value):
+    """A partition set aside, and why."""
+
+    stage: Stage
+    number: int
+    reason: str
+    message: str
+
+
+class PastFlag(Value):
+    """What decide may know of an earlier flag: when its account was flagged, and until when that flag was open."""
+
+    account_id: int | str
+    opened_at: datetime
+    closed_at: datetime | None
+
+
+class FlagRow(Value):
+    """A released flag as a reviewer sees it."""
+
+    flag: Flag
+    state: str
+    released_at: datetime
+
+
+class ReleaseCount(Value):
+    """What a release did."""
+
+    n_flags: int
+    n_overtaken: int
+
+
+class StoreReader(Protocol):
+    """Reads; what planning, status and reports get."""
+
+    def run(self, run_id: str) -> RunRow:
+        """That run. Raises Refused ``run_unknown``."""
+
+    def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
+        """The newest runs first."""
+
+    def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
+        """All generations of a plan, the newest first."""
+
+    def stages(self, run_id: str) -> tuple[StageRow, ...]:
+        """Progress of each stage laid out so far, in order."""
+
+    def partitions(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
+        """All partitions of a stage, by number; empty before its layout."""
+
+    def receipts(self, run_id: str, stage: Stage) -> Iterator[Receipt]:
+        """Committed receipts, by partition number."""
+
+    def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
+        """Partitions set aside."""
+
+    def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
+        """Every released flag of the queue, except the run's own, sorted by account id then opened_at."""
+
+    def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
+        """Open flags of released runs, best rank first (queue, newest as-of, rank)."""
+
+
+class RunHandle(Value):
+    """A run this driver holds: its epoch is the fence."""
+
+    run_id: str
+    epoch: int
+    owner: str
+
+
+class Store(Protocol):
+    """The database of runs and flags. Only the driver holds one."""
+
+    def reader(self) -> StoreReader:
+        """The same database, for reading."""
+
+    def open(self, plan: Plan, *, owner: str, again: bool = False) -> tuple[RunHandle, RunRow]:
+        """Create the run of this plan, or take over its newest unfinished generation. ``again`` opens the next generation
+        of a finished one. A finished run is returned as it is, and not taken.
+
+        Raises:
+            Refused: ``run_taken`` when another driver's lease has not run out.
+        """
+
+    def renew(self, run: RunHandle) -> None:
+        """Lengthen the lease. Raises Fenced."""
+
+    def lay_out(self, run: RunHandle, stage: Stage, partitions: Sequence[Partition]) -> None:
+        """Fix a stage's partitions, once: a second call with others raises CommitConflict. Partitions whose address has a
+        committed receipt of any run are committed with it right away (reuse)."""
+
+    def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
+        """Partitions neither committed nor quarantined, by number."""
+
+    def commit(self, run: RunHandle, receipts: Sequence[Receipt]) -> tuple[int, ...]:
+        """Accept receipts in one transaction under the epoch; returns the numbers newly committed. An equal second
+        receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced."""
+
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is."""
+
+    def count_suspicion(self, run: RunHandle, task: Task) -> int:
+        """Record that a worker was lost at this partition; returns how often it has been."""
+
+    def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
+        """Fix the decision, once; a second call keeps the first. Returns the row as it stands."""
+
+    def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
+        """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
+        """Give the run back: finished, held, interrupted or failed."""

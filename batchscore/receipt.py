@@ -1,0 +1,73 @@
+"""Values that come back from workers: receipts and outcomes. Small, picklable, no rows in them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from batchscore.plan import Stage, Task
+from batchscore.spec import Value
+
+
+class Output(Value):
+    """One file an attempt wrote: ``path`` is relative to the store's folder. ``role``: snapshot, rollup, scores, rejects, reasons."""
+
+    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons"]
+    path: str
+    sha256: str
+    n_rows: int
+    n_bytes: int
+
+
+class Receipt(Value):
+    """What one attempt did. Two attempts at one partition must agree in `content`; times and names may differ.
+
+    ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`),
+    named ``accounts`` for a freeze, and ``scored 2002-08-19T00:00:00+00:00`` (also ``outside``, ``unscoreable``,
+    ``rejected``) for a score; a name that is absent is the empty set.
+    """
+
+    stage: Stage
+    number: int
+    address: str
+    attempt: str  # uuid, drawn inside the task
+    outputs: tuple[Output, ...]
+    counts: dict[str, int] = Field(default_factory=dict)
+    keys: dict[str, str] = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict)
+
+    def content(self) -> tuple[object, ...]:
+        """What must be equal between attempts: everything but names and times."""
+        files = tuple((output.role, output.sha256, output.n_rows) for output in self.outputs)
+        return (self.address, files, tuple(sorted(self.counts.items())), tuple(sorted(self.keys.items())))
+
+
+class Finished(Value):
+    """An attempt came back with its receipt."""
+
+    task: Task
+    receipt: Receipt
+
+
+class Failed(Value):
+    """An attempt raised. ``final``: doing it again cannot help. ``reason``, ``message`` are a `BatchscoreError`'s."""
+
+    task: Task
+    reason: str
+    message: str
+    final: bool
+    stops_run: bool = False  # a refusal found by an attempt: the whole run ends, nothing is released
+
+
+class Suspected(Value):
+    """A worker was lost while it worked at this task: an accusation, not a failure.
+
+    ``running``: the scheduler has already started it again elsewhere, and its outcome is still to come.
+    """
+
+    task: Task
+    running: bool
+
+
+Outcome = Finished | Failed | Suspected

@@ -1,0 +1,100 @@
+"""The proof: every account of every as-of was scored, or set aside under a name, exactly once. By key digest, not by count.
+
+    planned = scored + unscoreable + rejected + quarantined        (per as-of, pairwise disjoint)
+
+``planned`` comes from the freeze, which read every account on its own and hashed the keys, less the accounts that did not
+exist at the as-of (``outside``). The other terms come from the score receipts, which read the accounts again, by key range.
+Key digests add over disjoint sets, so one lost, doubled or swapped account in any partition breaks the equation. The
+frozen keys are distinct (the freeze refuses duplicates), hence equality with them is also what shows disjointness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from batchscore.digest import KeyDigest, total
+from batchscore.receipt import Receipt
+from batchscore.spec import Value
+
+ACCOUNTS: Final = "accounts"
+PARTS: Final = ("scored", "unscoreable", "rejected", "quarantined")
+
+
+class AsOfProof(Value):
+    """One as-of: key digests as text. ``lost`` is ``planned`` less the parts; it is the empty set when the proof closes."""
+
+    as_of: datetime
+    planned: str
+    outside: str
+    scored: str
+    unscoreable: str
+    rejected: str
+    quarantined: str
+    lost: str
+    closes: bool
+
+
+class Proof(Value):
+    """All as-ofs of a run, and what was set aside before there was a key to speak of."""
+
+    accounts: str  # key digest of all frozen accounts
+    as_ofs: tuple[AsOfProof, ...]
+    n_rows_rejected: int  # rows of accounts and events that were rejected while they were read
+    n_orphans: int  # events whose account is unknown
+
+    @property
+    def closes(self) -> bool:
+        """Whether every account of every as-of is accounted for."""
+        return all(proof.closes for proof in self.as_ofs)
+
+
+def key_name(part: str, as_of: datetime) -> str:
+    """The name under which a score receipt holds the key digest of ``part``."""
+    return f"{part} {as_of.isoformat()}"
+
+
+def prove(
+    as_ofs: Iterable[datetime],
+    frozen: Iterable[Receipt],
+    rolled_up: Iterable[Receipt],
+    scored: Iterable[Receipt],
+    quarantined: Mapping[datetime, tuple[KeyDigest, KeyDigest]],
+) -> Proof:
+    """Fold receipts into a proof; each iterable is read once.
+
+    ``quarantined``: as-of → (keys planned, keys outside) of the score partitions that were set aside.
+    """
+    frozen, scored = list(frozen), list(scored)
+    accounts = total(KeyDigest.parse(receipt.keys[ACCOUNTS]) for receipt in frozen)
+    return Proof(
+        accounts=str(accounts),
+        as_ofs=tuple(_prove_as_of(as_of, accounts, scored, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs),
+        n_rows_rejected=sum(_n_rejected(receipt) for receipt in [*frozen, *rolled_up]),
+        n_orphans=sum(receipt.counts.get("orphans", 0) for receipt in scored),
+    )
+
+
+def _prove_as_of(as_of: datetime, accounts: KeyDigest, scored: list[Receipt], set_aside: tuple[KeyDigest, KeyDigest]) -> AsOfProof:
+    def part(name: str) -> KeyDigest:
+        key = key_name(name, as_of)
+        return total(KeyDigest.parse(receipt.keys[key]) for receipt in scored if key in receipt.keys)
+
+    quarantined, outside_of_quarantined = set_aside
+    outside = part("outside") + outside_of_quarantined
+    parts = {"scored": part("scored"), "unscoreable": part("unscoreable"), "rejected": part("rejected"), "quarantined": quarantined}
+    planned = accounts - outside
+    lost = planned - total(parts.values())
+    return AsOfProof(
+        as_of=as_of,
+        planned=str(planned),
+        outside=str(outside),
+        lost=str(lost),
+        closes=lost == KeyDigest(),
+        **{name: str(keys) for name, keys in parts.items()},
+    )
+
+
+def _n_rejected(receipt: Receipt) -> int:
+    return sum(n for name, n in receipt.counts.items() if name.startswith("rejected "))

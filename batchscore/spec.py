@@ -1,0 +1,219 @@
+"""What the operator asks for: the run spec. YAML in, one frozen value out, or every mistake at once with its line.
+
+A spec names things (files, a database URL by name, bundles, a feature set); it holds no secret and no result. Paths are
+relative to the spec's own folder. Nothing here opens what it names: that is the planner's.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from batchscore.document import read_document
+
+NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
+DURATION: Final = re.compile(r"^(0|[1-9]\d{0,4})(d|h)$")
+MAX_AS_OFS: Final = 3_700  # ten years of days: more is a mistake in `every`
+
+
+class Value(BaseModel):
+    """Frozen, and a stranger to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+def parse_duration(value: object) -> timedelta:
+    """``7d`` or ``12h`` as a fixed duration (a day is 24 hours: daylight saving does not exist in features).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, timedelta):
+        return value
+    match = DURATION.match(value) if isinstance(value, str) else None
+    if match is None:
+        msg = f"{value!r} is not a duration → write whole days or hours, such as 7d or 12h"
+        raise ValueError(msg)
+    count, unit = int(match[1]), match[2]
+    return timedelta(days=count) if unit == "d" else timedelta(hours=count)
+
+
+def format_duration(value: timedelta) -> str:
+    """The inverse of `parse_duration`: ``7d``, or hours where days are not whole."""
+    return f"{value // timedelta(hours=1)}h" if value % timedelta(days=1) else f"{value.days}d"
+
+
+def parse_moment(value: object) -> datetime:
+    """A date (midnight UTC) or a datetime with a zone, as an aware UTC datetime.
+
+    Raises:
+        ValueError: it is neither, or has no zone.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value) if len(value) > len("2002-08-19") else date.fromisoformat(value)
+        except ValueError:
+            msg = f"{value!r} is not a date → write 2002-08-19 or 2002-08-19T06:00:00Z"
+            raise ValueError(msg) from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            msg = "a time needs a zone → write 2002-08-19T06:00:00Z"
+            raise ValueError(msg)
+        return value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    msg = f"{value!r} is not a date → write 2002-08-19"
+    raise ValueError(msg)
+
+
+def _plain_relative(value: str) -> str:
+    if "\0" in value or not value.strip():
+        msg = "a path must not be empty → name a file or folder"
+        raise ValueError(msg)
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, (str, bool)):
+        msg = f"{value!r} is not a number → write it without quotes and with a point, such as 0.5"
+        raise ValueError(msg)  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")]
+PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+Location = Annotated[str, AfterValidator(_plain_relative)]
+Probability = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
+Count = Annotated[int, BeforeValidator(_number)]
+
+
+class ParquetSource(Value):
+    """A Parquet file, or a folder of them (flat or hive-partitioned)."""
+
+    path: Location
+
+
+class SqlSource(Value):
+    """A table of a live database, reached by the *name* of its URL."""
+
+    url: str = Field(pattern=NAME)
+    table: str = Field(min_length=1, max_length=128)
+
+
+class Source(Value):
+    """Where one table of the feature set comes from: exactly one of Parquet and SQL."""
+
+    parquet: ParquetSource | None = None
+    sql: SqlSource | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        if (self.parquet is None) == (self.sql is None):
+            msg = "a source is either parquet or sql → keep one of the two"
+            raise ValueError(msg)
+        return self
+
+
+class AsOfRange(Value):
+    """As-of dates from ``from`` to ``to``, both included, one per ``every``."""
+
+    first: Moment = Field(alias="from")
+    last: Moment = Field(alias="to")
+    every: PositiveDuration
+
+    @model_validator(mode="after")
+    def _is_forward(self) -> AsOfRange:
+        if self.last < self.first:
+            msg = "'to' lies before 'from' → exchange them"
+            raise ValueError(msg)
+        if (self.last - self.first) / self.every > MAX_AS_OFS:
+            msg = f"more than {MAX_AS_OFS} as-of dates → make 'every' larger"
+            raise ValueError(msg)
+        return self
+
+    def moments(self) -> tuple[datetime, ...]:
+        """Every as-of of the range, in order."""
+        count = int((self.last - self.first) / self.every)
+        return tuple(self.first + step * self.every for step in range(count + 1))
+
+
+class Policy(Value):
+    """Which scores become flags: at or above ``threshold``, at most ``budget`` per as-of, for one review queue."""
+
+    queue: str = Field(default="review", pattern=NAME)
+    threshold: Probability | None = None
+    budget: Annotated[Count, Field(ge=0, le=10_000_000)] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Policy:
+        if self.threshold is None and self.budget is None:
+            msg = "a policy needs a threshold, a budget or both: without either every account would be flagged → add one"
+            raise ValueError(msg)
+        return self
+
+
+def _moments(value: Any) -> Any:
+    """``as_of`` may be one date, a list, or a range."""
+    if isinstance(value, (str, date, datetime)):
+        return [value]
+    return value
+
+
+class RunSpec(Value):
+    """What a run is to do. ``folder`` (not in the YAML) is where relative paths start."""
+
+    name: str = Field(pattern=NAME)
+    feature_set: Location
+    sources: dict[Annotated[str, Field(pattern=NAME)], Source] = Field(min_length=1)
+    bundles: tuple[Location, ...] = Field(min_length=1, max_length=1)
+    as_of: Annotated[AsOfRange | tuple[Moment, ...], BeforeValidator(_moments)]
+    policy: Policy
+    release: Literal["none", "latest"] = "none"
+    store: Location = "store"
+    partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
+
+    @model_validator(mode="after")
+    def _has_as_ofs(self) -> RunSpec:
+        moments = self.as_ofs()
+        if not moments:
+            msg = "as_of is empty → name at least one date"
+            raise ValueError(msg)
+        if len(set(moments)) != len(moments):
+            msg = "an as-of date stands twice → keep one"
+            raise ValueError(msg)
+        return self
+
+    def as_ofs(self) -> tuple[datetime, ...]:
+        """Every as-of, in order of time."""
+        return self.as_of.moments() if isinstance(self.as_of, AsOfRange) else tuple(sorted(self.as_of))
+
+
+def read_spec(path: Path) -> RunSpec:
+    """The run spec at ``path``, with its locations made absolute.
+
+    Raises:
+        Refused: the file is missing, or has mistakes: all of them are listed.
+    """
+    spec = read_document(path, RunSpec)
+    folder = path.resolve().parent
+
+    def absolute(location: str) -> str:
+        return str((folder / location).absolute())
+
+    sources = {
+        name: source.model_copy(update={"parquet": ParquetSource(path=absolute(source.parquet.path))}) if source.parquet else source
+        for name, source in spec.sources.items()
+    }
+    return spec.model_copy(
+        update={
+            "feature_set": absolute(spec.feature_set),
+            "bundles": tuple(absolute(bundle) for bundle in spec.bundles),
+            "store": absolute(spec.store),
+            "sources": sources,
+        }
+    )

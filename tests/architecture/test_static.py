@@ -1,0 +1,91 @@
+"""What programs can check: style, types, layers, and what the wheel and the lock hold. `make lint` runs the first four."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def passes(*command: str) -> None:
+    """Run a program of this environment at the root; its output is the message when it fails."""
+    done = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "130", "NO_COLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"{shlex.join(command)} → exit {done.returncode}\n{done.stdout}", pytrace=False)
+
+
+def locked() -> dict[str, list[str]]:
+    """Return the lock's versions by package; a package has several where Pythons need different ones."""
+    versions: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE):
+        versions.setdefault(name, []).append(version)
+    return versions
+
+
+def test_ruff_has_nothing_to_say() -> None:
+    passes("ruff", "check", "--output-format", "concise")
+
+
+def test_every_file_is_formatted() -> None:
+    passes("ruff", "format", "--check", "--output-format", "concise")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # a first run reads the types of every library
+def test_types_hold() -> None:
+    passes("mypy")
+
+
+def test_a_layer_imports_only_lower_layers() -> None:
+    passes("lint-imports")
+
+
+def test_wheel_holds_the_whole_package_and_nothing_else(tmp_path: Path) -> None:
+    passes("python", "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path))
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        packed = {name for name in opened.namelist() if ".dist-info/" not in name}
+    package = (path for path in (ROOT / "batchscore").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert packed == {path.relative_to(ROOT).as_posix() for path in package}
+
+
+def test_lock_names_no_registry_and_no_place_on_a_disk() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    assert [line for line in lines if re.search(r"://|file:| @ |^-|find-links|index-url", line)] == []
+
+
+def test_lock_has_xgboost_without_the_cuda_package() -> None:
+    names = locked().keys()
+    assert "xgboost-cpu" in names
+    assert "xgboost" not in names
+    assert [name for name in names if name.startswith("nvidia-")] == []
+
+
+def test_lock_meets_every_core_dependency() -> None:
+    versions = locked()
+    versions["xgboost"] = versions["xgboost-cpu"]  # the same module
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for dependency in map(Requirement, project["dependencies"]):
+        found = versions.get(canonicalize_name(dependency.name), [])
+        assert found, f"{dependency.name} is not in requirements.lock → make lock"
+        assert all(map(dependency.specifier.contains, found)), f"{dependency} but locked {found} → make lock"

@@ -1,0 +1,112 @@
+"""What only a cluster can do: lose workers, run isolated children, be foreign, be elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+
+from batchscore.errors import Refused
+from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
+from batchscore.receipt import Failed, Finished, Suspected
+from tests import fake_attempts as fakes
+from tests.contract.executor.test_executor import Tasks, drain
+
+
+def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> None:
+    with local_cluster(fakes.die_the_first_time, n_workers=2) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(12))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(12))
+    assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+def test_an_isolated_attempt_dies_alone_and_that_is_a_failure(tmp_path: Path) -> None:
+    with local_cluster(fakes.die_always_at_one, n_workers=1) as executor:
+        (outcome,) = drain(executor, Tasks(fakes.make_task(tmp_path, 1, isolated=True)))
+        (other,) = drain(executor, Tasks(fakes.make_task(tmp_path, 2, isolated=True)))
+    assert isinstance(outcome, Failed)
+    assert (outcome.reason, outcome.final) == ("worker_lost", False)
+    assert isinstance(other, Finished)
+
+
+def test_a_new_task_for_a_partition_in_flight_takes_the_place_of_the_older(tmp_path: Path) -> None:
+    first = fakes.make_task(tmp_path, 0)
+    tasks = Tasks(first)
+    outcomes = []
+    with local_cluster(fakes.wait_for_release, n_workers=2) as executor:
+        replaced = False
+        for batch in executor.outcomes(tasks):
+            outcomes += batch
+            if not replaced and list(tmp_path.glob("started-*")):
+                tasks.tasks.append(fakes.make_task(tmp_path, 0))
+                replaced = True
+            elif len(list(tmp_path.glob("started-*"))) >= 2:
+                (tmp_path / "go").touch()
+    assert len(outcomes) == 1, "the older one's outcome is not heard"
+
+
+def test_a_client_that_was_given_is_never_closed(tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+        outcomes = drain(given_client(fakes.succeed, client), Tasks(fakes.make_task(tmp_path, 0)))
+        assert [type(outcome) for outcome in outcomes] == [Finished]
+        assert client.status == "running"
+
+
+def test_a_local_cluster_listens_on_loopback_only() -> None:
+    with local_cluster(fakes.succeed, n_workers=1) as executor:
+        assert "127.0.0.1" in executor.describe()
+        listening = _listening_addresses(os.getpid())
+    assert listening <= {"127.0.0.1", "::1"}, listening
+
+
+def _listening_addresses(pid: int) -> set[str]:
+    import psutil
+
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return {
+        connection.laddr.ip for process in family for connection in process.net_connections(kind="tcp") if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_a_scheduler_that_does_not_answer_is_refused_with_what_to_do() -> None:
+    with pytest.raises(Refused, match="scheduler_unreachable") as refusal, remote_cluster(fakes.succeed, "tcp://127.0.0.1:9"):
+        pass
+    assert "--scheduler" in str(refusal.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://10.0.0.7:8786", "tcp://scheduler.internal:8786", "ws://example.org:80"])
+def test_a_scheduler_on_another_host_needs_tls_or_the_explicit_flag(address: str) -> None:
+    with pytest.raises(Refused, match="scheduler_insecure"):
+        refuse_open_wire(address, insecure=False)
+    refuse_open_wire(address, insecure=True)
+
+
+@pytest.mark.parametrize("address", ["tls://10.0.0.7:8786", "tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786", "inproc://x"])
+def test_loopback_and_tls_are_welcome(address: str) -> None:
+    refuse_open_wire(address, insecure=False)
+
+
+def test_workers_of_another_version_are_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+        mine = (("python", "0.0"), ("xgboost", "0.1"))
+        monkeypatch.setattr("batchscore.executors.connect.library_versions", _Versions(mine))
+        with pytest.raises(Refused, match="version_skew") as refusal:
+            given_client(fakes.succeed, client)
+    assert "xgboost" in str(refusal.value)
+
+
+class _Versions:
+    """Stands for `library_versions`: the driver's call gets others than the workers'."""
+
+    def __init__(self, mine: tuple[tuple[str, str], ...]) -> None:
+        self.mine = mine
+
+    def __call__(self) -> tuple[tuple[str, str], ...]:
+        return self.mine
+
+    def __reduce__(self):
+        from batchscore.settings import library_versions
+
+        return getattr, (__import__("batchscore.settings", fromlist=["x"]), library_versions.__name__)

@@ -1,0 +1,73 @@
+"""Attempts for the executors' behaviour suite: functions by name, so that worker processes can import them.
+
+A task's behaviour is told by its partition's number through files in the store folder that the test gives; no sleeps.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from pathlib import Path
+
+from batchscore.errors import AttemptFailed, PartitionError, Refused
+from batchscore.plan import Partition, Reference, Rollup, Stage, Task
+from batchscore.receipt import Receipt
+
+DEADLINE_S = 60
+
+
+def make_task(store: Path, number: int, *, isolated: bool = False) -> Task:
+    work = Rollup(table="mails", feature_set=Reference(path="features.json", sha256="0" * 64), files=())
+    partition = Partition.of(work, number=number, n_rows=1, reads={"number": number})
+    return Task(run_id="r-00000000-1", store=str(store), partition=partition, isolated=isolated)
+
+
+def receipt_of(task: Task) -> Receipt:
+    return Receipt(stage=Stage.ROLLUP, number=task.partition.number, address=task.partition.address, attempt=uuid.uuid4().hex, outputs=(),
+                   counts={"pid": os.getpid()})
+
+
+def succeed(task: Task) -> Receipt:
+    return receipt_of(task)
+
+
+def fail_by_number(task: Task) -> Receipt:
+    """1: final; 2: refused; 3: may be tried again; 4: a foreign exception whose text quotes a person; others succeed."""
+    match task.partition.number:
+        case 1:
+            raise PartitionError("input_corrupt", "page 3 does not decode", where="part.parquet")
+        case 2:
+            raise Refused("duplicate_id", "an account stands twice", where="accounts")
+        case 3:
+            raise AttemptFailed("write_failed", "disk full", where="stage output scores")
+        case 4:
+            raise ValueError("anna@example.org")
+    return receipt_of(task)
+
+
+def die_the_first_time(task: Task) -> Receipt:
+    """SIGKILL of the process that makes the first attempt at number 1; later attempts succeed."""
+    first = Path(task.store) / "died"
+    if task.partition.number == 1 and not first.exists():
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return receipt_of(task)
+
+
+def die_always_at_one(task: Task) -> Receipt:
+    if task.partition.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return receipt_of(task)
+
+
+def wait_for_release(task: Task) -> Receipt:
+    """Number 0 says that it has started and ends when the test lets it."""
+    folder = Path(task.store)
+    if task.partition.number == 0:
+        (folder / f"started-{uuid.uuid4().hex}").touch()
+        deadline = time.monotonic() + DEADLINE_S
+        while not (folder / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return receipt_of(task)

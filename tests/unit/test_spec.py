@@ -1,0 +1,148 @@
+"""Run specs: what is accepted, and that every mistake is told at once with its line."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchscore.document import MAX_BYTES, parse_document
+from batchscore.errors import Refused
+from batchscore.spec import RunSpec, parse_duration, read_spec
+
+GOOD = """\
+name: weekly
+feature_set: features.yaml
+sources:
+  accounts: {sql: {url: production, table: accounts}}
+  mails: {parquet: {path: mails}}
+bundles: [bundle]
+as_of: {from: 2002-08-19, to: 2002-09-30, every: 7d}
+policy: {queue: abuse, threshold: 0.5, budget: 25}
+release: latest
+"""
+
+
+def parse(text: str) -> RunSpec:
+    return parse_document(text, RunSpec, name="spec.yaml")
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(Refused) as refusal:
+        parse(text)
+    assert refusal.value.reason == "spec_invalid"
+    assert refusal.value.exit_code == 2
+    return [str(problem) for problem in refusal.value.problems]
+
+
+def test_a_range_of_as_ofs_includes_both_ends() -> None:
+    as_ofs = parse(GOOD).as_ofs()
+    assert as_ofs[0] == datetime(2002, 8, 19, tzinfo=UTC)
+    assert as_ofs[-1] == datetime(2002, 9, 30, tzinfo=UTC)
+    assert len(as_ofs) == 7
+
+
+@pytest.mark.parametrize("as_of", ["2002-08-19", "[2002-08-19]", "['2002-08-19']", "2002-08-19T02:00:00+02:00", "[2002-08-19T00:00:00Z]"])
+def test_an_as_of_is_a_date_at_midnight_utc_or_a_time_with_a_zone(as_of: str) -> None:
+    spec = parse(GOOD.replace("{from: 2002-08-19, to: 2002-09-30, every: 7d}", as_of))
+    assert spec.as_ofs() == (datetime(2002, 8, 19, tzinfo=UTC),)
+
+
+def test_relative_locations_start_at_the_specs_folder(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(GOOD)
+    spec = read_spec(tmp_path / "spec.yaml")
+    assert spec.store == str(tmp_path / "store")
+    assert spec.sources["mails"].parquet is not None
+    assert spec.sources["mails"].parquet.path == str(tmp_path / "mails")
+
+
+def test_every_mistake_is_told_at_once_with_its_line() -> None:
+    text = GOOD.replace("threshold: 0.5", "threshold: 1.5").replace("release: latest", "relase: latest").replace("bundles: [bundle]\n", "")
+    assert problems(text) == [
+        "spec.yaml:1: bundles: is missing → add it",
+        "spec.yaml:7: policy.threshold: Input should be less than or equal to 1",
+        "spec.yaml:8: relase: unknown key → did you mean 'release'?",
+    ]
+
+
+@pytest.mark.parametrize("threshold", [".nan", ".inf", "1.5", "-0.1", '"0,5"', "0,5", "'0.5'", "true"])
+def test_a_threshold_that_is_no_probability_is_refused(threshold: str) -> None:
+    (problem,) = problems(GOOD.replace("threshold: 0.5", f"threshold: {threshold}").replace("{queue: abuse, ", "{").replace(", budget: 25", ""))[:1]
+    assert problem.startswith("spec.yaml:8: policy")
+
+
+@pytest.mark.parametrize("budget", ["-1", "2.5", "many", "true", "1e99"])
+def test_a_budget_that_is_no_count_is_refused(budget: str) -> None:
+    assert problems(GOOD.replace("budget: 25", f"budget: {budget}"))[0].startswith("spec.yaml:8: policy.budget")
+
+
+def test_a_policy_without_any_bound_is_refused() -> None:
+    assert "threshold, a budget or both" in problems(GOOD.replace(", threshold: 0.5, budget: 25", ""))[0]
+
+
+def test_a_key_that_stands_twice_is_refused_with_both_readings_possible() -> None:
+    assert problems(GOOD + "release: none\n") == ["spec.yaml:10: the key 'release' stands here a second time → keep one of the two"]
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [id]", "!secret x", "!!binary aGk=", "!!set {a}"])
+def test_a_yaml_tag_is_never_obeyed(tag: str) -> None:
+    assert any("spec.yaml:1" in problem for problem in problems(GOOD.replace("name: weekly", f"name: {tag}")))
+
+
+def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(20))
+    assert "anchors and aliases" in problems(bomb)[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just text", "a: [", "a:\n\t- b", "\x00", "? {a: b}\n: c", "[" * 5000])
+def test_what_is_no_mapping_or_no_yaml_is_refused(text: str) -> None:
+    assert problems(text)
+
+
+def test_a_file_that_is_missing_binary_or_huge_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="file_missing"):
+        read_spec(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Refused, match="UTF-8"):
+        read_spec(tmp_path / "binary.yaml")
+    (tmp_path / "huge.yaml").write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(Refused, match="larger than"):
+        read_spec(tmp_path / "huge.yaml")
+
+
+def test_a_source_is_parquet_or_sql_and_not_both() -> None:
+    assert "either parquet or sql" in problems(GOOD.replace("{parquet: {path: mails}}", "{}"))[0]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "word"),
+    [
+        ("{from: 2002-09-30, to: 2002-08-19, every: 7d}", "before"),
+        ("{from: 2002-08-19, to: 2002-09-30, every: 1w}", "duration"),
+        ("{from: 2002-08-19, to: 2002-09-30, every: 0d}", "greater than"),
+        ("{from: 0001-01-01, to: 9999-01-01, every: 1h}", "as-of dates"),
+        ("2002-08-19T06:00:00", "zone"),
+        ("[2002-08-19, 2002-08-19]", "twice"),
+        ("[]", "empty"),
+        ("yesterday", "date"),
+    ],
+)
+def test_an_as_of_that_cannot_be_meant_is_refused(as_of: str, word: str) -> None:
+    found = problems(GOOD.replace("{from: 2002-08-19, to: 2002-09-30, every: 7d}", as_of))
+    assert any(word in problem for problem in found), found
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
+    try:
+        parse(text)
+    except Refused as refusal:
+        assert refusal.problems
+
+
+@given(st.integers(0, 9999), st.sampled_from("dh"))
+def test_durations_are_fixed_lengths(count: int, unit: str) -> None:
+    assert parse_duration(f"{count}{unit}") == timedelta(**{"d": {"days": count}, "h": {"hours": count}}[unit])
