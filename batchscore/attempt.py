@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,10 @@ from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.frame import make_frame, population
-from batchscore.features.rollup import merge, roll_up
+from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import verified, write_parquet
+from batchscore.flag import REASONS
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
 from batchscore.layout import flags_of
@@ -37,7 +38,7 @@ from batchscore.models.scorer import Scorer, load_scorer
 from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.proof import key_name
-from batchscore.sources.freeze import freeze_parquet, freeze_sql, read_events
+from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_events, write_rejects
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
 MOMENT: Final = pa.timestamp("us", tz="UTC")
@@ -145,12 +146,29 @@ class _Slice:
         return make_frame(self.accounts, self.prepared, as_of, self.feature_set, wanted)
 
 
+Freeze = Callable[[Any, Path, str, FeatureSet], Frozen]
+
+
 def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome: _Outcome) -> None:
     with outcome.timed("freeze"):
         outputs, counts, keys = freeze(work, Path(task.store), task.partition.address, open_feature_set(work.feature_set))
     outcome.outputs += outputs
     outcome.counts |= counts
     outcome.keys |= keys
+
+
+def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
+    """Each run of events becomes a rollup of its own: they merge exactly when they are read."""
+    store, address = Path(task.store), task.partition.address
+    feature_set = open_feature_set(work.feature_set)
+    rejects: list[pa.Table] = []
+    for events in read_events(work, feature_set):
+        with outcome.timed("rollup"):
+            rolled = roll_up(events.table, feature_set, work.table)
+        outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
+        outcome.count("events", len(events.table))
+        rejects.append(events.rejects)
+    outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 
 def _score(task: Task, work: Score, outcome: _Outcome) -> None:

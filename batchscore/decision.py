@@ -14,11 +14,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import TypeAdapter
 
-from batchscore.decide import decide_dates, remember
+from batchscore.decide.memory import remember
+from batchscore.decide.top import decide_dates
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
-from batchscore.flag import Flag, Reason
+from batchscore.flag import REASONS, Flag, Reason
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, sort_by_key
 from batchscore.layout import Definitions
 from batchscore.plan import Plan, Reference
@@ -26,7 +26,6 @@ from batchscore.ports import PastFlag, RunRow
 from batchscore.receipt import Output, Receipt
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
-REASONS: Final = TypeAdapter(tuple[Reason, ...])
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 
 

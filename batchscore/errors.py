@@ -94,6 +94,7 @@ REJECT_CODES: Final[dict[str, str]] = {
     "id_range": "the account id is negative",
     "event_in_future": "the event is dated later than it was known, plus the declared skew",
     "null_event_at": "the event has no time",
+    "null_known_at": "nothing says when the event became known",
     "timestamp_range": "the time lies outside years 1 to 9999",
     "nonfinite_feature": "a feature is infinite, or too large for float32",
     "score_invalid": "the model gave NaN or a value outside [0, 1]",

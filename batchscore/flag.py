@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+from pydantic import TypeAdapter
 
 from batchscore.spec import Value
 
@@ -23,6 +26,9 @@ class Reason(Value):
     code: str
     sentence: str
     contribution: float
+
+
+REASONS: Final = TypeAdapter(tuple[Reason, ...])  # how reasons are kept as JSON, in files and in the store
 
 
 class Flag(Value):

@@ -1,20 +1,161 @@
-"""From a spec to a plan: reads the feature set, the bundle's manifest, the inputs' footers and the live table's shape. Writes nothing.
+"""From a spec to a plan: reads the feature set, the manifest, the inputs' footers and the live table's shape. Writes nothing.
 
 Everything that would make a run wrong and can be known now is refused now, all of it together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import FeatureSet, read_feature_set
+from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
+from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import InputFile, Plan, StageEstimate
 from batchscore.settings import library_versions
-from batchscore.sources.parquet import check_schema, list_inputs
+from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.sql import inspect_table
-from batchscore.spec import RunSpec
+from batchscore.spec import RunSpec, Source
+
+
+def make_plan(spec: RunSpec) -> Plan:
+    """The plan of ``spec``.
+
+    Raises:
+        Refused: anything that can be known now and would make the run wrong: in the spec, the feature set, the bundle, the
+            inputs' files or columns. Mistakes of one kind come together.
+    """
+    feature_set = read_feature_set(Path(spec.feature_set))
+    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
+    _refuse_mismatch(spec, feature_set, bundles)
+    inputs: dict[str, tuple[InputFile, ...]] = {}
+    passed_over: list[str] = []
+    observed: dict[str, str | int] = {}
+    problems: list[Problem] = []
+    for table in (feature_set.accounts, *feature_set.events):
+        source = spec.sources[table.table]
+        if source.parquet is not None:
+            files, hidden = list_inputs(Path(source.parquet.path))
+            inputs[table.table] = files
+            passed_over += [f"{table.table}/{name}" for name in hidden]
+            problems += _problems_of_files(files, table, feature_set)
+        elif source.sql is not None and isinstance(table, AccountsTable):
+            seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table))
+            observed |= seen
+            problems += wrong
+    if problems:
+        reason = problems[0].what.partition(":")[0]
+        raise Refused(_known_reason(reason), f"{len(problems)} column(s) cannot be used as declared", where="inputs", problems=tuple(problems),
+                      remedy="mend the files, or what the feature set says of them")
+    pinned = _pinned(spec, feature_set, bundles, inputs)
+    return Plan(
+        spec=spec,
+        feature_set=feature_set.frozen_json(),
+        bundles=tuple(bundle.reference for bundle in bundles),
+        pinned=pinned,
+        inputs=inputs,
+        stages=_stages(spec, feature_set, inputs, observed),
+        observed=observed,
+        passed_over=tuple(passed_over),
+    )
+
+
+def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
+    """Spec, feature set and bundle must speak of the same tables, features and grain."""
+    tables = {feature_set.accounts.table: True, **{events.table: False for events in feature_set.events}}
+    problems = [
+        Problem(where=f"sources.{name}", what="the feature set has no such table", remedy=f"its tables are: {', '.join(tables)}")
+        for name in spec.sources
+        if name not in tables
+    ]
+    for name, is_accounts in tables.items():
+        source = spec.sources.get(name)
+        if source is None:
+            problems.append(Problem(where=f"sources.{name}", what="the feature set needs this table", remedy="say where it is"))
+        elif source.sql is not None and not is_accounts:
+            problems.append(Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet"))
+    problems += [
+        Problem(where="as_of", what=f"{as_of.isoformat()} is not a whole day in UTC", remedy="use dates: the grain is 1d")
+        for as_of in spec.as_ofs()
+        if (as_of.hour, as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0, 0)
+    ]
+    if problems:
+        raise Refused("spec_invalid", f"{len(problems)} mistake(s)", where=spec.name, problems=tuple(problems))
+    for bundle in bundles:
+        _refuse_other_features(bundle, feature_set)
+
+
+def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
+    missing = [name for name in bundle.manifest.names if name not in feature_set.features]
+    if missing:
+        problems = tuple(Problem(where=name, what="the model wants it, the feature set does not make it") for name in missing)
+        raise Refused("feature_contract", f"the bundle {bundle.manifest.name!r} wants other features", problems=problems,
+                      remedy="use the feature set the bundle was trained for")
+    if bundle.manifest.feature_set_digest != feature_set.digest:
+        raise Refused("feature_contract", f"the bundle {bundle.manifest.name!r} was trained with another version of this feature set",
+                      where=f"feature set {feature_set.digest[:12]}, bundle wants {bundle.manifest.feature_set_digest[:12]}",
+                      remedy="use that version, or train and pack again: equal names may hold other values")
+
+
+def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | EventsTable, feature_set: FeatureSet) -> list[Problem]:
+    columns = feature_set.column_names(table.table)
+    problems = list(check_schema(files, table, columns, feature_set.account_id))
+    if not problems and isinstance(table, EventsTable):
+        problems += check_measures(feature_set, table.table, unified_schema(files, columns))
+    return problems
+
+
+def _known_reason(reason: str) -> str:
+    """The reason of the first problem, where it is one of the catalogue's; else what it must be: a type."""
+    return reason if reason in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "naive_timestamp"} else "column_type"
+
+
+def _pinned(
+    spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle], inputs: dict[str, tuple[InputFile, ...]]
+) -> dict[str, str]:
+    """Every part whose change would change scores or flags, by a name that a person understands."""
+    pinned = {
+        "spec": spec.name,
+        "feature set": feature_set.digest,
+        "policy": digest_of(spec.policy.model_dump(mode="json")),
+        "as-of dates": digest_of(list(spec.as_ofs())),
+        "release": spec.release,
+    }
+    for bundle in bundles:
+        pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
+    for table, source in spec.sources.items():
+        pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
+    return pinned | {f"library {name}": version for name, version in library_versions()}
+
+
+def _pinned_source(source: Source, files: Sequence[InputFile]) -> str:
+    """Parquet by path, size and time of change of each file; a live table by its names, its rows are frozen later."""
+    if source.sql is not None:
+        return digest_of(source.sql.model_dump(mode="json"))
+    return digest_of([(file.path, file.n_bytes, file.mtime_ns) for file in files])
+
+
+def _stages(
+    spec: RunSpec, feature_set: FeatureSet, inputs: dict[str, tuple[InputFile, ...]], observed: dict[str, str | int]
+) -> tuple[StageEstimate, ...]:
+    accounts = inputs.get(feature_set.accounts.table, ())
+    events = [file for table in feature_set.events for file in inputs[table.table]]
+    n_accounts = sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
+    n_scores = n_accounts * len(spec.as_ofs())
+    released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
+    return (
+        StageEstimate(stage="freeze", does="accounts into sorted snapshots", n_rows=n_accounts, n_bytes=_bytes(accounts) if accounts else None),
+        StageEstimate(stage="rollup", does="events into daily partial aggregates", n_rows=sum(file.n_rows for file in events), n_bytes=_bytes(events)),
+        StageEstimate(stage="score", does="features and scores, each account at each as-of", n_rows=n_scores,
+                      n_partitions=max(1, -(-n_accounts // spec.partition_rows))),
+        StageEstimate(stage="decide", does=f"policy and memory, for {len(spec.as_ofs())} as-of(s)", n_rows=n_scores),
+        StageEstimate(stage="reasons", does="exact contributions of each flag, in words"),
+        StageEstimate(stage="prove", does="every account accounted for, by key digest", n_rows=n_scores),
+        StageEstimate(stage="release", does=released),
+    )
+
+
+def _bytes(files: Sequence[InputFile]) -> int:
+    return sum(file.n_bytes for file in files)

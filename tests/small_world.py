@@ -125,7 +125,7 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
 def _pack(folder: Path, rng: np.random.Generator) -> None:
     features = rng.gamma(1.5, 4.0, (500, len(NAMES))).astype(np.float32)
     labels = (features[:, 0] * features[:, 2] > 60).astype(np.int32)
-    booster = train_booster(features, labels, NAMES, n_trees=20, depth=3, seed=1)
+    booster = train(features, labels, NAMES, n_trees=20, depth=3)
     pack_bundle(
         booster,
         folder / "bundle",

@@ -1,0 +1,1 @@
+"""Where rows come from: Parquet files and live tables, brought to one canonical form. The only rooms that read raw input."""

@@ -1,0 +1,166 @@
+"""Groups input files into works, brings accounts into snapshots, and gives the events of a work in canonical batches.
+
+A snapshot is a file of accounts sorted by id. An input larger than a *run* is written as several of them, so memory is
+bounded by the run, not by the input; the key index brings them together again on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from batchscore.digest import KeyDigest
+from batchscore.errors import Refused
+from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
+from batchscore.files import write_parquet
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest, sort_by_key
+from batchscore.plan import FreezeParquet, FreezeSql, InputFile, Reference, Rollup
+from batchscore.receipt import Output
+from batchscore.report.proof import ACCOUNTS
+from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
+from batchscore.sources.parquet import read_batches
+from batchscore.sources.sql import read_pages
+from batchscore.spec import SqlSource
+
+GROUP_BYTES: Final = 128 << 20
+GROUP_FILES: Final = 512
+RUN_ROWS: Final = 1_000_000
+RUN_BYTES: Final = 256 << 20
+
+Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
+
+
+def plan_freeze(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[FreezeParquet, ...]:
+    """Works that bring the accounts of ``files`` into snapshots."""
+    return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group) for group in group_files(files))
+
+
+def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[Rollup, ...]:
+    """Works that roll the events of ``files`` up."""
+    return tuple(Rollup(table=table, feature_set=feature_set, files=group) for group in group_files(files))
+
+
+def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
+    """Small files together, in path order, so that a file appended at the end changes the last group only."""
+    group: list[InputFile] = []
+    for file in files:
+        if group and (len(group) == GROUP_FILES or sum(member.n_bytes for member in group) + file.n_bytes > GROUP_BYTES):
+            yield tuple(group)
+            group = []
+        group.append(file)
+    if group:
+        yield tuple(group)
+
+
+def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
+    """The accounts of the work's files as snapshots: (outputs, counts, key digests).
+
+    Raises:
+        Refused: ``duplicate_id``, ``id_physical_type`` or ``column_type``.
+        PartitionError: a file is not what was planned, or does not decode.
+    """
+    accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
+    raw = _numbered(work.files, _raw_columns(accounts, columns))
+    rows = (canonical_accounts(batch, accounts, columns, feature_set.account_id, place) for batch, place in raw)
+    return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
+
+
+def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
+    """The accounts of a live table as snapshots, read once up to the work's bound; as `freeze_parquet` otherwise."""
+    accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
+    source = SqlSource(url=work.url, table=work.sql_table)
+    pages = read_pages(source, accounts, columns, feature_set.account_id, work.high)
+    rows = (canonical_accounts(page, accounts, columns, feature_set.account_id, place) for page, place in pages)
+    return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
+    """Canonical events of the work's files, gathered into batches of about `RUN_ROWS`, each with its rejects.
+
+    At least one batch comes, empty if need be, so that the schema is known.
+    """
+    events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
+    raw = _numbered(work.files, _raw_columns(events, columns))
+    rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
+    return (_joined(run) for run in _runs(rows))
+
+
+def _raw_columns(table: AccountsTable | EventsTable, columns: Iterable[str]) -> list[str]:
+    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else [table.created_at, table.deleted_at]
+    return list(dict.fromkeys([table.key, *(time.column for time in times if isinstance(time, TimeColumn)), *columns]))
+
+
+def _numbered(files: Iterable[InputFile], columns: list[str]) -> Iterator[tuple[pa.Table, Place]]:
+    """Batches of all files, each with its place; a file without rows gives one empty batch, for its schema."""
+    for file in files:
+        at = 0
+        for batch in read_batches(file, columns):
+            yield batch, Place(file.path, at)
+            at += len(batch)
+
+
+def _runs(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
+    """Batches gathered until a run is full."""
+    run: list[Rows] = []
+    n_rows = n_bytes = 0
+    for batch in rows:
+        run.append(batch)
+        n_rows, n_bytes = n_rows + len(batch.table), n_bytes + batch.table.nbytes
+        if n_rows >= RUN_ROWS or n_bytes >= RUN_BYTES:
+            yield run
+            run, n_rows, n_bytes = [], 0, 0
+    if run:
+        yield run
+
+
+def _joined(run: list[Rows]) -> Rows:
+    table = pa.concat_tables([rows.table for rows in run], promote_options="permissive")
+    return Rows(table, pa.concat_tables([rows.rejects for rows in run]))
+
+
+def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_set: FeatureSet, source: str) -> Frozen:
+    outputs: list[Output] = []
+    rejects: list[pa.Table] = []
+    keys = KeyDigest()
+    counts: dict[str, int] = {}
+    for run in _runs(rows):
+        joined = _joined(run)
+        table = joined.table.combine_chunks()
+        if not is_strictly_increasing(table[ACCOUNT_ID]):
+            table = sort_by_key(table)
+            if not is_strictly_increasing(table[ACCOUNT_ID]):
+                raise Refused("duplicate_id", "an account stands more than once", where=source, remedy="keep one row per account")
+        outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
+        keys = keys + key_digest(table[ACCOUNT_ID])
+        counts["rows"] = counts.get("rows", 0) + len(table) + len(joined.rejects)
+        rejects.append(joined.rejects)
+    if not outputs:
+        outputs.append(write_parquet([], _empty_schema(feature_set), store, address, "snapshot"))
+    outputs += write_rejects(rejects, store, address, counts)
+    return tuple(outputs), counts, {ACCOUNTS: keys}
+
+
+def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts: dict[str, int]) -> list[Output]:
+    """Write the rejects as one file, if there are any, and count them by code into ``counts``."""
+    joined = pa.concat_tables([REJECTS.empty_table(), *rejects])
+    for code in joined["code"].to_pylist():
+        counts[f"rejected {code}"] = counts.get(f"rejected {code}", 0) + 1
+    return [write_parquet([joined], REJECTS, store, address, "rejects")] if len(joined) else []
+
+
+def _empty_schema(feature_set: FeatureSet) -> pa.Schema:
+    """The least a snapshot without rows needs; types of columns nobody has seen are null."""
+    accounts = feature_set.accounts
+    moments = [name for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)) if time is not None]
+    return pa.schema(
+        [
+            (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
+            *((name, pa.timestamp("us", "UTC")) for name in moments),
+            *((name, pa.null()) for name in feature_set.column_names(accounts.table)),
+        ]
+    )
+
+

@@ -1,0 +1,192 @@
+"""Accounts from a live table: looked at when planning, then read once, in pages by key, up to a bound fixed at the start.
+
+Every page is its own short read; there is no OFFSET and no long snapshot. Pages follow the key's own collation, whatever it
+is: the bytes of keys are put in order after reading. Table and column names go through SQLAlchemy's quoting, so a hostile
+name is just a name. The database is reached by the *name* of its URL; the URL stands in no message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Any, Final
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from batchscore.database import open_engine, translated
+from batchscore.errors import PartitionError, Problem, Refused
+from batchscore.features.feature_set import AccountsTable, TimeColumn
+from batchscore.keys import IdKind
+from batchscore.settings import database_url
+from batchscore.spec import SqlSource
+from batchscore.sources.canonical import Place
+
+PAGE_ROWS: Final = 10_000
+
+
+@contextmanager
+def _connected(source: SqlSource) -> Iterator[sa.Connection]:
+    engine = open_engine(database_url(source.url), read_only=True)
+    try:
+        with translated(where=f"url: {source.url}"), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def inspect_table(source: SqlSource, accounts: AccountsTable, columns: Iterable[str]) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
+    """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
+
+    Raises:
+        Refused: ``table_missing``, ``secret_missing``, or the database cannot be reached.
+    """
+    with _connected(source) as connection:
+        inspector = sa.inspect(connection)
+        tables = [*inspector.get_table_names(), *inspector.get_view_names()]
+        if source.table not in tables:
+            near = get_close_matches(source.table, tables, n=1)
+            raise Refused("table_missing", f"the database {source.url!r} has no table {source.table!r}", where=f"sources.{accounts.table}",
+                          remedy=f"did you mean {near[0]!r}?" if near else "check the table's name and the URL")
+        types = {column["name"]: str(column["type"]) for column in inspector.get_columns(source.table)}
+        n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
+    problems = []
+    for name in dict.fromkeys([accounts.key, *(time.column for time in _times(accounts)), *columns]):
+        if name not in types:
+            near = get_close_matches(name.casefold(), [found.casefold() for found in types], n=1)
+            nearest = next((found for found in types if near and found.casefold() == near[0]), None)
+            problems.append(Problem(where=f"{accounts.table}.{name}", what="column_missing: is not among the columns",
+                                    remedy=f"did you mean {nearest!r}?" if nearest else "check the column's name"))
+    observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
+    return observed | {f"column {accounts.table}.{name}": kind for name, kind in sorted(types.items())}, tuple(problems)
+
+
+def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int | str | None:
+    """The largest key as the table's own collation has it: where reading will stop. None for an empty table."""
+    key = sa.column(accounts.key)
+    with _connected(source) as connection:
+        row = connection.execute(sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)).first()
+    if row is None:
+        return None
+    high: int | str = _exact_key(row[0], kind, accounts.key)
+    return high
+
+
+def read_pages(
+    source: SqlSource, accounts: AccountsTable, columns: Sequence[str], kind: IdKind, high: int | str | None
+) -> Iterator[tuple[pa.Table, Place]]:
+    """Raw rows with keys up to ``high``, a page at a time; then those whose key is null, which no range holds.
+
+    Raises:
+        Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
+        PartitionError: ``column_type``: values of one column that no single type holds.
+    """
+    names = list(dict.fromkeys([accounts.key, *(time.column for time in _times(accounts)), *columns]))
+    n_read = 0
+    table = _table(source, names)
+    wanted = sa.select(*(table.c[name] for name in names))
+    with _connected(source) as connection:
+        nulls = connection.execute(wanted.where(table.c[accounts.key].is_(None))).all()
+        if nulls:
+            yield _as_table(nulls, names, accounts, kind), Place(source.table, n_read)
+            n_read += len(nulls)
+        last: int | str | None = None
+        while high is not None:
+            page = wanted.where(table.c[accounts.key] <= high).order_by(table.c[accounts.key]).limit(PAGE_ROWS)
+            if last is not None:
+                page = page.where(table.c[accounts.key] > last)
+            rows = connection.execute(page).all()
+            connection.rollback()  # each page is a transaction of its own
+            if not rows:
+                return
+            last = _exact_key(rows[-1][0], kind, accounts.key)
+            same = connection.execute(wanted.where(table.c[accounts.key] == last)).all()
+            connection.rollback()
+            rows = _with_whole_group(rows, same)
+            yield _as_table(rows, names, accounts, kind), Place(source.table, n_read)
+            n_read += len(rows)
+
+
+def _with_whole_group(rows: Sequence[Any], same: Sequence[Any]) -> list[Any]:
+    """A page (key first) with all keys that the collation holds equal to its last: they may straddle the page's end."""
+    keys = {row[0] for row in same}
+    return [*(row for row in rows if row[0] not in keys), *same]
+
+
+def _table(source: SqlSource, names: Sequence[str]) -> sa.TableClause:
+    return sa.table(sa.sql.quoted_name(source.table, quote=True), *(sa.column(sa.sql.quoted_name(name, quote=True)) for name in names))
+
+
+def _times(accounts: AccountsTable) -> list[TimeColumn]:
+    return [time for time in (accounts.created_at, accounts.deleted_at) if time is not None]
+
+
+def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:
+    """A key as it came, if it is an integer or text as declared; SQLite lets any column hold anything."""
+    if isinstance(value, (float, bool)):
+        raise Refused("id_physical_type", "holds a key that is a float: it may already have lost digits", where=column,
+                      remedy="store keys as integers or text")
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError:
+            raise PartitionError("invalid_utf8", "holds bytes that are not UTF-8", where=column) from None
+    if not isinstance(value, int if kind == "integer" else str):
+        raise Refused("column_type", f"holds a key that is {type(value).__name__}, the feature set says {kind}", where=column,
+                      remedy="set account_id in the feature set to what the keys are")
+    return value
+
+
+def _as_table(rows: Sequence[Any], names: Sequence[str], accounts: AccountsTable, kind: IdKind) -> pa.Table:
+    """A page as Arrow: keys exact, times as moments or integers, other columns as what their values are."""
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    times = {time.column: time for time in _times(accounts)}
+    made = {}
+    for name, values in columns.items():
+        if name == accounts.key:
+            keys = [None if value is None else _exact_key(value, kind, name) for value in values]
+            made[name] = _key_array(keys, kind)
+        elif name in times:
+            made[name] = _moments(values, times[name], name)
+        else:
+            made[name] = _one_type(values, name)
+    return pa.table(made)
+
+
+def _key_array(keys: Sequence[int | str | None], kind: IdKind) -> pa.Array:
+    if kind == "string":
+        return pa.array(keys, pa.string())
+    negative = any(key is not None and int(key) < 0 for key in keys)
+    return pa.array(keys, pa.int64() if negative else pa.uint64())
+
+
+def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
+    """ISO text and datetimes as moments (naive ones by the declared zone, later); integers stay for their unit."""
+    if all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values) and time.unit is not None:
+        return pa.array(values, pa.int64())
+    try:
+        moments = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
+        naive = {moment.tzinfo is None for moment in moments if moment is not None}
+        if len(naive) > 1:
+            msg = "some have a zone, some have none"
+            raise ValueError(msg)
+        if naive == {False}:
+            return pa.array([moment and moment.astimezone(UTC) for moment in moments], pa.timestamp("us", "UTC"))
+        return pa.array(moments, pa.timestamp("us") if naive or time.zone else pa.timestamp("us", "UTC"))
+    except (ValueError, TypeError, AttributeError, pa.ArrowException):
+        raise PartitionError("column_type", "holds a value that is no time as declared", where=column,
+                             remedy="store ISO text with a zone, or integers with a declared unit") from None
+
+
+def _one_type(values: Sequence[Any], column: str) -> pa.Array:
+    """Values of one column as one Arrow type; SQLite may mix integers with reals (float64), nothing else is mixed."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        return pa.array([None if value is None else float(value) for value in values], pa.float64())
+    try:
+        return pa.array(values, pa.null() if not kinds else None)
+    except (pa.ArrowException, OverflowError):
+        raise PartitionError("column_type", f"mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}", where=column,
+                             remedy="store one type in the column") from None

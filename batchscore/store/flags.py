@@ -1,0 +1,82 @@
+"""Release: a run's flags before the reviewers, all of them or none that anybody can see.
+
+Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
+is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one: ours is
+recorded as overtaken. Doing it all again after a crash finds its own rows and changes none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchscore.flag import Flag
+from batchscore.ports import ReleaseCount, RunHandle
+from batchscore.store.rows import flag_values, stored_id
+from batchscore.store.tables import flags_table, runs
+
+ROWS_A_STATEMENT: Final = 500
+ROWS_A_TRANSACTION: Final = 10_000
+
+Fenced = Callable[[], AbstractContextManager[sa.Connection]]
+_flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
+
+
+def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, now: sa.ColumnElement[Any]) -> ReleaseCount:
+    """Insert ``flags`` (in key order) and set ``released_at``; a run that is released already is left as it is.
+
+    Raises:
+        Fenced: a newer driver has the run.
+        Refused: ``id_too_large``.
+    """
+    with fenced() as connection:
+        released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
+        opened_at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    if released is None:
+        for part in _parts(flags, ROWS_A_TRANSACTION):
+            with fenced() as connection:
+                for rows in _parts(iter(part), ROWS_A_STATEMENT):
+                    _insert(connection, run, rows, opened_at)
+        with fenced() as connection:
+            connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.released_at.is_(None)).values(released_at=now))
+    with fenced() as connection:
+        return _count(connection, run)
+
+
+def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int) -> None:
+    """Flags of one queue: those whose account has an open flag of another run there are overtaken; our own stay."""
+    ids = [stored_id(flag.account_id) for flag in flags]
+    raw = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
+    there = sa.select(raw.label("account_id"), _flags.c.run_id, _flags.c.open_marker).where(
+        _flags.c.queue == flags[0].queue, raw.in_([sa.literal(account_id, sa.types.NullType()) for account_id in ids])
+    )
+    standing = connection.execute(there).all()
+    ours = {row.account_id for row in standing if row.run_id == run.run_id}
+    taken = {row.account_id for row in standing if row.run_id != run.run_id and row.open_marker == 1}
+    rows = []
+    for flag, account_id in zip(flags, ids, strict=True):
+        if account_id not in ours:
+            overtaken = {"state": "overtaken", "open_marker": None, "closed_at": opened_at} if account_id in taken else {}
+            rows.append(flag_values(flag, opened_at) | overtaken)
+    if rows:
+        connection.execute(_untyped.insert(), rows)
+
+
+# The same table with an id column that passes values through as they are.
+_untyped: Final = sa.table("flags", *(sa.column(column.name) for column in _flags.c))
+
+
+def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
+    query = sa.select(_flags.c.state, sa.func.count()).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
+    by_state = {state: n for state, n in connection.execute(query)}
+    return ReleaseCount(n_flags=sum(n for state, n in by_state.items() if state != "overtaken"), n_overtaken=by_state.get("overtaken", 0))
+
+
+def _parts(flags: Iterator[Flag] | Iterable[Flag], size: int) -> Iterator[list[Flag]]:
+    flags = iter(flags)
+    while part := list(islice(flags, size)):
+        yield part

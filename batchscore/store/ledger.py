@@ -1,0 +1,289 @@
+"""The ledger: runs, epochs, leases, partitions, receipts. Every write is one transaction that first checks the epoch.
+
+The allowed changes of a run's state: running → finished, held, interrupted or failed; held, interrupted and failed → running
+(taken over). Of a partition's: planned → committed or quarantined, and nothing after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchscore.database import now, translated
+from batchscore.digest import digest_of
+from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
+from batchscore.flag import Flag
+from batchscore.plan import Partition, Plan, Reference, Stage, Task
+from batchscore.ports import ReleaseCount, RunHandle, RunRow
+from batchscore.receipt import Output, Receipt
+from batchscore.store.flags import release
+from batchscore.store.reader import Reader
+from batchscore.store.rows import moment, run_row
+from batchscore.store.tables import attempts, outputs, partitions, run_outputs, runs, stages
+
+LEASE_S: Final = 30.0
+MESSAGE_CHARS: Final = 2_000
+
+
+class Ledger:
+    """Implements `ports.Store` over an engine; ``folder`` is where outputs lie."""
+
+    def __init__(self, engine: sa.Engine, folder: Path, *, lease_s: float = LEASE_S) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._lease_s = lease_s
+        self._now = now(engine)
+
+    def reader(self) -> Reader:
+        """The same database, for reading."""
+        return Reader(self._engine)
+
+    def open(self, plan: Plan, *, owner: str, again: bool = False) -> tuple[RunHandle, RunRow]:
+        """Create the plan's run, or take over its newest generation; a finished one is returned untaken.
+
+        Raises:
+            Refused: ``run_taken``: another driver's lease has not run out.
+        """
+        with self._writing() as connection:
+            newest = self._newest(connection, plan.digest)
+            if newest is None or (again and newest["state"] == "finished"):
+                run_id = self._create(connection, plan)
+            elif newest["state"] == "finished":
+                return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
+            else:
+                run_id = newest["run_id"]
+            self._take(connection, run_id, owner)
+            row = self._row(connection, run_id)
+        return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
+
+    def renew(self, run: RunHandle) -> None:
+        """Lengthen the lease. Raises Fenced."""
+        with self._fenced(run):
+            pass  # the check itself lengthens it
+
+    def lay_out(self, run: RunHandle, stage: Stage, laid_out: Sequence[Partition]) -> None:
+        """Fix a stage's partitions, once, and commit those whose address was done before, with the receipt it has.
+
+        Raises:
+            CommitConflict: the stage is laid out already, otherwise.
+        """
+        layout = digest_of([(partition.number, partition.address) for partition in laid_out])
+        with self._fenced(run) as connection:
+            query = sa.select(stages.c.layout_digest).where(stages.c.run_id == run.run_id, stages.c.stage == stage.value)
+            found = connection.execute(query).scalar_one_or_none()
+            if found == layout:
+                return
+            if found is not None:
+                raise CommitConflict("commit_conflict", f"{stage} is laid out already, in other partitions", where=f"run {run.run_id}",
+                                     remedy=f"batchscore status {run.run_id}")
+            at = self._clock(connection)
+            connection.execute(stages.insert().values(run_id=run.run_id, stage=stage.value, layout_digest=layout, laid_out_at=at))
+            if laid_out:
+                connection.execute(partitions.insert(), [_planned(run, partition, at) for partition in laid_out])
+            reused = [receipt for partition in laid_out if (receipt := self._done_before(connection, partition)) is not None]
+            self._accept(connection, run, reused, at)
+
+    def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
+        """Partitions neither committed nor quarantined, by number."""
+        return self.reader().unfinished(run.run_id, stage)
+
+    def commit(self, run: RunHandle, receipts: Sequence[Receipt]) -> tuple[int, ...]:
+        """Accept receipts in one transaction; the numbers that are newly committed.
+
+        The receipt of a partition that was quarantined meanwhile (a zombie's) is passed over: a run never takes back what
+        it has told.
+
+        Raises:
+            Fenced: a newer driver has the run.
+            CommitConflict: a receipt for a partition, or an address, that this run does not have.
+            RunFailed: ``nondeterministic``: another receipt with other content stands. Nothing of this call is kept.
+        """
+        with self._fenced(run) as connection:
+            new: dict[tuple[Stage, int], Receipt] = {}
+            for receipt in receipts:
+                standing = self._standing(connection, run, receipt)
+                earlier = new.get((receipt.stage, receipt.number)) or standing
+                if earlier is None:
+                    new[receipt.stage, receipt.number] = receipt
+                elif isinstance(earlier, Receipt) and earlier.content() != receipt.content():
+                    raise RunFailed("nondeterministic", f"two attempts at {receipt.stage} {receipt.number} gave different bytes",
+                                    where=f"run {run.run_id}", remedy="compare the workers' hardware and libraries: batchscore status")
+            self._accept(connection, run, list(new.values()), self._clock(connection))
+        return tuple(number for _, number in new)
+
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
+        message = message[:MESSAGE_CHARS]
+        with self._fenced(run) as connection:
+            at = self._clock(connection)
+            self._log(connection, run, task, {"outcome": "failed", "reason": reason, "message": message, "ended_at": at})
+            of_task = _of(run, task.partition) & (partitions.c.state == "planned")
+            connection.execute(partitions.update().where(of_task).values(n_failures=partitions.c.n_failures + 1))
+            aside = {"state": "quarantined", "reason": reason, "message": message, "epoch": run.epoch, "updated_at": at}
+            connection.execute(partitions.update().where(of_task & (partitions.c.n_failures >= quarantine_at)).values(**aside))
+            state = connection.execute(sa.select(partitions.c.state).where(_of(run, task.partition))).scalar_one()
+        return bool(state == "quarantined")
+
+    def count_suspicion(self, run: RunHandle, task: Task) -> int:
+        """Record that a worker was lost at this partition; how often it has been."""
+        with self._fenced(run) as connection:
+            row = {"outcome": "suspected", "reason": "worker_lost", "message": "", "ended_at": self._clock(connection)}
+            self._log(connection, run, task, row)
+            counted = partitions.update().where(_of(run, task.partition)).values(n_suspicions=partitions.c.n_suspicions + 1)
+            connection.execute(counted)
+            return int(connection.execute(sa.select(partitions.c.n_suspicions).where(_of(run, task.partition))).scalar_one())
+
+    def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
+        """Fix the decision, once; a second call keeps the first. The row as it stands."""
+        with self._fenced(run) as connection:
+            fixed = {"decision_path": decision.path, "decision_sha256": decision.sha256,
+                     "memory_path": memory.path, "memory_sha256": memory.sha256}  # fmt: skip
+            connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.decision_sha256.is_(None)).values(**fixed))
+            return self._row(connection, run.run_id)
+
+    def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
+        """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
+        return release(run, flags, lambda: self._fenced(run), self._now)
+
+    def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
+        """Give the run back: finished, held, interrupted or failed."""
+        with self._fenced(run) as connection:
+            at = self._clock(connection)
+            finished = at if state == "finished" else None
+            closing = runs.update().where(runs.c.run_id == run.run_id)
+            connection.execute(closing.values(state=state, why=why[:MESSAGE_CHARS], finished_at=finished, updated_at=at, lease_until=at))
+            return self._row(connection, run.run_id)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with translated(where="store"), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _fenced(self, run: RunHandle) -> Iterator[sa.Connection]:
+        """A transaction that holds only while this driver's epoch is the run's; it lengthens the lease."""
+        with self._writing() as connection:
+            mine = (runs.c.run_id == run.run_id) & (runs.c.epoch == run.epoch) & (runs.c.state == "running")
+            renewed = runs.update().where(mine).values(lease_until=self._now + self._lease_s, updated_at=self._now)
+            if connection.execute(renewed).rowcount != 1:
+                raise Fenced("fenced", "a newer driver has this run, or it was closed", where=f"run {run.run_id}",
+                             remedy=f"batchscore status {run.run_id}")
+            yield connection
+
+    def _clock(self, connection: sa.Connection) -> float:
+        return float(connection.execute(sa.select(self._now)).scalar_one())
+
+    def _newest(self, connection: sa.Connection, plan_digest: str) -> Any:
+        query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc()).limit(1)
+        return connection.execute(query).mappings().first()
+
+    def _row(self, connection: sa.Connection, run_id: str) -> RunRow:
+        return run_row(connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one())
+
+    def _create(self, connection: sa.Connection, plan: Plan) -> str:
+        """A new generation. Generations count per id prefix, so that two plans with one prefix cannot share an id."""
+        prefix = f"r-{plan.digest[:8]}-"
+        taken = connection.execute(sa.select(sa.func.max(runs.c.generation)).where(runs.c.run_id.startswith(prefix))).scalar()
+        generation = (taken or 0) + 1
+        at = self._clock(connection)
+        connection.execute(
+            runs.insert().values(
+                run_id=f"{prefix}{generation}", plan_digest=plan.digest, generation=generation, name=plan.spec.name,
+                plan=plan.model_dump_json(by_alias=True), state="running", why="", epoch=0, lease_owner="", lease_until=0.0,
+                created_at=at, updated_at=at,
+            )
+        )  # fmt: skip
+        return f"{prefix}{generation}"
+
+    def _take(self, connection: sa.Connection, run_id: str, owner: str) -> None:
+        """The one statement by which a driver gets a run: its epoch goes up if nobody else's lease is alive."""
+        free = (runs.c.lease_until < self._now) | (runs.c.lease_owner == owner) | (runs.c.state != "running")
+        taken = runs.update().where(runs.c.run_id == run_id, runs.c.state != "finished", free)
+        values = {"epoch": runs.c.epoch + 1, "lease_owner": owner, "lease_until": self._now + self._lease_s, "state": "running",
+                  "why": "", "updated_at": self._now}  # fmt: skip
+        if connection.execute(taken.values(**values)).rowcount != 1:
+            row = connection.execute(sa.select(runs.c.lease_owner, runs.c.lease_until).where(runs.c.run_id == run_id)).one()
+            raise Refused("run_taken", f"{row.lease_owner} has this run until {moment(row.lease_until):%H:%M:%S} UTC", where=f"run {run_id}",
+                          remedy=f"watch it (batchscore watch {run_id}), or try again when its lease has run out")
+
+    def _standing(self, connection: sa.Connection, run: RunHandle, receipt: Receipt) -> Receipt | str | None:
+        """What the ledger holds for a receipt's partition: a receipt, ``quarantined``, or nothing yet."""
+        where = (partitions.c.run_id == run.run_id) & (partitions.c.stage == receipt.stage.value) & (partitions.c.number == receipt.number)
+        query = sa.select(partitions.c.state, partitions.c.address, partitions.c.receipt).where(where)
+        row = connection.execute(query).first()
+        if row is None or row.address != receipt.address:
+            raise CommitConflict("commit_conflict", f"this run has no {receipt.stage} {receipt.number} at that address",
+                                 where=f"run {run.run_id}", remedy=f"batchscore status {run.run_id}")
+        if row.state == "committed":
+            return Receipt.model_validate_json(row.receipt)
+        return None if row.state == "planned" else str(row.state)
+
+    def _accept(self, connection: sa.Connection, run: RunHandle, receipts: Sequence[Receipt], at: float) -> None:
+        if not receipts:
+            return
+        number, stage = sa.bindparam("p_number"), sa.bindparam("p_stage")
+        accept = (
+            partitions.update()
+            .where(partitions.c.run_id == run.run_id, partitions.c.stage == stage, partitions.c.number == number)
+            .values(state="committed", receipt=sa.bindparam("p_receipt"), epoch=run.epoch, updated_at=at)
+        )
+        rows = [{"p_number": receipt.number, "p_stage": receipt.stage.value, "p_receipt": receipt.model_dump_json()} for receipt in receipts]
+        connection.execute(accept, rows)
+        written = {output.path: (receipt, output) for receipt in receipts for output in receipt.outputs}
+        known = _known(connection, outputs.c.path, list(written))
+        fresh = [_output_values(receipt, output, at) for path, (receipt, output) in written.items() if path not in known]
+        if fresh:
+            connection.execute(outputs.insert(), fresh)
+        mine = _known(connection, run_outputs.c.path, list(written), run_outputs.c.run_id == run.run_id)
+        references = [{"run_id": run.run_id, "path": path} for path in written if path not in mine]
+        if references:
+            connection.execute(run_outputs.insert(), references)
+
+    def _done_before(self, connection: sa.Connection, partition: Partition) -> Receipt | None:
+        """The receipt of an earlier run for the same address, if its files are still there."""
+        query = sa.select(partitions.c.receipt).where(partitions.c.address == partition.address, partitions.c.state == "committed").limit(1)
+        held = connection.execute(query).scalar_one_or_none()
+        if held is None:
+            return None
+        receipt = Receipt.model_validate_json(held)
+        if not all((self._folder / output.path).is_file() for output in receipt.outputs):
+            return None
+        return receipt.model_copy(update={"number": partition.number})
+
+    def _log(self, connection: sa.Connection, run: RunHandle, task: Task, row: dict[str, Any]) -> None:
+        partition = task.partition
+        of = {"run_id": run.run_id, "stage": partition.stage.value, "number": partition.number, "isolated": task.isolated, "epoch": run.epoch}
+        connection.execute(attempts.insert().values(**of, **row))
+
+
+def _of(run: RunHandle, partition: Partition) -> sa.ColumnElement[bool]:
+    of_stage = (partitions.c.run_id == run.run_id) & (partitions.c.stage == partition.stage.value)
+    return of_stage & (partitions.c.number == partition.number)
+
+
+def _planned(run: RunHandle, partition: Partition, at: float) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id, "stage": partition.stage.value, "number": partition.number, "address": partition.address,
+        "state": "planned", "n_rows": partition.n_rows, "n_failures": 0, "n_suspicions": 0, "reason": "", "message": "",
+        "epoch": run.epoch, "updated_at": at, "work": partition.model_dump_json(by_alias=True), "receipt": None,
+    }  # fmt: skip
+
+
+def _output_values(receipt: Receipt, output: Output, at: float) -> dict[str, Any]:
+    return {"path": output.path, "address": receipt.address, "role": output.role, "sha256": output.sha256, "n_bytes": output.n_bytes,
+            "created_at": at}  # fmt: skip
+
+
+def _known(connection: sa.Connection, column: sa.Column[Any], values: list[str], *conditions: sa.ColumnElement[bool]) -> set[str]:
+    """Which of ``values`` the column holds already; asked for in bounded lists."""
+    found: set[str] = set()
+    for first in range(0, len(values), 500):
+        query = sa.select(column).where(column.in_(values[first : first + 500]), *conditions)
+        found |= set(connection.execute(query).scalars())
+    return found
+
+

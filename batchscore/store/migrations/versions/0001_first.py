@@ -1,0 +1,112 @@
+"""The first schema: installation, runs, stages, partitions, attempts, outputs, flags, and the reviewers' view."""
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Make every table and the view. Migrations are fixed text: they do not follow later changes of `tables`."""
+    held = sa.BigInteger if context.config.attributes["id_kind"] == "integer" else sa.LargeBinary(255)
+    op.create_table("installation", sa.Column("id_kind", sa.String(16), primary_key=True))
+    op.create_table(
+        "runs",
+        sa.Column("run_id", sa.String(40), primary_key=True),
+        sa.Column("plan_digest", sa.String(64), nullable=False),
+        sa.Column("generation", sa.Integer, nullable=False),
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("plan", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("why", sa.Text, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("lease_owner", sa.String(255), nullable=False),
+        sa.Column("lease_until", sa.Float, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("updated_at", sa.Float, nullable=False),
+        sa.Column("finished_at", sa.Float),
+        sa.Column("decision_path", sa.Text),
+        sa.Column("decision_sha256", sa.String(64)),
+        sa.Column("memory_path", sa.Text),
+        sa.Column("memory_sha256", sa.String(64)),
+        sa.Column("released_at", sa.Float),
+    )
+    op.create_index("ix_runs_plan_digest", "runs", ["plan_digest"])
+    op.create_index("ix_runs_created_at", "runs", ["created_at"])
+    op.create_table(
+        "stages",
+        sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), primary_key=True),
+        sa.Column("stage", sa.String(16), primary_key=True),
+        sa.Column("layout_digest", sa.String(64), nullable=False),
+        sa.Column("laid_out_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "partitions",
+        sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), primary_key=True),
+        sa.Column("stage", sa.String(16), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("address", sa.String(128), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("n_rows", sa.BigInteger, nullable=False),
+        sa.Column("n_failures", sa.Integer, nullable=False),
+        sa.Column("n_suspicions", sa.Integer, nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("updated_at", sa.Float, nullable=False),
+        sa.Column("work", sa.Text, nullable=False),
+        sa.Column("receipt", sa.Text),
+    )
+    op.create_index("partitions_by_address", "partitions", ["address", "state"])
+    op.create_table(
+        "attempts",
+        sa.Column("attempt_id", sa.Integer, primary_key=True),
+        sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), nullable=False),
+        sa.Column("stage", sa.String(16), nullable=False),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("outcome", sa.String(16), nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("isolated", sa.Boolean, nullable=False),
+        sa.Column("epoch", sa.Integer, nullable=False),
+        sa.Column("ended_at", sa.Float, nullable=False),
+    )
+    op.create_index("ix_attempts_run_id", "attempts", ["run_id"])
+    op.create_table(
+        "outputs",
+        sa.Column("path", sa.String(255), primary_key=True),
+        sa.Column("address", sa.String(128), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("n_bytes", sa.BigInteger, nullable=False),
+        sa.Column("created_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "run_outputs",
+        sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), primary_key=True),
+        sa.Column("path", sa.String(255), sa.ForeignKey("outputs.path"), primary_key=True),
+    )
+    op.create_index("ix_run_outputs_path", "run_outputs", ["path"])
+    op.create_table(
+        "flags",
+        sa.Column("queue", sa.String(64), primary_key=True),
+        sa.Column("account_id", held, primary_key=True),
+        sa.Column("run_id", sa.String(40), primary_key=True),
+        sa.Column("as_of", sa.BigInteger, nullable=False),
+        sa.Column("rank", sa.BigInteger, nullable=False),
+        sa.Column("score", sa.Double, nullable=False),
+        sa.Column("margin", sa.Double, nullable=False),
+        sa.Column("reasons", sa.Text, nullable=False),
+        sa.Column("bundle_digest", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("open_marker", sa.Integer),
+        sa.Column("opened_at", sa.BigInteger, nullable=False),
+        sa.Column("closed_at", sa.BigInteger),
+        sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
+    )
+    op.create_index("ix_flags_run_id", "flags", ["run_id"])
+    op.execute(
+        "CREATE VIEW review_queue AS SELECT flags.*, runs.released_at FROM flags JOIN runs ON runs.run_id = flags.run_id "
+        "WHERE runs.released_at IS NOT NULL AND flags.open_marker = 1"
+    )

@@ -1,0 +1,161 @@
+"""Reads a store: runs, progress, receipts, the queue. Never writes, never makes a file, and is not in a driver's way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import sqlalchemy as sa
+
+from batchscore.database import translated
+from batchscore.errors import Refused
+from batchscore.plan import Partition, Stage
+from batchscore.ports import FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow
+from batchscore.receipt import Receipt
+from batchscore.store.rows import flag_row, moment, partition_of, past_flag, run_row
+from batchscore.store.tables import flags_table, partitions, runs, stages
+
+RUN_ID: Final = re.compile(r"^r-[0-9a-f]{8}-[1-9]\d{0,8}$")
+_PAGE: Final = 1_000
+
+
+class Reader:
+    """Implements `ports.StoreReader` over an engine."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def _connection(self) -> Iterator[sa.Connection]:
+        with translated(where="store"), self._engine.connect() as connection:
+            yield connection
+
+    def run(self, run_id: str) -> RunRow:
+        """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
+        if not RUN_ID.match(run_id):
+            raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy="batchscore status lists the runs")
+        with self._connection() as connection:
+            row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
+        if row is None:
+            raise Refused("run_unknown", f"there is no run {run_id} in this store", remedy="batchscore status lists the runs")
+        return run_row(row)
+
+    def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
+        """The newest runs first."""
+        with self._connection() as connection:
+            found = connection.execute(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)).mappings().all()
+        return tuple(run_row(row) for row in found)
+
+    def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
+        """All generations of a plan, the newest first."""
+        with self._connection() as connection:
+            query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
+            found = connection.execute(query).mappings().all()
+        return tuple(run_row(row) for row in found)
+
+    def stages(self, run_id: str) -> tuple[StageRow, ...]:
+        """Progress of each stage laid out so far, in order; one aggregate query, no receipt is parsed."""
+
+        def in_state(state: str, value: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+            return sa.func.coalesce(sa.func.sum(sa.case((partitions.c.state == state, value), else_=0)), 0)
+
+        one = sa.literal_column("1", sa.Integer)
+        query = (
+            sa.select(
+                stages.c.stage,
+                stages.c.laid_out_at,
+                sa.func.count(partitions.c.number).label("n_partitions"),
+                in_state("committed", one).label("n_committed"),
+                in_state("quarantined", one).label("n_quarantined"),
+                sa.func.coalesce(sa.func.sum(partitions.c.n_rows), 0).label("n_rows"),
+                in_state("committed", partitions.c.n_rows).label("n_rows_committed"),
+                sa.func.max(partitions.c.updated_at).label("updated_at"),
+            )
+            .select_from(stages.outerjoin(partitions, (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage)))
+            .where(stages.c.run_id == run_id)
+            .group_by(stages.c.stage, stages.c.laid_out_at)
+        )
+        with self._connection() as connection:
+            found = {row["stage"]: row for row in connection.execute(query).mappings()}
+        return tuple(
+            StageRow(
+                stage=stage,
+                n_partitions=row["n_partitions"],
+                n_committed=row["n_committed"],
+                n_quarantined=row["n_quarantined"],
+                n_rows=row["n_rows"],
+                n_rows_committed=row["n_rows_committed"],
+                started_at=moment(row["laid_out_at"]),
+                updated_at=moment(row["updated_at"]),
+            )
+            for stage in Stage
+            if (row := found.get(stage.value)) is not None
+        )
+
+    def partitions(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
+        """All partitions of a stage, by number; empty before its layout."""
+        return tuple(self._partitions(run_id, stage, states=None))
+
+    def unfinished(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
+        """Partitions neither committed nor quarantined, by number."""
+        return tuple(self._partitions(run_id, stage, states=("planned",)))
+
+    def _partitions(self, run_id: str, stage: Stage, *, states: tuple[str, ...] | None) -> Iterator[Partition]:
+        query = sa.select(partitions.c.work).where(partitions.c.run_id == run_id, partitions.c.stage == stage.value)
+        if states is not None:
+            query = query.where(partitions.c.state.in_(states))
+        with self._connection() as connection:
+            for row in connection.execute(query.order_by(partitions.c.number)).mappings():
+                yield partition_of(row)
+
+    def receipts(self, run_id: str, stage: Stage) -> Iterator[Receipt]:
+        """Committed receipts, by partition number; a page at a time, so that a caller may take its time."""
+        last = -1
+        while True:
+            query = (
+                sa.select(partitions.c.number, partitions.c.receipt)
+                .where(partitions.c.run_id == run_id, partitions.c.stage == stage.value, partitions.c.state == "committed")
+                .where(partitions.c.number > last)
+                .order_by(partitions.c.number)
+                .limit(_PAGE)
+            )
+            with self._connection() as connection:
+                page = connection.execute(query).all()
+            if not page:
+                return
+            for number, receipt in page:
+                last = number
+                yield Receipt.model_validate_json(receipt)
+
+    def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
+        """Partitions set aside."""
+        query = sa.select(partitions).where(partitions.c.run_id == run_id, partitions.c.state == "quarantined")
+        with self._connection() as connection:
+            found = connection.execute(query.order_by(partitions.c.stage, partitions.c.number)).mappings().all()
+        return tuple(
+            QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"]) for row in found
+        )
+
+    def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
+        """Every flag of the queue that a released run opened, except the run's own, by account id then opened_at."""
+        flags = flags_table("integer")  # columns by name only: ids come as the store holds them
+        query = (
+            sa.select(sa.literal_column("account_id"), flags.c.opened_at, flags.c.closed_at)
+            .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
+            .where(flags.c.queue == queue, flags.c.run_id != but_not_of, flags.c.state != "overtaken", runs.c.released_at.is_not(None))
+            .order_by(sa.literal_column("account_id"), flags.c.opened_at)
+        )
+        with self._connection() as connection:
+            for row in connection.execute(query).mappings():
+                yield past_flag(row)
+
+    def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
+        """Open flags of released runs: by queue, newest as-of, rank."""
+        view = sa.table("review_queue", *(sa.column(name) for name in ("queue", "as_of", "rank", "run_id")))
+        query = sa.select(sa.text("*")).select_from(view).order_by(view.c.queue, view.c.as_of.desc(), view.c.rank, view.c.run_id).limit(limit)
+        if queue is not None:
+            query = query.where(view.c.queue == queue)
+        with self._connection() as connection:
+            return tuple(flag_row(row) for row in connection.execute(query).mappings())

@@ -1,0 +1,129 @@
+"""Database rows to values and back: times, ids, plans, receipts, flags. No SQL is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from batchscore.errors import Refused
+from batchscore.flag import REASONS, AccountId, Flag
+from batchscore.plan import Partition, Plan, Reference
+from batchscore.ports import FlagRow, PastFlag, RunRow
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+LARGEST_INTEGER: Final = (1 << 63) - 1
+
+
+def moment(seconds: float | None) -> datetime | None:
+    """Seconds since 1970 as an aware datetime."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+def microseconds(at: datetime) -> int:
+    """Whole microseconds since 1970."""
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_microseconds(us: int) -> datetime:
+    """The inverse of `microseconds`."""
+    return EPOCH + us * MICROSECOND
+
+
+def stored_id(account_id: AccountId) -> int | bytes:
+    """An account id as the column holds it.
+
+    Raises:
+        Refused: ``id_too_large`` (the id is not repeated).
+    """
+    if isinstance(account_id, str):
+        return account_id.encode()
+    if account_id > LARGEST_INTEGER:
+        raise Refused("id_too_large", "an account id is larger than 2^63-1, which SQLite cannot hold", where="flags",
+                      remedy="use account_id: string in the feature set")
+    return account_id
+
+
+def account_id_of(stored: int | bytes) -> AccountId:
+    """The inverse of `stored_id`."""
+    return stored.decode() if isinstance(stored, bytes) else stored
+
+
+def run_row(row: Mapping[str, Any]) -> RunRow:
+    """A row of `runs`."""
+    created, updated = moment(row["created_at"]), moment(row["updated_at"])
+    assert created is not None
+    assert updated is not None
+    return RunRow(
+        run_id=row["run_id"],
+        name=row["name"],
+        plan_digest=row["plan_digest"],
+        generation=row["generation"],
+        state=row["state"],
+        epoch=row["epoch"],
+        plan=Plan.model_validate_json(row["plan"]),
+        created_at=created,
+        updated_at=updated,
+        finished_at=moment(row["finished_at"]),
+        decision=_reference(row["decision_path"], row["decision_sha256"]),
+        memory=_reference(row["memory_path"], row["memory_sha256"]),
+        released_at=moment(row["released_at"]),
+        why=row["why"],
+    )
+
+
+def _reference(path: str | None, sha256: str | None) -> Reference | None:
+    return None if path is None or sha256 is None else Reference(path=path, sha256=sha256)
+
+
+def partition_of(row: Mapping[str, Any]) -> Partition:
+    """A row of `partitions`."""
+    return Partition.model_validate_json(row["work"])
+
+
+def flag_values(flag: Flag, opened_at: int) -> dict[str, Any]:
+    """An open flag as a row of `flags`."""
+    return {
+        "queue": flag.queue,
+        "account_id": stored_id(flag.account_id),
+        "run_id": flag.run_id,
+        "as_of": microseconds(flag.as_of),
+        "rank": flag.rank,
+        "score": flag.score,
+        "margin": flag.margin,
+        "reasons": REASONS.dump_json(flag.reasons).decode(),
+        "bundle_digest": flag.bundle_digest,
+        "state": "open",
+        "open_marker": 1,
+        "opened_at": opened_at,
+        "closed_at": None,
+    }
+
+
+def flag_row(row: Mapping[str, Any]) -> FlagRow:
+    """A row of the view `review_queue`."""
+    flag = Flag(
+        queue=row["queue"],
+        account_id=account_id_of(row["account_id"]),
+        run_id=row["run_id"],
+        as_of=from_microseconds(row["as_of"]),
+        rank=row["rank"],
+        score=row["score"],
+        margin=row["margin"],
+        reasons=REASONS.validate_json(row["reasons"]),
+        bundle_digest=row["bundle_digest"],
+    )
+    released_at = moment(row["released_at"])
+    assert released_at is not None
+    return FlagRow(flag=flag, state=row["state"], released_at=released_at)
+
+
+def past_flag(row: Mapping[str, Any]) -> PastFlag:
+    """A row of `flags`, as decide may know it."""
+    closed = row["closed_at"]
+    return PastFlag(
+        account_id=account_id_of(row["account_id"]),
+        opened_at=from_microseconds(row["opened_at"]),
+        closed_at=None if closed is None else from_microseconds(closed),
+    )
