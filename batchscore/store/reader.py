@@ -17,7 +17,7 @@ from batchscore.receipt import Receipt
 from batchscore.store.rows import flag_row, moment, partition_of, past_flag, run_row
 from batchscore.store.tables import flags_table, partitions, runs, stages
 
-RUN_ID: Final = re.compile(r"^r-[0-9a-f]{8}-[1-9]\d{0,8}$")
+RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
 
 
@@ -34,7 +34,7 @@ class Reader:
 
     def run(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
-        if not RUN_ID.match(run_id):
+        if not RUN_ID.fullmatch(run_id):
             raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy="batchscore status lists the runs")
         with self._connection() as connection:
             row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()

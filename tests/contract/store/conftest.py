@@ -1,0 +1,78 @@
+"""Stores for the behaviour suite: one fixture, parametrised over every implementation, and values to put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from batchscore.flag import AccountId, Flag, Reason
+from batchscore.plan import Partition, Plan, Reference, Rollup, Task
+from batchscore.receipt import Output, Receipt
+from batchscore.spec import RunSpec
+from batchscore.store import Ledger, open_store
+
+AS_OF = datetime(2026, 1, 15, tzinfo=UTC)
+OpenStore = Callable[..., Ledger]
+
+
+@pytest.fixture(params=["sqlite"])
+def store_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder whose database is of the kind under test."""
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def open_again(store_folder: Path) -> OpenStore:
+    """Opens the same store once more, as another driver would."""
+
+    def opened(kind: str = "integer", *, lease_s: float = 30.0) -> Ledger:
+        return open_store(store_folder, kind, lease_s=lease_s)  # type: ignore[arg-type]
+
+    return opened
+
+
+@pytest.fixture
+def store(open_again: OpenStore) -> Iterator[Ledger]:
+    yield open_again()
+
+
+def make_plan(store_folder: Path, *, name: str = "weekly", **pinned: str) -> Plan:
+    spec = RunSpec.model_validate(
+        {
+            "name": name,
+            "feature_set": "features.yaml",
+            "sources": {"accounts": {"parquet": {"path": "accounts"}}},
+            "bundles": ["bundle"],
+            "as_of": ["2026-01-15"],
+            "policy": {"queue": "abuse", "budget": 10},
+            "store": str(store_folder),
+        }
+    )
+    return Plan(spec=spec, feature_set="{}", bundles=(), pinned={"spec": name, **pinned}, inputs={}, stages=(), observed={})
+
+
+def make_partitions(n: int, *, world: str = "a") -> list[Partition]:
+    work = Rollup(table="mails", feature_set=Reference(path="features.json", sha256="0" * 64), files=())
+    return [Partition.of(work, number=number, n_rows=10, reads={"number": number, "world": world}) for number in range(n)]
+
+
+def make_receipt(partition: Partition, *, attempt: str = "a", sha256: str = "1" * 64, folder: Path | None = None) -> Receipt:
+    """A receipt; with ``folder`` its output is really there."""
+    output = Output(role="rollup", path=f"{partition.address}/{attempt}.parquet", sha256=sha256, n_rows=10, n_bytes=100)
+    if folder is not None:
+        (folder / output.path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / output.path).touch()
+    return Receipt(stage=partition.stage, number=partition.number, address=partition.address, attempt=attempt, outputs=(output,))
+
+
+def make_task(run_id: str, partition: Partition) -> Task:
+    return Task(run_id=run_id, store="store", partition=partition)
+
+
+def make_flag(account_id: AccountId, *, run_id: str, queue: str = "abuse", rank: int = 1) -> Flag:
+    reasons = (Reason(code="mails", sentence="12 mails in 7 days", contribution=0.5),)
+    return Flag(queue=queue, account_id=account_id, run_id=run_id, as_of=AS_OF, rank=rank, score=0.75, margin=1.1, reasons=reasons,
+                bundle_digest="b" * 64)
