@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="only benchmarks whose name holds one of these")
     parser.add_argument("--data", type=Path, default=Path("build/bench-data"), help="where inputs are kept between calls")
     wanted = parser.parse_args()
+    wanted.data = wanted.data.absolute()
     wanted.data.mkdir(parents=True, exist_ok=True)
     figures: list[Figure] = []
     for name, benchmark in BENCHMARKS.items():
