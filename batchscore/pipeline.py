@@ -6,8 +6,6 @@ earlier step; the only loops are "next partition" and "next attempt", and the le
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections import deque
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from batchscore.decision import flags_to_release, make_decision
+from batchscore.driver import driver_name
 from batchscore.errors import BatchscoreError, Fenced, Held, Interrupted, QuarantineStop, Refused, RunFailed
 from batchscore.events import (
     DecisionRecorded,
@@ -52,7 +51,7 @@ def run(
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
     """
-    handle, row = store.open(plan, owner=f"{socket.gethostname()}:{os.getpid()}", again=again)
+    handle, row = store.open(plan, owner=driver_name(), again=again)
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from batchscore.database import now, translated
 from batchscore.digest import digest_of
+from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
 from batchscore.flag import Flag
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
@@ -201,7 +202,9 @@ class Ledger:
 
     def _take(self, connection: sa.Connection, run_id: str, owner: str) -> None:
         """The one statement by which a driver gets a run: its epoch goes up if nobody else's lease is alive."""
-        free = (runs.c.lease_until < self._now) | (runs.c.lease_owner == owner) | (runs.c.state != "running")
+        holder = connection.execute(sa.select(runs.c.lease_owner).where(runs.c.run_id == run_id)).scalar_one()
+        mine = holder if is_gone(holder) else owner
+        free = (runs.c.lease_until < self._now) | (runs.c.lease_owner == mine) | (runs.c.state != "running")
         taken = runs.update().where(runs.c.run_id == run_id, runs.c.state != "finished", free)
         values = {"epoch": runs.c.epoch + 1, "lease_owner": owner, "lease_until": self._now + self._lease_s, "state": "running",
                   "why": "", "updated_at": self._now}  # fmt: skip

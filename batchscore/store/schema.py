@@ -41,9 +41,11 @@ def upgrade(connection: sa.Connection, id_kind: IdKind) -> None:
 
 
 def require_current(connection: sa.Connection) -> None:
-    """Raise Refused ``store_schema`` unless the tables are of this code's version; changes nothing."""
+    """Raise Refused ``store_schema`` (or ``store_missing``) unless the tables are of this code's version; changes nothing."""
     script = ScriptDirectory(str(_SCRIPTS))
     current = MigrationContext.configure(connection).get_current_revision()
+    if current is None:
+        raise Refused("store_missing", "the store is just being made", where="store", remedy="try again in a moment")
     if current != script.get_current_head():
         _refuse_unknown(script, current)
         raise Refused("store_schema", f"the tables are of version {current}, this code reads {script.get_current_head()}", where="store",

@@ -1,0 +1,94 @@
+"""A scheduler and workers as processes of their own, with the command lines a team would use; whatever dies is started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+
+
+class RealCluster:
+    """``dask scheduler`` and ``dask worker`` (with nannies) on loopback."""
+
+    def __init__(self, folder: Path, n_workers: int = 2) -> None:
+        self._folder = folder
+        self._n_workers = n_workers
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._scheduler: subprocess.Popen[bytes] | None = None
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self.mend()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for process in [*self._workers, self._scheduler]:
+            if process is not None:
+                kill_family(process.pid)
+                process.wait()
+
+    def mend(self) -> None:
+        """Start whatever is not running."""
+        if self._scheduler is None or self._scheduler.poll() is not None:
+            self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+        self._workers = [worker for worker in self._workers if worker.poll() is None]
+        while len(self._workers) < self._n_workers:
+            self._workers.append(
+                self._start("worker", self.address, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--death-timeout", "20",
+                            "--local-directory", str(self._folder))
+            )
+
+    def kill_scheduler(self) -> bool:
+        if self._scheduler is None or self._scheduler.poll() is not None:
+            return False
+        self._scheduler.kill()
+        self._scheduler.wait()
+        return True
+
+    def kill_worker(self, chance: random.Random) -> bool:
+        """SIGKILL of a worker process (its nanny lives) or of nanny and worker both."""
+        if not self._workers:
+            return False
+        nanny = chance.choice(self._workers)
+        if chance.random() < 0.3:
+            kill_family(nanny.pid)
+            nanny.wait()
+            return True
+        with contextlib.suppress(psutil.NoSuchProcess):
+            workers = [child for child in psutil.Process(nanny.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+            for worker in workers:
+                worker.kill()
+            return bool(workers)
+        return False
+
+    def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("dask")), what, *arguments],
+            env=environment, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )
+
+
+def kill_family(pid: int) -> None:
+    """SIGKILL of a process and all below it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in [*psutil.Process(pid).children(recursive=True), psutil.Process(pid)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
