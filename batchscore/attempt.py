@@ -134,8 +134,12 @@ class _Slice:
             rollups = {table: open_index(task.store, kind, index).read(work.keys) for table, index in work.rollups.items()}
         ids = self.accounts[ACCOUNT_ID].combine_chunks()
         if not is_strictly_increasing(ids):
-            raise Refused("duplicate_id", "an account stands in more than one file of the accounts table", where="accounts",
-                          remedy="keep one row per account")
+            raise Refused(
+                "duplicate_id",
+                "an account stands in more than one file of the accounts table",
+                where="accounts",
+                remedy="keep one row per account",
+            )
         with outcome.timed("features"):
             self.prepared = {table: prepare(ids, rollup, self.feature_set, table) for table, rollup in rollups.items()}
         outcome.count("rows", len(self.accounts))
@@ -202,8 +206,12 @@ def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: lis
     with np.errstate(invalid="ignore"):
         invalid = ~frame.nonfinite & ~((score >= 0) & (score <= 1))
     if invalid.sum() > MAX_INVALID_SCORES * len(score):
-        raise PartitionError("score_invalid", f"{int(invalid.sum())} of {len(score)} scores are NaN or outside [0, 1]",
-                             where=f"as-of {as_of:%Y-%m-%d}", remedy="look at the model: batchscore check SPEC")
+        raise PartitionError(
+            "score_invalid",
+            f"{int(invalid.sum())} of {len(score)} scores are NaN or outside [0, 1]",
+            where=f"as-of {as_of:%Y-%m-%d}",
+            remedy="look at the model: batchscore check SPEC",
+        )
     ids = table[ACCOUNT_ID]
     for code, mask in (("nonfinite_feature", frame.nonfinite), ("score_invalid", invalid)):
         if mask.any():

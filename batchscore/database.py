@@ -30,8 +30,12 @@ def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
         parsed = _never_created(sa.make_url(url)) if read_only else sa.make_url(url)
         engine = sa.create_engine(parsed, hide_parameters=True, poolclass=NullPool, connect_args=_connect_args(parsed))
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError):
-        raise Refused("database_error", "the database URL cannot be understood", where="the environment",
-                      remedy="write it as SQLAlchemy does, such as sqlite:////path/to.db") from None
+        raise Refused(
+            "database_error",
+            "the database URL cannot be understood",
+            where="the environment",
+            remedy="write it as SQLAlchemy does, such as sqlite:////path/to.db",
+        ) from None
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine, read_only=read_only)
     return engine
@@ -80,19 +84,33 @@ def translated(where: str) -> Iterator[None]:
     except sa.exc.OperationalError as error:
         raise _operational(error, where) from None
     except (sa.exc.SQLAlchemyError, sqlite3.Error, OverflowError) as error:
-        raise DatabaseFailed("database_error", f"the database refused a statement ({type(error).__name__})", where=where,
-                             remedy="batchscore status; then resume the run") from None
+        raise DatabaseFailed(
+            "database_error",
+            f"the database refused a statement ({type(error).__name__})",
+            where=where,
+            remedy="batchscore status; then resume the run",
+        ) from None
 
 
 def _operational(error: sa.exc.OperationalError, where: str) -> BatchscoreError:
     said = str(error.orig).lower()
     if "locked" in said or "busy" in said:
-        return DatabaseFailed("store_busy", f"the database stayed locked for {BUSY_S} s", where=where,
-                              remedy="see who holds it, then resume the run")
+        return DatabaseFailed(
+            "store_busy",
+            f"the database stayed locked for {BUSY_S} s",
+            where=where,
+            remedy="see who holds it, then resume the run",
+        )
     if "unable to open" in said:
-        return Refused("database_error", "the database file cannot be opened", where=where, remedy="check the path and its rights")
+        return Refused(
+            "database_error", "the database file cannot be opened", where=where, remedy="check the path and its rights"
+        )
     if "readonly" in said or "read-only" in said:
         return Refused("database_error", "the database is read-only", where=where, remedy="give the driver the right to write it")
     if "full" in said or "disk i/o" in said:
-        return DatabaseFailed("write_failed", "the disk is full or failing", where=where, remedy="free space, then resume the run")
-    return DatabaseFailed("database_error", "the database refused a statement", where=where, remedy="batchscore status; then resume the run")
+        return DatabaseFailed(
+            "write_failed", "the disk is full or failing", where=where, remedy="free space, then resume the run"
+        )
+    return DatabaseFailed(
+        "database_error", "the database refused a statement", where=where, remedy="batchscore status; then resume the run"
+    )

@@ -32,7 +32,8 @@ _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
     """Where the decision and the memory lie, and how many flags it holds. Columns of the decision: account_id, as_of,
-    rank, score, margin, release (bool: this as-of goes to the reviewers)."""
+    rank, score, margin, release (bool: this as-of goes to the reviewers).
+    """
 
     file: Reference
     memory: Reference
@@ -50,7 +51,9 @@ def make_decision(plan: Plan, definitions: Definitions, outputs: Iterable[Output
         table.append_column("release", pa.repeat(as_of == latest, len(table)))
         for as_of, table in zip(
             spec.as_ofs(),
-            decide_dates(lambda as_of: _scores(definitions, files, as_of), spec.as_ofs(), spec.policy, memory, release=spec.release),
+            decide_dates(
+                lambda as_of: _scores(definitions, files, as_of), spec.as_ofs(), spec.policy, memory, release=spec.release
+            ),
             strict=True,
         )
     ]

@@ -27,7 +27,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "secret_missing": (103, "A database URL is named in the spec but the environment does not hold it."),
     "run_unknown": (104, "No run of that id is in this store."),
     "run_id_invalid": (105, "A run id looks like r-1a2b3c4d-1; anything else is refused unread."),
-    "plan_changed": (106, "A pinned part (input, bundle, feature set, policy, code, library) differs from the plan that was approved."),
+    "plan_changed": (
+        106,
+        "A pinned part (input, bundle, feature set, policy, code, library) differs from the plan that was approved.",
+    ),
     "store_missing": (107, "There is no store at that place yet; the first run creates it."),
     "extra_missing": (108, "An optional library is needed for this; the message gives the install line."),
     "release_refused": (109, "The run asks for a release that its plan cannot give."),
@@ -121,9 +124,7 @@ class BatchscoreError(Exception):
 
     exit_code: ClassVar[int] = BUG
 
-    def __init__(
-        self, reason: str, what: str, *, where: str = "", remedy: str = "", problems: tuple[Problem, ...] = ()
-    ) -> None:
+    def __init__(self, reason: str, what: str, *, where: str = "", remedy: str = "", problems: tuple[Problem, ...] = ()) -> None:
         if reason not in CATALOGUE:
             msg = f"{reason!r} is not in the error catalogue"
             raise KeyError(msg)

@@ -13,18 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.errors import PartitionError
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind, in_range, sort_by_key
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind, hash64, in_range, sort_by_key
 from batchscore.plan import KeyRange, Reference
 from batchscore.receipt import Output
 
 _INDEXED = b"batchscore.indexed_schema"
-_SAMPLES_PER_RANGE = 64  # a cut is at most 1/64 of a range off its mark
+_SAMPLES_PER_RANGE = 256  # a cut is 1/256 of a range off its mark in one sorted file, 1/16 where every row is a file of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class KeyIndex:
                 rows += _row_groups(file, output)
         entries = pa.Table.from_pylist(rows, schema=_schema(kind))
         entries = entries.sort_by([("low", "ascending"), ("path", "ascending"), ("row_group", "ascending")])
-        return cls(store, kind, entries, pa.unify_schemas(schemas, promote_options="permissive"))
+        schema = pa.unify_schemas([pa.schema([(ACCOUNT_ID, ID_TYPES[kind])]), *schemas], promote_options="permissive")
+        return cls(store, kind, entries, pa.schema([_never_null(field) for field in schema]))
 
     @property
     def n_rows(self) -> int:
@@ -68,23 +70,27 @@ class KeyIndex:
         return write_named_by_digest(parquet_bytes(held), folder, "parquet")
 
     def cut(self, target_rows: int) -> tuple[tuple[KeyRange, int], ...]:
-        """Key ranges that cover every possible id once, each with about ``target_rows`` rows, and the estimate for each.
+        """Key ranges that cover every possible id once, of equal size and at most about ``target_rows``, and the estimate for each.
 
-        Reads the key column alone, a row group at a time, and keeps one key in ``target_rows / 64``: memory follows the
-        number of partitions, not of accounts. An empty index gives one open range.
+        Reads the key column alone, a row group at a time, and keeps every n-th key, ``n = target_rows / 256``: memory follows
+        the number of partitions, not of accounts. Where in a row group the counting starts is drawn from its first key, so
+        that many small files are sampled as fairly as a large one. An empty index gives one open range.
         """
+        n_rows = self.n_rows
+        n_ranges = max(1, -(-n_rows // target_rows))
         stride = max(1, target_rows // _SAMPLES_PER_RANGE)
-        samples = pa.concat_arrays([keys[::stride] for keys in self._key_columns()] or [pa.array([], ID_TYPES[self.kind])])
+        sampled = [_every(keys, stride) for keys in self._key_columns()] if n_ranges > 1 else []
+        samples = pa.concat_arrays([pa.array([], ID_TYPES[self.kind]), *sampled])
         samples = samples.take(pc.sort_indices(samples))
-        step = max(1, target_rows // stride)
-        if step > 1 and len(samples) % step <= step // 2 and len(samples) > step:
-            step = -(-len(samples) // max(1, len(samples) // step))  # share a small remainder among the others
-        bounds = _distinct([samples[at].as_py() for at in range(step, len(samples), step)])
-        edges: list[int | str | None] = [None, *bounds, None]
-        rows = min(self.n_rows, step * stride)
-        ranges = [KeyRange(low=low, high=high) for low, high in zip(edges, edges[1:], strict=False)]
-        last = max(0, self.n_rows - rows * (len(ranges) - 1))
-        return tuple((keys, rows if number < len(ranges) - 1 else last) for number, keys in enumerate(ranges))
+        edges: list[tuple[int | str | None, int]] = [(None, 0)]
+        for number in range(1, n_ranges if len(samples) else 1):
+            bound = samples[len(samples) * number // n_ranges].as_py()
+            if bound != edges[-1][0]:  # equal where one key has more rows than a range may have
+                edges.append((bound, n_rows * number // n_ranges))
+        edges.append((None, n_rows))
+        return tuple(
+            (KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in zip(edges, edges[1:], strict=False)
+        )
 
     def _key_columns(self) -> Iterator[pa.Array]:
         for entry in self.entries.sort_by([("path", "ascending"), ("row_group", "ascending")]).to_pylist():
@@ -148,24 +154,42 @@ def _row_groups(file: pq.ParquetFile, output: Output) -> Iterator[dict[str, Any]
         group = file.metadata.row_group(number)
         if group.num_rows:
             statistics = group.column(at).statistics
-            yield {"path": output.path, "sha256": output.sha256, "row_group": number, "n_rows": group.num_rows,
-                   "low": statistics.min, "high": statistics.max}
+            if statistics is not None and statistics.has_min_max:
+                low, high = statistics.min, statistics.max
+            else:  # ids longer than a footer holds
+                keys = file.read_row_group(number, columns=[ACCOUNT_ID])[ACCOUNT_ID]
+                low, high = (value.as_py() for value in pc.min_max(keys).values())
+            yield {"path": output.path, "sha256": output.sha256, "row_group": number, "n_rows": group.num_rows, "low": low, "high": high}
+
+
+def _never_null(field: pa.Field) -> pa.Field:
+    """A column that is null in every file is one of missing numbers."""
+    return field.with_type(pa.float64()) if pa.types.is_null(field.type) else field
 
 
 def _schema(kind: IdKind) -> pa.Schema:
     key = ID_TYPES[kind]
-    return pa.schema([("path", pa.string()), ("sha256", pa.string()), ("row_group", pa.int32()), ("n_rows", pa.int64()),
-                      ("low", key), ("high", key)])
+    return pa.schema(
+        [
+            ("path", pa.string()),
+            ("sha256", pa.string()),
+            ("row_group", pa.int32()),
+            ("n_rows", pa.int64()),
+            ("low", key),
+            ("high", key),
+        ]
+    )
 
 
 def _order(key: int | str) -> int | bytes:
     return key.encode() if isinstance(key, str) else key
 
 
-def _distinct(keys: list[Any]) -> list[Any]:
-    return [key for number, key in enumerate(keys) if number == 0 or key != keys[number - 1]]
+def _every(keys: pa.Array, stride: int) -> pa.Array:
+    """Every ``stride``-th key of a row group."""
+    return keys if stride == 1 else keys[int(hash64(keys[:1])[0] % np.uint64(stride)) :: stride]
 
 
 def _sorted(table: pa.Table) -> bool:
     ids = table[ACCOUNT_ID].combine_chunks()
-    return len(ids) < 2 or bool(pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py())  # noqa: PLR2004
+    return len(ids) < 2 or bool(pc.all(pc.less_equal(ids[:-1], ids[1:])).as_py())

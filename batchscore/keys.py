@@ -45,12 +45,33 @@ def hash64(values: pa.Array, seed: np.uint64 = _SEED_A) -> Words:
     if values.null_count:
         msg = "nulls have no hash"
         raise ValueError(msg)
+    if not len(values):
+        return np.empty(0, np.uint64)  # an empty array may come without buffers
     if pa.types.is_dictionary(values.type):
-        return hash64(values.dictionary, seed)[values.indices.to_numpy(zero_copy_only=False)]
+        return _hash_dictionary(values, seed)
     if pa.types.is_integer(values.type):
-        return _mix(values.to_numpy(zero_copy_only=False).astype(np.int64 if pa.types.is_signed_integer(values.type) else np.uint64)
-                    .view(np.uint64) ^ seed)
+        return _mix(
+            values.to_numpy(zero_copy_only=False)
+            .astype(np.int64 if pa.types.is_signed_integer(values.type) else np.uint64)
+            .view(np.uint64)
+            ^ seed
+        )
     return _hash_bytes(values.cast(pa.large_binary()), seed)
+
+
+def _hash_dictionary(values: pa.DictionaryArray, seed: np.uint64) -> Words:
+    """Each word of the dictionary is hashed once. A null among the words is no matter unless a row uses it."""
+    words = values.dictionary
+    indices = values.indices.to_numpy(zero_copy_only=False)
+    if not words.null_count:
+        return hash64(words, seed)[indices]
+    present = words.is_valid().to_numpy(zero_copy_only=False)
+    if not present[indices].all():
+        msg = "nulls have no hash"
+        raise ValueError(msg)
+    hashes = np.zeros(len(words), np.uint64)
+    hashes[present] = hash64(words.drop_null(), seed)
+    return hashes[indices]
 
 
 def _mix(words: Words) -> Words:
@@ -67,9 +88,9 @@ def _hash_bytes(values: pa.Array, seed: np.uint64) -> Words:
     _, offsets_buffer, data_buffer = values.buffers()
     offsets = np.frombuffer(offsets_buffer, dtype=np.int64)[values.offset : values.offset + n + 1]
     data = np.frombuffer(data_buffer, dtype=np.uint8) if data_buffer is not None else np.empty(0, np.uint8)
-    starts, lengths = offsets[:-1], np.diff(offsets)
+    starts, lengths = offsets[:-1] - offsets[0], np.diff(offsets)
     state = _mix(lengths.astype(np.uint64) ^ seed)
-    padded = np.concatenate([data, np.zeros(8, np.uint8)])
+    padded = np.concatenate([data[offsets[0] : offsets[-1]], np.zeros(8, np.uint8)])  # of a slice, its own bytes only
     live = np.flatnonzero(lengths > 0)
     step = 0
     while len(live):

@@ -54,7 +54,11 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
     """One partition per group of account files; or one for a live table, read up to its largest key as of now."""
     feature_set = definitions.feature_set
     accounts = feature_set.accounts
-    reads = {"accounts": accounts.model_dump(mode="json"), "columns": feature_set.column_names(accounts.table), "kind": feature_set.account_id}
+    reads = {
+        "accounts": accounts.model_dump(mode="json"),
+        "columns": feature_set.column_names(accounts.table),
+        "kind": feature_set.account_id,
+    }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
         works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file)
@@ -63,8 +67,14 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
             for number, work in enumerate(works)
         )
     high = largest_key(source, accounts, feature_set.account_id)
-    live = FreezeSql(table=accounts.table, feature_set=definitions.feature_set_file, url=source.url, sql_table=source.table, high=high,
-                     opened_for=run_id)
+    live = FreezeSql(
+        table=accounts.table,
+        feature_set=definitions.feature_set_file,
+        url=source.url,
+        sql_table=source.table,
+        high=high,
+        opened_for=run_id,
+    )
     n_rows = int(plan.observed.get(f"rows of {accounts.table}", 0))
     return (Partition.of(live, number=0, n_rows=n_rows, reads=_reads(reads, run=run_id)),)
 
@@ -77,8 +87,12 @@ def lay_out_rollup(plan: Plan, definitions: Definitions) -> tuple[Partition, ...
         for work in plan_rollup(plan.inputs[events.table], events.table, definitions.feature_set_file)
     ]
     return tuple(
-        Partition.of(work, number=number, n_rows=_n_rows(work.files),
-                     reads=_reads(definitions.feature_set.rollup_parameters(work.table), files=work.files))
+        Partition.of(
+            work,
+            number=number,
+            n_rows=_n_rows(work.files),
+            reads=_reads(definitions.feature_set.rollup_parameters(work.table), files=work.files),
+        )
         for number, work in enumerate(works)
     )
 
@@ -108,11 +122,21 @@ def lay_out_score(
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
         group = as_ofs[first : first + AS_OFS_PER_PARTITION]
         for keys, n_rows in ranges:
-            work = Score(feature_set=definitions.feature_set_file, bundles=definitions.bundles, snapshots=snapshot_index,
-                         rollups=rollup_indexes, keys=keys, as_ofs=group)
-            reads = _reads(work.model_dump(mode="json", include={"keys", "as_ofs"}), feature_set=work.feature_set.sha256,
-                           bundles=[bundle.sha256 for bundle in work.bundles], snapshots=snapshot_index.sha256,
-                           rollups={table: index.sha256 for table, index in rollup_indexes.items()})
+            work = Score(
+                feature_set=definitions.feature_set_file,
+                bundles=definitions.bundles,
+                snapshots=snapshot_index,
+                rollups=rollup_indexes,
+                keys=keys,
+                as_ofs=group,
+            )
+            reads = _reads(
+                work.model_dump(mode="json", include={"keys", "as_ofs"}),
+                feature_set=work.feature_set.sha256,
+                bundles=[bundle.sha256 for bundle in work.bundles],
+                snapshots=snapshot_index.sha256,
+                rollups={table: index.sha256 for table, index in rollup_indexes.items()},
+            )
             partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows * len(group), reads=reads))
     return tuple(partitions)
 
@@ -127,7 +151,9 @@ def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Pa
         n_flags = len(flags_of(decided, work))
         if n_flags:
             reads: dict[str, object] = {"score": partition.address, "decision": decision.sha256}
-            partitions.append(Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads))
+            partitions.append(
+                Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads)
+            )
     return tuple(partitions)
 
 
@@ -152,8 +178,12 @@ def planned_keys(definitions: Definitions, work: Score, as_of: datetime) -> tupl
 def _refuse_duplicates(snapshots: KeyIndex, ranges: Iterable[KeyRange]) -> None:
     """Snapshots are free of duplicates each; where their ranges overlap, look across them, a key range at a time."""
     if not all(is_strictly_increasing(snapshots.read(keys, columns=[ACCOUNT_ID])[ACCOUNT_ID]) for keys in ranges):
-        raise Refused("duplicate_id", "an account stands in more than one file of the accounts table", where="accounts",
-                      remedy="keep one row per account")
+        raise Refused(
+            "duplicate_id",
+            "an account stands in more than one file of the accounts table",
+            where="accounts",
+            remedy="keep one row per account",
+        )
 
 
 def _outputs(receipts: Iterable[Receipt], role: str) -> list[Output]:

@@ -30,8 +30,8 @@ from batchscore.events import (
 from batchscore.layout import Definitions, lay_out_freeze, lay_out_reasons, lay_out_rollup, lay_out_score
 from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
-from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from batchscore.proving import prove_run
+from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from batchscore.report.proof import Proof
 
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
@@ -134,7 +134,9 @@ class _Walk:
             past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=self._run_id)
             decision = make_decision(self._plan, self._definitions, scores, past)
             row = self._store.record_decision(self._handle, decision.file, decision.memory)
-            self._observer(DecisionRecorded(run_id=self._run_id, n_selected=decision.n_selected, n_to_release=decision.n_to_release))
+            self._observer(
+                DecisionRecorded(run_id=self._run_id, n_selected=decision.n_selected, n_to_release=decision.n_to_release)
+            )
         return row
 
     def reasons(self, row: RunRow) -> None:
@@ -149,8 +151,12 @@ class _Walk:
         proof = prove_run(self._plan, self._definitions, self._reader, self._run_id)
         self._observer(Proven(run_id=self._run_id, closes=proof.closes, n_as_ofs=len(proof.as_ofs)))
         if not proof.closes:
-            raise RunFailed("proof_failed", "some accounts are not accounted for exactly once; nothing is released",
-                            where=f"run {self._run_id}", remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}")
+            raise RunFailed(
+                "proof_failed",
+                "some accounts are not accounted for exactly once; nothing is released",
+                where=f"run {self._run_id}",
+                remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}",
+            )
         return proof
 
     def release(self, row: RunRow, proof: Proof) -> None:
@@ -172,8 +178,12 @@ class _Walk:
         n_rows_left = sum(partition.n_rows for partition in left)
         self._observer(
             StageStarted(
-                run_id=self._run_id, stage=stage, n_partitions=len(partitions), n_rows=n_rows,
-                n_done=len(partitions) - len(left), n_rows_done=n_rows - n_rows_left,
+                run_id=self._run_id,
+                stage=stage,
+                n_partitions=len(partitions),
+                n_rows=n_rows,
+                n_done=len(partitions) - len(left),
+                n_rows_done=n_rows - n_rows_left,
             )
         )
         self._attempt_all(left)
@@ -183,7 +193,9 @@ class _Walk:
 
     def _attempt_all(self, partitions: Sequence[Partition]) -> None:
         store = str(self._definitions.store)
-        worklist = _Worklist([Task(run_id=self._run_id, store=store, partition=partition) for partition in partitions], self._stop)
+        worklist = _Worklist(
+            [Task(run_id=self._run_id, store=store, partition=partition) for partition in partitions], self._stop
+        )
         told = False
         for outcomes in self._executor.outcomes(worklist):
             self._commit([outcome for outcome in outcomes if isinstance(outcome, Finished)])
@@ -193,8 +205,12 @@ class _Walk:
                 self._observer(Stopping(run_id=self._run_id))
                 told = True
         if self._stop.is_set():
-            raise Interrupted("interrupted", "stopped on request; everything committed is kept", where=f"run {self._run_id}",
-                              remedy=f"batchscore resume {self._run_id} --store {self._plan.spec.store}")
+            raise Interrupted(
+                "interrupted",
+                "stopped on request; everything committed is kept",
+                where=f"run {self._run_id}",
+                remedy=f"batchscore resume {self._run_id} --store {self._plan.spec.store}",
+            )
 
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:
@@ -206,7 +222,11 @@ class _Walk:
                 seconds = sum(outcome.receipt.seconds.values())
                 self._observer(
                     PartitionCommitted(
-                        run_id=self._run_id, stage=partition.stage, number=partition.number, n_rows=partition.n_rows, seconds=seconds
+                        run_id=self._run_id,
+                        stage=partition.stage,
+                        number=partition.number,
+                        n_rows=partition.n_rows,
+                        seconds=seconds,
                     )
                 )
 
@@ -220,8 +240,12 @@ class _Walk:
             self._tell_failure(outcome.task, "worker_lost", quarantined=False)
         elif isinstance(outcome, Failed):
             if outcome.stops_run:
-                raise Refused("run_failed", f"{outcome.reason}: an attempt refused its input", where=f"run {self._run_id}",
-                              remedy=outcome.message)
+                raise Refused(
+                    "run_failed",
+                    f"{outcome.reason}: an attempt refused its input",
+                    where=f"run {self._run_id}",
+                    remedy=outcome.message,
+                )
             limit = 1 if outcome.final else MAX_FAILURES
             quarantined = self._store.count_failure(
                 self._handle, outcome.task, outcome.reason, outcome.message, quarantine_at=limit

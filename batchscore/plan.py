@@ -16,6 +16,7 @@ from pydantic import Field
 from batchscore.digest import digest_of
 from batchscore.spec import RunSpec, Value
 
+
 class Stage(StrEnum):
     """The stages whose partitions run on workers, in order."""
 

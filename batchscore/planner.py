@@ -47,8 +47,13 @@ def make_plan(spec: RunSpec) -> Plan:
             problems += wrong
     if problems:
         reason = problems[0].what.partition(":")[0]
-        raise Refused(_known_reason(reason), f"{len(problems)} column(s) cannot be used as declared", where="inputs", problems=tuple(problems),
-                      remedy="mend the files, or what the feature set says of them")
+        raise Refused(
+            _known_reason(reason),
+            f"{len(problems)} column(s) cannot be used as declared",
+            where="inputs",
+            problems=tuple(problems),
+            remedy="mend the files, or what the feature set says of them",
+        )
     pinned = _pinned(spec, feature_set, bundles, inputs)
     return Plan(
         spec=spec,
@@ -75,7 +80,9 @@ def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[B
         if source is None:
             problems.append(Problem(where=f"sources.{name}", what="the feature set needs this table", remedy="say where it is"))
         elif source.sql is not None and not is_accounts:
-            problems.append(Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet"))
+            problems.append(
+                Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet")
+            )
     problems += [
         Problem(where="as_of", what=f"{as_of.isoformat()} is not a whole day in UTC", remedy="use dates: the grain is 1d")
         for as_of in spec.as_ofs()
@@ -91,12 +98,19 @@ def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
     missing = [name for name in bundle.manifest.names if name not in feature_set.features]
     if missing:
         problems = tuple(Problem(where=name, what="the model wants it, the feature set does not make it") for name in missing)
-        raise Refused("feature_contract", f"the bundle {bundle.manifest.name!r} wants other features", problems=problems,
-                      remedy="use the feature set the bundle was trained for")
+        raise Refused(
+            "feature_contract",
+            f"the bundle {bundle.manifest.name!r} wants other features",
+            problems=problems,
+            remedy="use the feature set the bundle was trained for",
+        )
     if bundle.manifest.feature_set_digest != feature_set.digest:
-        raise Refused("feature_contract", f"the bundle {bundle.manifest.name!r} was trained with another version of this feature set",
-                      where=f"feature set {feature_set.digest[:12]}, bundle wants {bundle.manifest.feature_set_digest[:12]}",
-                      remedy="use that version, or train and pack again: equal names may hold other values")
+        raise Refused(
+            "feature_contract",
+            f"the bundle {bundle.manifest.name!r} was trained with another version of this feature set",
+            where=f"feature set {feature_set.digest[:12]}, bundle wants {bundle.manifest.feature_set_digest[:12]}",
+            remedy="use that version, or train and pack again: equal names may hold other values",
+        )
 
 
 def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | EventsTable, feature_set: FeatureSet) -> list[Problem]:
@@ -109,7 +123,11 @@ def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | Events
 
 def _known_reason(reason: str) -> str:
     """The reason of the first problem, where it is one of the catalogue's; else what it must be: a type."""
-    return reason if reason in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "naive_timestamp"} else "column_type"
+    return (
+        reason
+        if reason in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "naive_timestamp"}
+        else "column_type"
+    )
 
 
 def _pinned(
@@ -142,14 +160,30 @@ def _stages(
 ) -> tuple[StageEstimate, ...]:
     accounts = inputs.get(feature_set.accounts.table, ())
     events = [file for table in feature_set.events for file in inputs[table.table]]
-    n_accounts = sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
+    n_accounts = (
+        sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
+    )
     n_scores = n_accounts * len(spec.as_ofs())
     released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
     return (
-        StageEstimate(stage="freeze", does="accounts into sorted snapshots", n_rows=n_accounts, n_bytes=_bytes(accounts) if accounts else None),
-        StageEstimate(stage="rollup", does="events into daily partial aggregates", n_rows=sum(file.n_rows for file in events), n_bytes=_bytes(events)),
-        StageEstimate(stage="score", does="features and scores, each account at each as-of", n_rows=n_scores,
-                      n_partitions=max(1, -(-n_accounts // spec.partition_rows))),
+        StageEstimate(
+            stage="freeze",
+            does="accounts into sorted snapshots",
+            n_rows=n_accounts,
+            n_bytes=_bytes(accounts) if accounts else None,
+        ),
+        StageEstimate(
+            stage="rollup",
+            does="events into daily partial aggregates",
+            n_rows=sum(file.n_rows for file in events),
+            n_bytes=_bytes(events),
+        ),
+        StageEstimate(
+            stage="score",
+            does="features and scores, each account at each as-of",
+            n_rows=n_scores,
+            n_partitions=max(1, -(-n_accounts // spec.partition_rows)),
+        ),
         StageEstimate(stage="decide", does=f"policy and memory, for {len(spec.as_ofs())} as-of(s)", n_rows=n_scores),
         StageEstimate(stage="reasons", does="exact contributions of each flag, in words"),
         StageEstimate(stage="prove", does="every account accounted for, by key digest", n_rows=n_scores),

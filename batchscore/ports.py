@@ -166,14 +166,16 @@ class Store(Protocol):
 
     def lay_out(self, run: RunHandle, stage: Stage, partitions: Sequence[Partition]) -> None:
         """Fix a stage's partitions, once: a second call with others raises CommitConflict. Partitions whose address has a
-        committed receipt of any run are committed with it right away (reuse)."""
+        committed receipt of any run are committed with it right away (reuse).
+        """
 
     def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
         """Partitions neither committed nor quarantined, by number."""
 
     def commit(self, run: RunHandle, receipts: Sequence[Receipt]) -> tuple[int, ...]:
         """Accept receipts in one transaction under the epoch; returns the numbers newly committed. An equal second
-        receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced."""
+        receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced.
+        """
 
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
         """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is."""

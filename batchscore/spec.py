@@ -206,7 +206,9 @@ def read_spec(path: Path) -> RunSpec:
         return str((folder / location).absolute())
 
     sources = {
-        name: source.model_copy(update={"parquet": ParquetSource(path=absolute(source.parquet.path))}) if source.parquet else source
+        name: source.model_copy(update={"parquet": ParquetSource(path=absolute(source.parquet.path))})
+        if source.parquet
+        else source
         for name, source in spec.sources.items()
     }
     return spec.model_copy(

@@ -25,8 +25,14 @@ def make_task(store: Path, number: int, *, isolated: bool = False) -> Task:
 
 
 def receipt_of(task: Task) -> Receipt:
-    return Receipt(stage=Stage.ROLLUP, number=task.partition.number, address=task.partition.address, attempt=uuid.uuid4().hex, outputs=(),
-                   counts={"pid": os.getpid()})
+    return Receipt(
+        stage=Stage.ROLLUP,
+        number=task.partition.number,
+        address=task.partition.address,
+        attempt=uuid.uuid4().hex,
+        outputs=(),
+        counts={"pid": os.getpid()},
+    )
 
 
 def succeed(task: Task) -> Receipt:

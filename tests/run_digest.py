@@ -27,7 +27,9 @@ def run_digest(store: Path, run_id: str) -> str:
             table = pa.concat_tables(tables).sort_by([("as_of", "ascending"), ("account_id", "ascending")]).combine_chunks()
             for name in table.column_names:
                 digest.update(f"{role} {name} {len(table)}".encode())
-                digest.update(repr(table[name].to_pylist()).encode() if name in {"code", "account_id"} else table[name].to_numpy().tobytes())
+                digest.update(
+                    repr(table[name].to_pylist()).encode() if name in {"code", "account_id"} else table[name].to_numpy().tobytes()
+                )
     for row in reader.queue(None, limit=1_000_000):
         flag = row.flag.model_copy(update={"run_id": ""})
         digest.update(flag.model_dump_json().encode())

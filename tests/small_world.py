@@ -68,7 +68,9 @@ def make_small_world(folder: Path, *, n_accounts: int = 300, kind: str = "intege
     rng = np.random.default_rng(seed)
     ids = _ids(rng, n_accounts, kind)
     created = [START - timedelta(days=int(days)) for days in rng.integers(-N_DAYS, 400, n_accounts)]
-    accounts = pa.table({"id": ids, "created_at": pa.array(created, pa.timestamp("us", "UTC")), "plan": rng.integers(0, 3, n_accounts)})
+    accounts = pa.table(
+        {"id": ids, "created_at": pa.array(created, pa.timestamp("us", "UTC")), "plan": rng.integers(0, 3, n_accounts)}
+    )
     (folder / "accounts").mkdir(exist_ok=True)
     order = rng.permutation(n_accounts)
     for number, part in enumerate(np.array_split(order, 3)):
@@ -106,7 +108,10 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
     start = START + timedelta(days=day)
     who = rng.zipf(1.3, n) % len(ids)
     late = rng.random(n) < 0.1
-    at = [start + timedelta(seconds=int(s)) - timedelta(days=int(d)) for s, d in zip(rng.integers(0, 86_400, n), late * 2, strict=True)]
+    at = [
+        start + timedelta(seconds=int(s)) - timedelta(days=int(d))
+        for s, d in zip(rng.integers(0, 86_400, n), late * 2, strict=True)
+    ]
     known = [moment + timedelta(days=int(d)) for moment, d in zip(at, late * 2, strict=True)]
     mails = pa.table(
         {

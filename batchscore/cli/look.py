@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from batchscore.cli.text import plain
+from batchscore.observe.text import plain
 
-STORE = click.option("--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder.")
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
+)
 WATCH_EVERY_S = 1.0
 
 
@@ -22,7 +24,7 @@ WATCH_EVERY_S = 1.0
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
     """Show the runs of a store, or the stages, quarantine and proof of RUN."""
-    from batchscore.store import open_reader  # noqa: PLC0415
+    from batchscore.store import open_reader
 
     reader = open_reader(store)
     if run_id is None:
@@ -30,25 +32,28 @@ def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps([row.model_dump(mode="json", exclude={"plan"}) for row in runs], indent=2))
         else:
-            from batchscore.cli.show import show_runs  # noqa: PLC0415
+            from batchscore.observe.terminal import show_runs
 
             show_runs(runs, Console())
         return 0
     row, stages, aside = reader.run(run_id), reader.stages(run_id), reader.quarantined(run_id)
     if as_json:
-        said = {"run": row.model_dump(mode="json", exclude={"plan"}), "stages": [stage.model_dump(mode="json") for stage in stages],
-                "quarantined": [partition.model_dump(mode="json") for partition in aside]}
+        said = {
+            "run": row.model_dump(mode="json", exclude={"plan"}),
+            "stages": [stage.model_dump(mode="json") for stage in stages],
+            "quarantined": [partition.model_dump(mode="json") for partition in aside],
+        }
         click.echo(json.dumps(said, indent=2))
         return 0
-    from batchscore.cli.show import show_proof, show_stages  # noqa: PLC0415
+    from batchscore.observe.terminal import show_proof, show_stages
 
     console = Console()
     show_stages(row, stages, console)
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"))
     if row.state == "finished":
-        from batchscore.layout import Definitions  # noqa: PLC0415
-        from batchscore.proving import prove_run  # noqa: PLC0415
+        from batchscore.layout import Definitions
+        from batchscore.proving import prove_run
 
         show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, run_id), console)
     else:
@@ -61,8 +66,8 @@ def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
 @STORE
 def watch(run_id: str, store: Path) -> int:
     """Follow RUN from any terminal until it ends. Reads only; leaving (Ctrl-C) does not touch the run."""
-    from batchscore.cli.show import show_stages  # noqa: PLC0415
-    from batchscore.store import open_reader  # noqa: PLC0415
+    from batchscore.observe.terminal import show_stages
+    from batchscore.store import open_reader
 
     reader = open_reader(store)
     console = Console()
@@ -82,13 +87,13 @@ def watch(run_id: str, store: Path) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def queue(store: Path, name: str | None, limit: int, *, as_json: bool) -> int:
     """Show the open flags of released runs, best first, with their reasons."""
-    from batchscore.store import open_reader  # noqa: PLC0415
+    from batchscore.store import open_reader
 
     flags = open_reader(store).queue(name, limit=limit)
     if as_json:
         click.echo(json.dumps([row.model_dump(mode="json") for row in flags], indent=2))
         return 0
-    from batchscore.cli.show import show_queue  # noqa: PLC0415
+    from batchscore.observe.terminal import show_queue
 
     show_queue(flags, Console())
     if not flags:
@@ -102,7 +107,7 @@ def queue(store: Path, name: str | None, limit: int, *, as_json: bool) -> int:
 @click.option("--apply", is_flag=True, help="Delete them.  [default: only show]")
 def clean(store: Path, grace_hours: int, *, apply: bool) -> int:
     """Show, or delete, the files of a store that no run refers to (left by attempts that lost)."""
-    from batchscore.store import open_cleaner  # noqa: PLC0415
+    from batchscore.store import open_cleaner
 
     paths = open_cleaner(store).clean(grace=timedelta(hours=grace_hours), apply=apply)
     for path in paths:

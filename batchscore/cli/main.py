@@ -39,18 +39,18 @@ _HELP = {
 class _Lazy(click.Group):
     """Knows its commands by name and one line of help; imports one only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        from importlib import import_module  # noqa: PLC0415 (with the command it imports)
+        from importlib import import_module
 
         command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_HELP.items()))
 
@@ -83,7 +83,7 @@ def main() -> None:
         sys.stderr.close()  # the reader of our output has gone: nothing is wrong, and nobody listens
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 (the last resort; a traceback may quote a row, so only its place is told)
-        from batchscore.cli.bug import tell_bug  # noqa: PLC0415
+        from batchscore.cli.bug import tell_bug
 
         tell_bug(error)
         sys.exit(BUG)
@@ -91,6 +91,6 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    from batchscore.cli.text import plain  # noqa: PLC0415
+    from batchscore.observe.text import plain
 
     click.echo(plain(message), err=True)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from batchscore.cli.text import plain
 from batchscore.errors import QUARANTINED, Refused
+from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
     from batchscore.plan import Plan
@@ -52,7 +52,7 @@ def plan(spec: Path, *, as_json: bool) -> int:
     if as_json:
         click.echo(made.model_copy(update={"feature_set": ""}).model_dump_json(indent=2, exclude={"feature_set"}))
         return 0
-    from batchscore.cli.show import show_plan  # noqa: PLC0415 (rich is not needed for --json)
+    from batchscore.observe.terminal import show_plan
 
     show_plan(made, Console())
     click.echo(f"\nnext: batchscore run {plain(str(spec))} --plan {made.digest[:12]}")
@@ -64,15 +64,21 @@ def plan(spec: Path, *, as_json: bool) -> int:
 @click.option("--plan", "approved", metavar="HASH", help="Run only this plan: refuse when a pinned part has changed since.")
 @click.option("--again", is_flag=True, help="The plan was run before: run its next generation.")
 @executor_options
-def run(
+def run(  # noqa: PLR0913 (a command's options are its arguments)
     spec: Path, *, approved: str | None, again: bool, inline: bool, workers: int | None, scheduler: str | None, insecure: bool
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
     made = _plan(spec)
     if approved is not None and not (len(approved) >= MIN_HASH and made.digest.startswith(approved)):
-        raise Refused("plan_changed", f"the plan is now {made.digest[:12]}, not {plain(approved)}", where=f"run {spec.name}",
-                      remedy=f"look at what changed (batchscore plan {spec}), then approve that hash")
-    return run_plan(made, again=again, executor=_executor(inline, workers, scheduler, insecure=insecure))
+        raise Refused(
+            "plan_changed",
+            f"the plan is now {made.digest[:12]}, not {plain(approved)}",
+            where=f"run {spec.name}",
+            remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
+        )
+    return run_plan(
+        made, again=again, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
+    )
 
 
 MIN_HASH = 8
@@ -84,34 +90,42 @@ MIN_HASH = 8
 @executor_options
 def resume(run_id: str, store: Path, *, inline: bool, workers: int | None, scheduler: str | None, insecure: bool) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
-    from batchscore.planner import make_plan  # noqa: PLC0415
-    from batchscore.store import open_reader  # noqa: PLC0415
+    from batchscore.planner import make_plan
+    from batchscore.store import open_reader
 
     row = open_reader(store).run(run_id)
     made = make_plan(row.plan.spec)
     if changed := row.plan.differences(made.pinned):
-        raise Refused("plan_changed", f"changed since {row.run_id} was planned: {', '.join(changed)}", where=row.run_id,
-                      remedy="put it back, or start a new run of the spec")
-    return run_plan(made, again=False, executor=_executor(inline, workers, scheduler, insecure=insecure))
+        raise Refused(
+            "plan_changed",
+            f"changed since {row.run_id} was planned: {', '.join(changed)}",
+            where=row.run_id,
+            remedy="put it back, or start a new run of the spec",
+        )
+    return run_plan(
+        made, again=False, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
+    )
 
 
 def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> int:
     """Walk a plan with progress on stderr and say how it ended."""
-    from batchscore.features.feature_set import FeatureSet  # noqa: PLC0415
-    from batchscore.observe.progress import ProgressObserver  # noqa: PLC0415
-    from batchscore.pipeline import run as walk  # noqa: PLC0415
-    from batchscore.store import open_store  # noqa: PLC0415
+    from batchscore.features.feature_set import FeatureSet
+    from batchscore.observe.progress import ProgressObserver
+    from batchscore.pipeline import run as walk
+    from batchscore.store import open_store
 
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
-        row = walk(made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop)
+        row = walk(
+            made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop
+        )
     return tell_end(row)
 
 
 def tell_end(row: RunRow) -> int:
     """One line on how the run stands and the command that comes next; the exit code."""
-    from batchscore.store import open_reader  # noqa: PLC0415
+    from batchscore.store import open_reader
 
     store = row.plan.spec.store
     aside = open_reader(Path(store)).quarantined(row.run_id)
@@ -141,25 +155,28 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 def _plan(spec: Path) -> Plan:
-    from batchscore.planner import make_plan  # noqa: PLC0415
-    from batchscore.spec import read_spec  # noqa: PLC0415
+    from batchscore.planner import make_plan
+    from batchscore.spec import read_spec
 
     return make_plan(read_spec(spec))
 
 
 @contextmanager
-def _executor(inline: bool, workers: int | None, scheduler: str | None, *, insecure: bool) -> Iterator[Executor]:  # noqa: FBT001
-    from batchscore.attempt import attempt  # noqa: PLC0415
+def open_executor(
+    *, inline: bool = False, workers: int | None = None, scheduler: str | None = None, insecure: bool = False
+) -> Iterator[Executor]:
+    """The executor that a command's options ask for; what it opened is closed with the block."""
+    from batchscore.attempt import attempt
 
     if sum((inline, workers is not None, scheduler is not None)) > 1:
         msg = "--inline, --workers and --scheduler exclude each other"
         raise click.UsageError(msg)
     if inline:
-        from batchscore.executors.inline import InlineExecutor  # noqa: PLC0415
+        from batchscore.executors.inline import InlineExecutor
 
         yield InlineExecutor(attempt)
         return
-    from batchscore.executors.connect import local_cluster, remote_cluster  # noqa: PLC0415
+    from batchscore.executors.connect import local_cluster, remote_cluster
 
     opened = remote_cluster(attempt, scheduler, insecure=insecure) if scheduler else local_cluster(attempt, n_workers=workers)
     with opened as executor:

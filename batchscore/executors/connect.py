@@ -41,8 +41,13 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
         try:
             cluster = stack.enter_context(
                 LocalCluster(
-                    n_workers=n_workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
-                    silence_logs=logging.ERROR, memory_limit="auto",
+                    n_workers=n_workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    silence_logs=logging.ERROR,
+                    memory_limit="auto",
                 )
             )
             client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
@@ -64,8 +69,12 @@ def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False) ->
     try:
         client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
-        raise Refused("scheduler_unreachable", f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s", where="--scheduler",
-                      remedy="start it (dask scheduler), or leave --scheduler out to use this machine") from error
+        raise Refused(
+            "scheduler_unreachable",
+            f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s",
+            where="--scheduler",
+            remedy="start it (dask scheduler), or leave --scheduler out to use this machine",
+        ) from error
     with client:
         yield given_client(attempt, client, insecure=insecure)
 
@@ -86,8 +95,12 @@ def refuse_open_wire(address: str, *, insecure: bool) -> None:
     parts = urlsplit(address)
     if parts.scheme in {"tls", "inproc", "wss"} or insecure or _is_loopback(parts.hostname or ""):
         return
-    raise Refused("scheduler_insecure", "the scheduler is on another host and the connection is not TLS", where=f"--scheduler {address}",
-                  remedy="use tls://… with certificates, or pass --insecure to accept that anybody on the network can run code")
+    raise Refused(
+        "scheduler_insecure",
+        "the scheduler is on another host and the connection is not TLS",
+        where=f"--scheduler {address}",
+        remedy="use tls://… with certificates, or pass --insecure to accept that anybody on the network can run code",
+    )
 
 
 def _is_loopback(host: str) -> bool:
@@ -116,8 +129,12 @@ def refuse_version_skew(client: Client) -> None:
             if theirs.get(name) != version
         ]
     if problems:
-        raise Refused("version_skew", "driver and workers differ in what decides the bits of a score", problems=tuple(problems),
-                      remedy="install the same lock file on every host")
+        raise Refused(
+            "version_skew",
+            "driver and workers differ in what decides the bits of a score",
+            problems=tuple(problems),
+            remedy="install the same lock file on every host",
+        )
 
 
 def _ignore_interrupts() -> None:

@@ -130,8 +130,11 @@ class DaskExecutor:
             while True:
                 outcomes += self._understand(*self._heard.get_nowait())
         if not self._connected():
-            raise Interrupted("scheduler_unreachable", "the connection to the scheduler is lost; what is committed stays",
-                              remedy="start the scheduler, then resume the run")
+            raise Interrupted(
+                "scheduler_unreachable",
+                "the connection to the scheduler is lost; what is committed stays",
+                remedy="start the scheduler, then resume the run",
+            )
         return outcomes
 
     def _connected(self) -> bool:

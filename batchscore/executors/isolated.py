@@ -18,7 +18,7 @@ from batchscore.receipt import Failed, Finished
 
 def attempted_alone(attempt: Attempt, task: Task) -> Finished | Failed:
     """The outcome of one attempt made in a child process; the child's death is a failure ``worker_lost``."""
-    child = subprocess.run(  # noqa: S603 (our own interpreter and module)
+    child = subprocess.run(
         [sys.executable, "-m", "batchscore.executors.isolated"],
         input=pickle.dumps((attempt, task)),
         capture_output=True,

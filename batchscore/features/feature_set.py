@@ -193,7 +193,9 @@ class FeatureSet(Value):
     def column_names(self, table: str) -> tuple[str, ...]:
         """The columns of ``table`` that features read, sorted; key and times are declared beside them."""
         if table == self.accounts.table:
-            return tuple(sorted({definition.column for definition in self.features.values() if isinstance(definition, AccountColumn)}))
+            return tuple(
+                sorted({definition.column for definition in self.features.values() if isinstance(definition, AccountColumn)})
+            )
         return tuple(sorted({column for column, _ in self.measures(table)}))
 
     def measures(self, table: str) -> tuple[tuple[str, str], ...]:
@@ -239,7 +241,9 @@ class FeatureSet(Value):
         tables = [self.accounts.table, *(events.table for events in self.events)]
         for number, events in enumerate(self.events):
             if tables.count(events.table) > 1:
-                yield Mistake(("events", number, "table"), f"the table {events.table!r} is declared twice", "rename one of the two")
+                yield Mistake(
+                    ("events", number, "table"), f"the table {events.table!r} is declared twice", "rename one of the two"
+                )
         for number, (name, definition) in enumerate(self.features.items()):
             place = ("features", name)
             if name in RESERVED:
@@ -256,23 +260,37 @@ class FeatureSet(Value):
                     yield from self._mistakes_of_column(definition, place)
                 case Age():
                     if self.accounts.created_at is None:
-                        yield Mistake(place, "accounts declare no created_at", "add created_at to accounts, or remove the feature")
+                        yield Mistake(
+                            place, "accounts declare no created_at", "add created_at to accounts, or remove the feature"
+                        )
 
     def _mistakes_over_events(self, definition: OverEvents, place: Place) -> Iterator[Mistake]:
         tables = [events.table for events in self.events]
         if definition.table not in tables:
-            yield Mistake(place, f"{definition.table!r} is no events table", f"use one of: {', '.join(tables) or 'none is declared'}")
+            yield Mistake(
+                place, f"{definition.table!r} is no events table", f"use one of: {', '.join(tables) or 'none is declared'}"
+            )
             return
         if definition.column in self.events_table(definition.table).verdict:
-            yield Mistake(place, f"{definition.column!r} is a verdict column (verdict_feature)", "a feature must not learn what a filter said")
+            yield Mistake(
+                place,
+                f"{definition.column!r} is a verdict column (verdict_feature)",
+                "a feature must not learn what a filter said",
+            )
         if definition.window is not None and (definition.window % self.grain or definition.window > MAX_WINDOW):
             yield Mistake(place, "the window is not a whole number of days up to 3650d", "write it in days, such as 7d")
 
     def _mistakes_of_column(self, definition: AccountColumn, place: Place) -> Iterator[Mistake]:
         if definition.column in TAKEN:
-            yield Mistake(place, f"{definition.column!r} is the name of a column we make", "give the column another name, or use age")
+            yield Mistake(
+                place, f"{definition.column!r} is the name of a column we make", "give the column another name, or use age"
+            )
         elif definition.column in self.accounts.verdict:
-            yield Mistake(place, f"{definition.column!r} is a verdict column (verdict_feature)", "a feature must not learn what a filter said")
+            yield Mistake(
+                place,
+                f"{definition.column!r} is a verdict column (verdict_feature)",
+                "a feature must not learn what a filter said",
+            )
         elif definition.column not in self.accounts.immutable:
             yield Mistake(
                 place,

@@ -62,7 +62,12 @@ def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
             names.append(f"{column}__{aggregate}")
     grouped = pa.table(columns).group_by(list(KEYS), use_threads=False).aggregate(wanted)
     limit = feature_set.events_table(table).distinct_limit
-    rolled = pa.table({**{key: grouped[key] for key in KEYS}, **{name: grouped[_aggregated(of)] for name, of in zip(names, wanted, strict=True)}})
+    rolled = pa.table(
+        {
+            **{key: grouped[key] for key in KEYS},
+            **{name: grouped[_aggregated(of)] for name, of in zip(names, wanted, strict=True)},
+        }
+    )
     for name in names:
         if name.endswith("__distinct"):
             rolled = rolled.set_column(rolled.column_names.index(name), name, _smallest(rolled[name].combine_chunks(), limit + 1))
@@ -71,15 +76,22 @@ def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
 
 def rollup_schema(feature_set: FeatureSet, table: str, events: pa.Schema) -> pa.Schema:
     """The schema of a rollup of events with the schema ``events``."""
-    fields = [(ACCOUNT_ID, ID_TYPES[feature_set.account_id]), ("event_grain", pa.int32()), ("known_grain", pa.int32()),
-              ("n", pa.int64()), ("last_at", MOMENT)]
+    fields = [
+        (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
+        ("event_grain", pa.int32()),
+        ("known_grain", pa.int32()),
+        ("n", pa.int64()),
+        ("last_at", MOMENT),
+    ]
     measures = feature_set.measures(table)
     for column in dict.fromkeys(column for column, _ in measures):
         aggregates = [aggregate for measured, aggregate in measures if measured == column]
         if set(aggregates) - {"distinct"}:
             fields.append((f"{column}__valid", pa.int64()))
         held = pa.float64() if pa.types.is_floating(events.field(column).type) else pa.int64()
-        fields += [(f"{column}__{aggregate}", pa.list_(pa.uint64()) if aggregate == "distinct" else held) for aggregate in aggregates]
+        fields += [
+            (f"{column}__{aggregate}", pa.list_(pa.uint64()) if aggregate == "distinct" else held) for aggregate in aggregates
+        ]
     return pa.schema(fields)
 
 
@@ -94,8 +106,13 @@ def check_measures(feature_set: FeatureSet, table: str, schema: pa.Schema) -> tu
         whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind)
         if not whole and not (pa.types.is_floating(kind) and aggregate in {"min", "max"}):
             allowed = "integers only: a sum of floats depends on their order" if aggregate == "sum" else "numbers only"
-            problems.append(Problem(where=f"{table}.{column}", what=f"{aggregate} of {kind} is not possible; {allowed}",
-                                    remedy="store whole units (cents, bytes), or use another aggregate"))
+            problems.append(
+                Problem(
+                    where=f"{table}.{column}",
+                    what=f"{aggregate} of {kind} is not possible; {allowed}",
+                    remedy="store whole units (cents, bytes), or use another aggregate",
+                )
+            )
     return tuple(problems)
 
 
@@ -122,7 +139,9 @@ def _number(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray | pa.Array:
             return values.cast(pa.int64())
         except pa.ArrowInvalid:
             raise _overflow(column) from None
-    raise PartitionError("column_type", f"is {kind}, which cannot be summed or compared", where=column, remedy="measure another column")
+    raise PartitionError(
+        "column_type", f"is {kind}, which cannot be summed or compared", where=column, remedy="measure another column"
+    )
 
 
 def _hashes(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -151,8 +170,9 @@ def _refuse_overflow(values: pa.ChunkedArray | pa.Array, column: str) -> None:
     """Arrow's sum wraps without a word; a bound on the absolute sum of everything rules that out for every group."""
     numbers = values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy()
     if not pa.types.is_integer(values.type):
-        raise PartitionError("column_type", f"is {values.type}; sums are of integers only", where=column,
-                             remedy="store whole units (cents, bytes)")
+        raise PartitionError(
+            "column_type", f"is {values.type}; sums are of integers only", where=column, remedy="store whole units (cents, bytes)"
+        )
     if float(np.abs(np.nan_to_num(numbers).astype(np.float64)).sum()) >= _EXACT:
         raise _overflow(column)
 
@@ -173,6 +193,6 @@ def _smallest(lists: pa.ListArray, limit: int) -> pa.ListArray:
 
 
 def _lists(values: npt.NDArray[np.uint64], lengths: npt.NDArray[np.int64]) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(values, pa.uint64()))
-
-
+    return pa.ListArray.from_arrays(
+        pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(values, pa.uint64())
+    )

@@ -89,8 +89,12 @@ def prepare(ids: pa.Array, rollup: pa.Table, feature_set: FeatureSet, table: str
         columns[f"{column}__valid"] = rollup[f"{column}__valid"].to_numpy()
         columns[name] = _filled(rollup[name], aggregate)
         if aggregate == "sum" and float(np.abs(columns[name].astype(np.float64)).sum()) >= _EXACT:
-            raise PartitionError("sum_overflow", "a sum leaves the integers that are exact", where=f"{table}.{column}",
-                                 remedy="store a larger unit")
+            raise PartitionError(
+                "sum_overflow",
+                "a sum leaves the integers that are exact",
+                where=f"{table}.{column}",
+                remedy="store a larger unit",
+            )
     return Prepared(
         n_accounts=len(ids),
         grain=feature_set.grain,
@@ -164,7 +168,9 @@ class _Window:
         grains = self._prepared.event[self._rows].astype(np.int64)
         order = np.lexsort((grains, self._owner))
         owner, grains = self._owner[order], grains[order]
-        first = np.concatenate([[True], (owner[1:] != owner[:-1]) | (grains[1:] != grains[:-1])]) if len(owner) else np.empty(0, bool)
+        first = (
+            np.concatenate([[True], (owner[1:] != owner[:-1]) | (grains[1:] != grains[:-1])]) if len(owner) else np.empty(0, bool)
+        )
         return np.bincount(owner[first], minlength=self._prepared.n_accounts).astype(np.int64)
 
     def days_since(self, as_of: datetime) -> Column:

@@ -10,7 +10,13 @@ import xgboost as xgb
 
 
 def train(
-    features: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], names: Sequence[str], *, n_trees: int, depth: int, eta: float = 0.1
+    features: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    names: Sequence[str],
+    *,
+    n_trees: int,
+    depth: int,
+    eta: float = 0.1,
 ) -> xgb.Booster:
     """A binary:logistic booster of ``n_trees`` trees; equal input gives equal trees (one thread, no sampling).
 

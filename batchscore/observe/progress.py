@@ -103,7 +103,9 @@ class ProgressObserver:
         self._stage = _StageProgress(now, event.n_rows, event.n_rows_done, event.n_rows_done, now)
         if event.n_done:
             self._say(f"{event.stage:>8}  {event.n_done} of {event.n_partitions} partitions were done before")
-        self._bar.reset(self._task, description=event.stage, total=max(1, event.n_rows), completed=event.n_rows_done, visible=True, rate="")
+        self._bar.reset(
+            self._task, description=event.stage, total=max(1, event.n_rows), completed=event.n_rows_done, visible=True, rate=""
+        )
 
     def _advance(self, event: PartitionCommitted) -> None:
         stage = self._stage

@@ -70,20 +70,29 @@ def prove(
     accounts = total(KeyDigest.parse(receipt.keys[ACCOUNTS]) for receipt in frozen)
     return Proof(
         accounts=str(accounts),
-        as_ofs=tuple(_prove_as_of(as_of, accounts, scored, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs),
+        as_ofs=tuple(
+            _prove_as_of(as_of, accounts, scored, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs
+        ),
         n_rows_rejected=sum(_n_rejected(receipt) for receipt in [*frozen, *rolled_up]),
         n_orphans=sum(receipt.counts.get("orphans", 0) for receipt in scored),
     )
 
 
-def _prove_as_of(as_of: datetime, accounts: KeyDigest, scored: list[Receipt], set_aside: tuple[KeyDigest, KeyDigest]) -> AsOfProof:
+def _prove_as_of(
+    as_of: datetime, accounts: KeyDigest, scored: list[Receipt], set_aside: tuple[KeyDigest, KeyDigest]
+) -> AsOfProof:
     def part(name: str) -> KeyDigest:
         key = key_name(name, as_of)
         return total(KeyDigest.parse(receipt.keys[key]) for receipt in scored if key in receipt.keys)
 
     quarantined, outside_of_quarantined = set_aside
     outside = part("outside") + outside_of_quarantined
-    parts = {"scored": part("scored"), "unscoreable": part("unscoreable"), "rejected": part("rejected"), "quarantined": quarantined}
+    parts = {
+        "scored": part("scored"),
+        "unscoreable": part("unscoreable"),
+        "rejected": part("rejected"),
+        "quarantined": quarantined,
+    }
     planned = accounts - outside
     lost = planned - total(parts.values())
     return AsOfProof(

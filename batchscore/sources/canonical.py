@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
+from batchscore.keys import ACCOUNT_ID, IdKind
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 REJECTS: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("code", pa.string())])
@@ -116,7 +116,11 @@ class _Batch:
         rows = np.flatnonzero(mask & self._good)
         if len(rows):
             self._good[rows] = False
-            columns = [pa.repeat(self._place.source, len(rows)), pa.array(rows + self._place.first_row), pa.repeat(code, len(rows))]
+            columns = [
+                pa.repeat(self._place.source, len(rows)),
+                pa.array(rows + self._place.first_row),
+                pa.repeat(code, len(rows)),
+            ]
             self._rejects.append(pa.table(columns, schema=REJECTS))
 
     def rows(self, made: dict[str, pa.Array], columns: Iterable[str]) -> Rows:
@@ -144,12 +148,20 @@ def refuse_id_type(kind_found: pa.DataType, kind: IdKind, *, where: str) -> None
     """Raise Refused unless a column of that type can hold ids of ``kind`` exactly."""
     inexact = pa.types.is_floating(kind_found) or pa.types.is_decimal(kind_found) or pa.types.is_boolean(kind_found)
     if inexact:
-        raise Refused("id_physical_type", f"account ids are {kind_found}: they may already have lost digits", where=where,
-                      remedy="write them as integers or text where they are made")
+        raise Refused(
+            "id_physical_type",
+            f"account ids are {kind_found}: they may already have lost digits",
+            where=where,
+            remedy="write them as integers or text where they are made",
+        )
     fits = pa.types.is_integer(kind_found) if kind == "integer" else is_text(kind_found)
     if not fits:
-        raise Refused("column_type", f"account ids are {kind_found}, the feature set says {kind}", where=where,
-                      remedy="set account_id in the feature set to what the ids are; kinds are never mixed")
+        raise Refused(
+            "column_type",
+            f"account ids are {kind_found}, the feature set says {kind}",
+            where=where,
+            remedy="set account_id in the feature set to what the ids are; kinds are never mixed",
+        )
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -166,7 +178,9 @@ def _valid_text(values: pa.Array, where: str) -> pa.Array:
         text = values.cast(pa.string())
         text.validate(full=True)
     except pa.ArrowInvalid:
-        raise PartitionError("invalid_utf8", "holds bytes that are not UTF-8", where=where, remedy="mend the file where it is made") from None
+        raise PartitionError(
+            "invalid_utf8", "holds bytes that are not UTF-8", where=where, remedy="mend the file where it is made"
+        ) from None
     return text
 
 
@@ -195,8 +209,12 @@ def to_utc(values: pa.Array, time: TimeColumn, where: str) -> tuple[pa.Array, Ma
         try:
             values = pc.assume_timezone(values, str(time.zone), ambiguous="raise", nonexistent="raise")
         except (pa.ArrowInvalid, KeyError):
-            raise PartitionError("naive_timestamp", f"a local time does not exist, or exists twice, in {time.zone}", where=where,
-                                 remedy="write the times in UTC where they are made") from None
+            raise PartitionError(
+                "naive_timestamp",
+                f"a local time does not exist, or exists twice, in {time.zone}",
+                where=where,
+                remedy="write the times in UTC where they are made",
+            ) from None
     return _scaled(values.cast(pa.int64()), kind.unit)
 
 
@@ -204,22 +222,38 @@ def refuse_time_type(kind: pa.DataType, time: TimeColumn, *, where: str) -> None
     """Raise Refused unless a column of that type is a time as ``time`` declares it."""
     if pa.types.is_integer(kind):
         if time.unit is None:
-            raise Refused("column_type", f"is {kind}, and no unit is declared", where=where,
-                          remedy=f"declare it: {{column: {time.column}, unit: s}}")
+            raise Refused(
+                "column_type",
+                f"is {kind}, and no unit is declared",
+                where=where,
+                remedy=f"declare it: {{column: {time.column}, unit: s}}",
+            )
         return
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        raise Refused("column_type", f"is {kind}, which is no time", where=where, remedy="use a timestamp, a date, or an integer with a unit")
+        raise Refused(
+            "column_type",
+            f"is {kind}, which is no time",
+            where=where,
+            remedy="use a timestamp, a date, or an integer with a unit",
+        )
     if (pa.types.is_date(kind) or kind.tz is None) and time.zone is None:
-        raise Refused("naive_timestamp", "has no zone, and none is declared", where=where,
-                      remedy=f"declare it: {{column: {time.column}, zone: UTC}}")
+        raise Refused(
+            "naive_timestamp",
+            "has no zone, and none is declared",
+            where=where,
+            remedy=f"declare it: {{column: {time.column}, zone: UTC}}",
+        )
 
 
 def _scaled(values: pa.Array, unit: str) -> tuple[pa.Array, Mask]:
     """Integers since 1970 in ``unit`` as moments, and a mask of those out of range. Exact: nothing passes through a float."""
     present = values.is_valid().to_numpy(zero_copy_only=False)
     if pa.types.is_unsigned_integer(values.type):
-        values = pc.if_else(pc.greater(values.cast(pa.uint64()), pa.scalar(2**63 - 1, pa.uint64())), pa.scalar(2**63 - 1, pa.uint64()),
-                            values.cast(pa.uint64()))
+        values = pc.if_else(
+            pc.greater(values.cast(pa.uint64()), pa.scalar(2**63 - 1, pa.uint64())),
+            pa.scalar(2**63 - 1, pa.uint64()),
+            values.cast(pa.uint64()),
+        )
     numbers = values.cast(pa.int64()).fill_null(0).to_numpy()
     if unit == "ns":
         us = np.floor_divide(numbers, _NS_IN_US)

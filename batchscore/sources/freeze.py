@@ -154,7 +154,9 @@ def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts
 def _empty_schema(feature_set: FeatureSet) -> pa.Schema:
     """The least a snapshot without rows needs; types of columns nobody has seen are null."""
     accounts = feature_set.accounts
-    moments = [name for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)) if time is not None]
+    moments = [
+        name for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)) if time is not None
+    ]
     return pa.schema(
         [
             (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
@@ -162,5 +164,3 @@ def _empty_schema(feature_set: FeatureSet) -> pa.Schema:
             *((name, pa.null()) for name in feature_set.column_names(accounts.table)),
         ]
     )
-
-

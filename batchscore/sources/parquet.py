@@ -49,8 +49,13 @@ def list_inputs(root: Path) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
     problems = tuple(problem for problem in read if isinstance(problem, Problem))
     if problems:
         reason = "parquet_codec" if all("codec" in problem.what for problem in problems) else "not_parquet"
-        raise Refused(reason, f"{len(problems)} of {len(found)} files cannot be read", where=str(root), problems=problems,
-                      remedy="restore or remove them")
+        raise Refused(
+            reason,
+            f"{len(problems)} of {len(found)} files cannot be read",
+            where=str(root),
+            problems=problems,
+            remedy="restore or remove them",
+        )
     return tuple(file for file in read if isinstance(file, InputFile)), tuple(passed_over)
 
 
@@ -63,8 +68,12 @@ def _walk(root: Path) -> tuple[list[Path], list[str]]:
         for name in [*folders, *names]:
             path = here / name
             if path.is_symlink() and not path.resolve().is_relative_to(inside):
-                raise Refused("path_escapes_root", "a symlink leads out of the input folder", where=str(path.relative_to(root)),
-                              remedy="copy the files in, or name their own folder")
+                raise Refused(
+                    "path_escapes_root",
+                    "a symlink leads out of the input folder",
+                    where=str(path.relative_to(root)),
+                    remedy="copy the files in, or name their own folder",
+                )
         hidden = [name for name in [*folders, *names] if name.startswith(("_", "."))]
         passed_over += [str((here / name).relative_to(root)) for name in hidden]
         folders[:] = sorted(name for name in folders if name not in hidden)
@@ -103,8 +112,12 @@ def check_schema(files: Sequence[InputFile], table: Table, columns: Iterable[str
     needed = [table.key, *(time.column for time in _times(table)), *columns]
     for file, schema in zip(files, schemas, strict=True):
         for problem in _problems_of(schema, table, needed, kind):
-            problems.setdefault((problem.where, problem.what), problem.__class__(
-                where=f"{table.table}.{problem.where}", what=f"{problem.what} (first in {file.path})", remedy=problem.remedy))
+            problems.setdefault(
+                (problem.where, problem.what),
+                problem.__class__(
+                    where=f"{table.table}.{problem.where}", what=f"{problem.what} (first in {file.path})", remedy=problem.remedy
+                ),
+            )
     return (*problems.values(), *_drift(files, schemas, table, needed))
 
 
@@ -207,23 +220,36 @@ def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
     except OSError as error:
         raise PartitionError("file_missing", f"cannot be read: {os.strerror(error.errno or 0)}", where=file.path) from error
     if (stat.st_size, stat.st_mtime_ns) != (file.n_bytes, file.mtime_ns):
-        raise PartitionError("input_digest_mismatch", "size or time of change are not those of the plan", where=file.path,
-                             remedy="restore the file, or plan again")
+        raise PartitionError(
+            "input_digest_mismatch",
+            "size or time of change are not those of the plan",
+            where=file.path,
+            remedy="restore the file, or plan again",
+        )
     names = list(dict.fromkeys(columns))
     n_rows = 0
     try:
         with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True, buffer_size=1 << 20) as opened:
             for batch in opened.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
                 if batch.nbytes > MAX_PARTITION_BYTES:
-                    raise PartitionError("memory_limit", f"{len(batch):,} rows decode to {batch.nbytes:,} bytes", where=file.path,
-                                         remedy="write smaller values or row groups")
+                    raise PartitionError(
+                        "memory_limit",
+                        f"{len(batch):,} rows decode to {batch.nbytes:,} bytes",
+                        where=file.path,
+                        remedy="write smaller values or row groups",
+                    )
                 n_rows += len(batch)
                 yield pa.Table.from_batches([batch]).select(names)
             if n_rows == 0:
                 yield opened.schema_arrow.empty_table().select(names)
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise PartitionError("input_corrupt", "a page does not decode, or does not match its checksum", where=file.path,
-                             remedy="restore the file") from error
+        raise PartitionError(
+            "input_corrupt", "a page does not decode, or does not match its checksum", where=file.path, remedy="restore the file"
+        ) from error
     if n_rows != file.n_rows:
-        raise PartitionError("input_corrupt", f"the footer promises {file.n_rows:,} rows, {n_rows:,} were read", where=file.path,
-                             remedy="restore the file")
+        raise PartitionError(
+            "input_corrupt",
+            f"the footer promises {file.n_rows:,} rows, {n_rows:,} were read",
+            where=file.path,
+            remedy="restore the file",
+        )

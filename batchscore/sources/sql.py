@@ -21,8 +21,8 @@ from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.settings import database_url
-from batchscore.spec import SqlSource
 from batchscore.sources.canonical import Place
+from batchscore.spec import SqlSource
 
 PAGE_ROWS: Final = 10_000
 
@@ -37,7 +37,9 @@ def _connected(source: SqlSource) -> Iterator[sa.Connection]:
         engine.dispose()
 
 
-def inspect_table(source: SqlSource, accounts: AccountsTable, columns: Iterable[str]) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
+def inspect_table(
+    source: SqlSource, accounts: AccountsTable, columns: Iterable[str]
+) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
 
     Raises:
@@ -48,8 +50,12 @@ def inspect_table(source: SqlSource, accounts: AccountsTable, columns: Iterable[
         tables = [*inspector.get_table_names(), *inspector.get_view_names()]
         if source.table not in tables:
             near = get_close_matches(source.table, tables, n=1)
-            raise Refused("table_missing", f"the database {source.url!r} has no table {source.table!r}", where=f"sources.{accounts.table}",
-                          remedy=f"did you mean {near[0]!r}?" if near else "check the table's name and the URL")
+            raise Refused(
+                "table_missing",
+                f"the database {source.url!r} has no table {source.table!r}",
+                where=f"sources.{accounts.table}",
+                remedy=f"did you mean {near[0]!r}?" if near else "check the table's name and the URL",
+            )
         types = {column["name"]: str(column["type"]) for column in inspector.get_columns(source.table)}
         n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
     problems = []
@@ -57,8 +63,13 @@ def inspect_table(source: SqlSource, accounts: AccountsTable, columns: Iterable[
         if name not in types:
             near = get_close_matches(name.casefold(), [found.casefold() for found in types], n=1)
             nearest = next((found for found in types if near and found.casefold() == near[0]), None)
-            problems.append(Problem(where=f"{accounts.table}.{name}", what="column_missing: is not among the columns",
-                                    remedy=f"did you mean {nearest!r}?" if nearest else "check the column's name"))
+            problems.append(
+                Problem(
+                    where=f"{accounts.table}.{name}",
+                    what="column_missing: is not among the columns",
+                    remedy=f"did you mean {nearest!r}?" if nearest else "check the column's name",
+                )
+            )
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": kind for name, kind in sorted(types.items())}, tuple(problems)
 
@@ -67,7 +78,9 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
     """The largest key as the table's own collation has it: where reading will stop. None for an empty table."""
     key = sa.column(accounts.key)
     with _connected(source) as connection:
-        row = connection.execute(sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)).first()
+        row = connection.execute(
+            sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)
+        ).first()
     if row is None:
         return None
     high: int | str = _exact_key(row[0], kind, accounts.key)
@@ -116,7 +129,9 @@ def _with_whole_group(rows: Sequence[Any], same: Sequence[Any]) -> list[Any]:
 
 
 def _table(source: SqlSource, names: Sequence[str]) -> sa.TableClause:
-    return sa.table(sa.sql.quoted_name(source.table, quote=True), *(sa.column(sa.sql.quoted_name(name, quote=True)) for name in names))
+    return sa.table(
+        sa.sql.quoted_name(source.table, quote=True), *(sa.column(sa.sql.quoted_name(name, quote=True)) for name in names)
+    )
 
 
 def _times(accounts: AccountsTable) -> list[TimeColumn]:
@@ -126,16 +141,24 @@ def _times(accounts: AccountsTable) -> list[TimeColumn]:
 def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:
     """A key as it came, if it is an integer or text as declared; SQLite lets any column hold anything."""
     if isinstance(value, (float, bool)):
-        raise Refused("id_physical_type", "holds a key that is a float: it may already have lost digits", where=column,
-                      remedy="store keys as integers or text")
+        raise Refused(
+            "id_physical_type",
+            "holds a key that is a float: it may already have lost digits",
+            where=column,
+            remedy="store keys as integers or text",
+        )
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError:
             raise PartitionError("invalid_utf8", "holds bytes that are not UTF-8", where=column) from None
     if not isinstance(value, int if kind == "integer" else str):
-        raise Refused("column_type", f"holds a key that is {type(value).__name__}, the feature set says {kind}", where=column,
-                      remedy="set account_id in the feature set to what the keys are")
+        raise Refused(
+            "column_type",
+            f"holds a key that is {type(value).__name__}, the feature set says {kind}",
+            where=column,
+            remedy="set account_id in the feature set to what the keys are",
+        )
     return value
 
 
@@ -164,7 +187,10 @@ def _key_array(keys: Sequence[int | str | None], kind: IdKind) -> pa.Array:
 
 def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
     """ISO text and datetimes as moments (naive ones by the declared zone, later); integers stay for their unit."""
-    if all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values) and time.unit is not None:
+    if (
+        all(value is None or (isinstance(value, int) and not isinstance(value, bool)) for value in values)
+        and time.unit is not None
+    ):
         return pa.array(values, pa.int64())
     try:
         moments = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
@@ -176,8 +202,12 @@ def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
             return pa.array([moment and moment.astimezone(UTC) for moment in moments], pa.timestamp("us", "UTC"))
         return pa.array(moments, pa.timestamp("us") if naive or time.zone else pa.timestamp("us", "UTC"))
     except (ValueError, TypeError, AttributeError, pa.ArrowException):
-        raise PartitionError("column_type", "holds a value that is no time as declared", where=column,
-                             remedy="store ISO text with a zone, or integers with a declared unit") from None
+        raise PartitionError(
+            "column_type",
+            "holds a value that is no time as declared",
+            where=column,
+            remedy="store ISO text with a zone, or integers with a declared unit",
+        ) from None
 
 
 def _one_type(values: Sequence[Any], column: str) -> pa.Array:
@@ -188,5 +218,9 @@ def _one_type(values: Sequence[Any], column: str) -> pa.Array:
     try:
         return pa.array(values, pa.null() if not kinds else None)
     except (pa.ArrowException, OverflowError):
-        raise PartitionError("column_type", f"mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}", where=column,
-                             remedy="store one type in the column") from None
+        raise PartitionError(
+            "column_type",
+            f"mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}",
+            where=column,
+            remedy="store one type in the column",
+        ) from None

@@ -47,7 +47,12 @@ def open_cleaner(folder: Path) -> Cleaner:
 
 def _existing(folder: Path) -> sa.Engine:
     if not (folder / DATABASE).is_file():
-        raise Refused("store_missing", "there is no store here yet", where=str(folder), remedy="name its folder with --store, or run a spec first")
+        raise Refused(
+            "store_missing",
+            "there is no store here yet",
+            where=str(folder),
+            remedy="name its folder with --store, or run a spec first",
+        )
     engine = _engine(folder, read_only=True)
     with translated(where="store"), engine.connect() as connection:
         require_current(connection)
@@ -55,7 +60,9 @@ def _existing(folder: Path) -> sa.Engine:
 
 
 def _engine(folder: Path, *, read_only: bool = False) -> sa.Engine:
-    return open_engine(sa.URL.create("sqlite", database=str(folder / DATABASE)).render_as_string(hide_password=False), read_only=read_only)
+    return open_engine(
+        sa.URL.create("sqlite", database=str(folder / DATABASE)).render_as_string(hide_password=False), read_only=read_only
+    )
 
 
 __all__ = ["DATABASE", "Cleaner", "Ledger", "Reader", "open_cleaner", "open_reader", "open_store"]

@@ -42,7 +42,9 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, now: sa.Colum
                 for rows in _parts(iter(part), ROWS_A_STATEMENT):
                     _insert(connection, run, rows, opened_at)
         with fenced() as connection:
-            connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.released_at.is_(None)).values(released_at=now))
+            connection.execute(
+                runs.update().where(runs.c.run_id == run.run_id, runs.c.released_at.is_(None)).values(released_at=now)
+            )
     with fenced() as connection:
         return _count(connection, run)
 
@@ -73,7 +75,9 @@ _untyped: Final = sa.table("flags", *(sa.column(column.name) for column in _flag
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     query = sa.select(_flags.c.state, sa.func.count()).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
     by_state = {state: n for state, n in connection.execute(query)}
-    return ReleaseCount(n_flags=sum(n for state, n in by_state.items() if state != "overtaken"), n_overtaken=by_state.get("overtaken", 0))
+    return ReleaseCount(
+        n_flags=sum(n for state, n in by_state.items() if state != "overtaken"), n_overtaken=by_state.get("overtaken", 0)
+    )
 
 
 def _parts(flags: Iterator[Flag] | Iterable[Flag], size: int) -> Iterator[list[Flag]]:

@@ -79,8 +79,12 @@ class Ledger:
             if found == layout:
                 return
             if found is not None:
-                raise CommitConflict("commit_conflict", f"{stage} is laid out already, in other partitions", where=f"run {run.run_id}",
-                                     remedy=f"batchscore status {run.run_id}")
+                raise CommitConflict(
+                    "commit_conflict",
+                    f"{stage} is laid out already, in other partitions",
+                    where=f"run {run.run_id}",
+                    remedy=f"batchscore status {run.run_id}",
+                )
             at = self._clock(connection)
             connection.execute(stages.insert().values(run_id=run.run_id, stage=stage.value, layout_digest=layout, laid_out_at=at))
             if laid_out:
@@ -111,8 +115,12 @@ class Ledger:
                 if earlier is None:
                     new[receipt.stage, receipt.number] = receipt
                 elif isinstance(earlier, Receipt) and earlier.content() != receipt.content():
-                    raise RunFailed("nondeterministic", f"two attempts at {receipt.stage} {receipt.number} gave different bytes",
-                                    where=f"run {run.run_id}", remedy="compare the workers' hardware and libraries: batchscore status")
+                    raise RunFailed(
+                        "nondeterministic",
+                        f"two attempts at {receipt.stage} {receipt.number} gave different bytes",
+                        where=f"run {run.run_id}",
+                        remedy="compare the workers' hardware and libraries: batchscore status",
+                    )
             self._accept(connection, run, list(new.values()), self._clock(connection))
         return tuple(number for _, number in new)
 
@@ -156,7 +164,9 @@ class Ledger:
             at = self._clock(connection)
             finished = at if state == "finished" else None
             closing = runs.update().where(runs.c.run_id == run.run_id)
-            connection.execute(closing.values(state=state, why=why[:MESSAGE_CHARS], finished_at=finished, updated_at=at, lease_until=at))
+            connection.execute(
+                closing.values(state=state, why=why[:MESSAGE_CHARS], finished_at=finished, updated_at=at, lease_until=at)
+            )
             return self._row(connection, run.run_id)
 
     @contextmanager
@@ -171,8 +181,12 @@ class Ledger:
             mine = (runs.c.run_id == run.run_id) & (runs.c.epoch == run.epoch) & (runs.c.state == "running")
             renewed = runs.update().where(mine).values(lease_until=self._now + self._lease_s, updated_at=self._now)
             if connection.execute(renewed).rowcount != 1:
-                raise Fenced("fenced", "a newer driver has this run, or it was closed", where=f"run {run.run_id}",
-                             remedy=f"batchscore status {run.run_id}")
+                raise Fenced(
+                    "fenced",
+                    "a newer driver has this run, or it was closed",
+                    where=f"run {run.run_id}",
+                    remedy=f"batchscore status {run.run_id}",
+                )
             yield connection
 
     def _clock(self, connection: sa.Connection) -> float:
@@ -210,17 +224,29 @@ class Ledger:
                   "why": "", "updated_at": self._now}  # fmt: skip
         if connection.execute(taken.values(**values)).rowcount != 1:
             row = connection.execute(sa.select(runs.c.lease_owner, runs.c.lease_until).where(runs.c.run_id == run_id)).one()
-            raise Refused("run_taken", f"{row.lease_owner} has this run until {moment(row.lease_until):%H:%M:%S} UTC", where=f"run {run_id}",
-                          remedy=f"watch it (batchscore watch {run_id}), or try again when its lease has run out")
+            raise Refused(
+                "run_taken",
+                f"{row.lease_owner} has this run until {moment(row.lease_until):%H:%M:%S} UTC",
+                where=f"run {run_id}",
+                remedy=f"watch it (batchscore watch {run_id}), or try again when its lease has run out",
+            )
 
     def _standing(self, connection: sa.Connection, run: RunHandle, receipt: Receipt) -> Receipt | str | None:
         """What the ledger holds for a receipt's partition: a receipt, ``quarantined``, or nothing yet."""
-        where = (partitions.c.run_id == run.run_id) & (partitions.c.stage == receipt.stage.value) & (partitions.c.number == receipt.number)
+        where = (
+            (partitions.c.run_id == run.run_id)
+            & (partitions.c.stage == receipt.stage.value)
+            & (partitions.c.number == receipt.number)
+        )
         query = sa.select(partitions.c.state, partitions.c.address, partitions.c.receipt).where(where)
         row = connection.execute(query).first()
         if row is None or row.address != receipt.address:
-            raise CommitConflict("commit_conflict", f"this run has no {receipt.stage} {receipt.number} at that address",
-                                 where=f"run {run.run_id}", remedy=f"batchscore status {run.run_id}")
+            raise CommitConflict(
+                "commit_conflict",
+                f"this run has no {receipt.stage} {receipt.number} at that address",
+                where=f"run {run.run_id}",
+                remedy=f"batchscore status {run.run_id}",
+            )
         if row.state == "committed":
             return Receipt.model_validate_json(row.receipt)
         return None if row.state == "planned" else str(row.state)
@@ -234,7 +260,10 @@ class Ledger:
             .where(partitions.c.run_id == run.run_id, partitions.c.stage == stage, partitions.c.number == number)
             .values(state="committed", receipt=sa.bindparam("p_receipt"), epoch=run.epoch, updated_at=at)
         )
-        rows = [{"p_number": receipt.number, "p_stage": receipt.stage.value, "p_receipt": receipt.model_dump_json()} for receipt in receipts]
+        rows = [
+            {"p_number": receipt.number, "p_stage": receipt.stage.value, "p_receipt": receipt.model_dump_json()}
+            for receipt in receipts
+        ]
         connection.execute(accept, rows)
         written = {output.path: (receipt, output) for receipt in receipts for output in receipt.outputs}
         known = _known(connection, outputs.c.path, list(written))
@@ -248,7 +277,11 @@ class Ledger:
 
     def _done_before(self, connection: sa.Connection, partition: Partition) -> Receipt | None:
         """The receipt of an earlier run for the same address, if its files are still there."""
-        query = sa.select(partitions.c.receipt).where(partitions.c.address == partition.address, partitions.c.state == "committed").limit(1)
+        query = (
+            sa.select(partitions.c.receipt)
+            .where(partitions.c.address == partition.address, partitions.c.state == "committed")
+            .limit(1)
+        )
         held = connection.execute(query).scalar_one_or_none()
         if held is None:
             return None
@@ -259,7 +292,13 @@ class Ledger:
 
     def _log(self, connection: sa.Connection, run: RunHandle, task: Task, row: dict[str, Any]) -> None:
         partition = task.partition
-        of = {"run_id": run.run_id, "stage": partition.stage.value, "number": partition.number, "isolated": task.isolated, "epoch": run.epoch}
+        of = {
+            "run_id": run.run_id,
+            "stage": partition.stage.value,
+            "number": partition.number,
+            "isolated": task.isolated,
+            "epoch": run.epoch,
+        }
         connection.execute(attempts.insert().values(**of, **row))
 
 
@@ -288,5 +327,3 @@ def _known(connection: sa.Connection, column: sa.Column[Any], values: list[str],
         query = sa.select(column).where(column.in_(values[first : first + 500]), *conditions)
         found |= set(connection.execute(query).scalars())
     return found
-
-

@@ -45,7 +45,11 @@ class Reader:
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
         with self._connection() as connection:
-            found = connection.execute(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)).mappings().all()
+            found = (
+                connection.execute(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
+                .mappings()
+                .all()
+            )
         return tuple(run_row(row) for row in found)
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
@@ -73,7 +77,9 @@ class Reader:
                 in_state("committed", partitions.c.n_rows).label("n_rows_committed"),
                 sa.func.max(partitions.c.updated_at).label("updated_at"),
             )
-            .select_from(stages.outerjoin(partitions, (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage)))
+            .select_from(
+                stages.outerjoin(partitions, (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage))
+            )
             .where(stages.c.run_id == run_id)
             .group_by(stages.c.stage, stages.c.laid_out_at)
         )
@@ -135,7 +141,8 @@ class Reader:
         with self._connection() as connection:
             found = connection.execute(query.order_by(partitions.c.stage, partitions.c.number)).mappings().all()
         return tuple(
-            QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"]) for row in found
+            QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"])
+            for row in found
         )
 
     def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
@@ -144,7 +151,12 @@ class Reader:
         query = (
             sa.select(sa.literal_column("account_id"), flags.c.opened_at, flags.c.closed_at)
             .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
-            .where(flags.c.queue == queue, flags.c.run_id != but_not_of, flags.c.state != "overtaken", runs.c.released_at.is_not(None))
+            .where(
+                flags.c.queue == queue,
+                flags.c.run_id != but_not_of,
+                flags.c.state != "overtaken",
+                runs.c.released_at.is_not(None),
+            )
             .order_by(sa.literal_column("account_id"), flags.c.opened_at)
         )
         with self._connection() as connection:
@@ -154,7 +166,12 @@ class Reader:
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""
         view = sa.table("review_queue", *(sa.column(name) for name in ("queue", "as_of", "rank", "run_id")))
-        query = sa.select(sa.text("*")).select_from(view).order_by(view.c.queue, view.c.as_of.desc(), view.c.rank, view.c.run_id).limit(limit)
+        query = (
+            sa.select(sa.text("*"))
+            .select_from(view)
+            .order_by(view.c.queue, view.c.as_of.desc(), view.c.rank, view.c.run_id)
+            .limit(limit)
+        )
         if queue is not None:
             query = query.where(view.c.queue == queue)
         with self._connection() as connection:

@@ -40,8 +40,12 @@ def stored_id(account_id: AccountId) -> int | bytes:
     if isinstance(account_id, str):
         return account_id.encode()
     if account_id > LARGEST_INTEGER:
-        raise Refused("id_too_large", "an account id is larger than 2^63-1, which SQLite cannot hold", where="flags",
-                      remedy="use account_id: string in the feature set")
+        raise Refused(
+            "id_too_large",
+            "an account id is larger than 2^63-1, which SQLite cannot hold",
+            where="flags",
+            remedy="use account_id: string in the feature set",
+        )
     return account_id
 
 

@@ -36,8 +36,12 @@ def upgrade(connection: sa.Connection, id_kind: IdKind) -> None:
         connection.execute(installation.insert().values(id_kind=id_kind))
     found = kind_of(connection)
     if found != id_kind:
-        raise Refused("id_kind", f"this store holds {found} account ids, the feature set says {id_kind}", where="store",
-                      remedy="use another store for this spec: kinds are never mixed")
+        raise Refused(
+            "id_kind",
+            f"this store holds {found} account ids, the feature set says {id_kind}",
+            where="store",
+            remedy="use another store for this spec: kinds are never mixed",
+        )
 
 
 def require_current(connection: sa.Connection) -> None:
@@ -48,8 +52,12 @@ def require_current(connection: sa.Connection) -> None:
         raise Refused("store_missing", "the store is just being made", where="store", remedy="try again in a moment")
     if current != script.get_current_head():
         _refuse_unknown(script, current)
-        raise Refused("store_schema", f"the tables are of version {current}, this code reads {script.get_current_head()}", where="store",
-                      remedy="run anything that writes (batchscore run) with this version first")
+        raise Refused(
+            "store_schema",
+            f"the tables are of version {current}, this code reads {script.get_current_head()}",
+            where="store",
+            remedy="run anything that writes (batchscore run) with this version first",
+        )
 
 
 def kind_of(connection: sa.Connection) -> IdKind:
@@ -60,4 +68,6 @@ def kind_of(connection: sa.Connection) -> IdKind:
 
 def _refuse_unknown(script: ScriptDirectory, current: str | None) -> None:
     if current is not None and current not in {revision.revision for revision in script.walk_revisions()}:
-        raise Refused("store_schema", "the tables were made by a newer batchscore", where="store", remedy="use that version, or a newer one")
+        raise Refused(
+            "store_schema", "the tables were made by a newer batchscore", where="store", remedy="use that version, or a newer one"
+        )

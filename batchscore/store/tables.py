@@ -126,4 +126,3 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("closed_at", sa.BigInteger),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
     )
-

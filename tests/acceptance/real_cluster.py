@@ -51,8 +51,19 @@ class RealCluster:
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._n_workers:
             self._workers.append(
-                self._start("worker", self.address, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--death-timeout", "20",
-                            "--local-directory", str(self._folder))
+                self._start(
+                    "worker",
+                    self.address,
+                    "--nthreads",
+                    "1",
+                    "--host",
+                    "127.0.0.1",
+                    "--no-dashboard",
+                    "--death-timeout",
+                    "20",
+                    "--local-directory",
+                    str(self._folder),
+                )
             )
 
     def kill_scheduler(self) -> bool:
@@ -82,7 +93,11 @@ class RealCluster:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [str(Path(sys.executable).with_name("dask")), what, *arguments],
-            env=environment, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+            env=environment,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
 

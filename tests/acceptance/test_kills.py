@@ -37,7 +37,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
 @pytest.fixture(scope="module")
 def undisturbed(world: SmallWorld) -> str:
     plan = make_plan(world.spec(store="undisturbed", partition_rows=str(PARTITION_ROWS)))
-    row = run(plan, executor=InlineExecutor(attempt), store=open_store(Path(plan.spec.store), "integer"), observer=lambda _event: None)
+    row = run(
+        plan, executor=InlineExecutor(attempt), store=open_store(Path(plan.spec.store), "integer"), observer=lambda _event: None
+    )
     return run_digest(Path(plan.spec.store), row.run_id)
 
 
@@ -49,7 +51,13 @@ class Driver:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        return subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
 
     def finished(self) -> bool:
         """Whether it has ended well; one that has not is started again."""
@@ -99,7 +107,9 @@ def test_twenty_random_kills_lose_nothing_and_double_nothing(world: SmallWorld, 
             assert sum(stage.n_quarantined for stage in stages.values()) == 0, "no innocent is blamed"
             assert run_digest(store, row.run_id) == undisturbed
     assert sum(kills.values()) == N_KILLS
-    print(f"{N_KILLS} kills {dict(kills)} over {n_runs} runs of {stages[Stage.SCORE].n_partitions} score partitions: equal, 0 lost, 0 doubled")
+    print(
+        f"{N_KILLS} kills {dict(kills)} over {n_runs} runs of {stages[Stage.SCORE].n_partitions} score partitions: equal, 0 lost, 0 doubled"
+    )
 
 
 def _kill(kind: str, driver: Driver, cluster: RealCluster, chance: random.Random) -> bool:

@@ -58,8 +58,13 @@ def ledger_overhead(data: Path) -> Iterator[Figure]:
         wall = time.perf_counter() - start
     spent = sum(timed.seconds.values())
     most = ", ".join(f"{verb} {seconds:.2f} s" for verb, seconds in timed.seconds.most_common(3))
-    yield Figure(name="ledger overhead", ratio=spent / wall, floor=0.05, higher_is_better=False,
-                 detail=f"{spent:.2f} s of {wall:.1f} s, {N_PARTITIONS} partitions of {ROWS_EACH:,} rows ({most})")
+    yield Figure(
+        name="ledger overhead",
+        ratio=spent / wall,
+        floor=0.05,
+        higher_is_better=False,
+        detail=f"{spent:.2f} s of {wall:.1f} s, {N_PARTITIONS} partitions of {ROWS_EACH:,} rows ({most})",
+    )
 
 
 def driver_time(data: Path) -> Iterator[Figure]:
@@ -76,7 +81,9 @@ def driver_time(data: Path) -> Iterator[Figure]:
             store.commit(handle, [_receipt(partition) for partition in left[first : first + 2]])
         store.reader().stages(handle.run_id)
         each = (time.perf_counter() - start) / MANY * 1_000
-    yield Figure(name="driver ms a partition at 10,000", ratio=each, floor=5.0, higher_is_better=False, detail="milliseconds, not a ratio")
+    yield Figure(
+        name="driver ms a partition at 10,000", ratio=each, floor=5.0, higher_is_better=False, detail="milliseconds, not a ratio"
+    )
 
 
 def resume_finished(data: Path) -> Iterator[Figure]:
@@ -99,14 +106,21 @@ def resume_finished(data: Path) -> Iterator[Figure]:
 
         def walk() -> float:
             start = time.perf_counter()
-            run(make_plan(spec), executor=InlineExecutor(counted), store=open_store(Path(folder), "integer"), observer=lambda _event: None)
+            run(
+                make_plan(spec),
+                executor=InlineExecutor(counted),
+                store=open_store(Path(folder), "integer"),
+                observer=lambda _event: None,
+            )
             return time.perf_counter() - start
 
         walk()
         attempts.clear()
         seconds = walk()
     assert not attempts, "a finished run has nothing to do"
-    yield Figure(name="resume finished, seconds", ratio=seconds, floor=5.0, higher_is_better=False, detail="seconds, not a ratio; 0 tasks")
+    yield Figure(
+        name="resume finished, seconds", ratio=seconds, floor=5.0, higher_is_better=False, detail="seconds, not a ratio; 0 tasks"
+    )
 
 
 def _any_plan(data: Path, store: Path) -> Any:
@@ -122,8 +136,16 @@ def _partition(number: int) -> Partition:
 
 
 def _receipt(partition: Partition) -> Receipt:
-    output = Output(role="rollup", path=f"{partition.address}/{'0' * 32}.parquet", sha256="1" * 64, n_rows=10_000, n_bytes=1 << 20)
-    return Receipt(stage=partition.stage, number=partition.number, address=partition.address, attempt="a" * 32, outputs=(output,),
-                   counts={"rows": 10_000}, keys={}, seconds={"rollup": 0.5})
-
-
+    output = Output(
+        role="rollup", path=f"{partition.address}/{'0' * 32}.parquet", sha256="1" * 64, n_rows=10_000, n_bytes=1 << 20
+    )
+    return Receipt(
+        stage=partition.stage,
+        number=partition.number,
+        address=partition.address,
+        attempt="a" * 32,
+        outputs=(output,),
+        counts={"rows": 10_000},
+        keys={},
+        seconds={"rollup": 0.5},
+    )

@@ -63,16 +63,26 @@ def score_parquet(data: Path) -> Iterator[Figure]:
     pairs = [(batchscore_run(data, accounts, model), bare(accounts, model, data / "bare")) for _ in range(ROUNDS)]
     ratio = statistics.median(theirs / ours for ours, theirs in pairs)
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    yield Figure(name="score parquet", ratio=ratio, floor=0.8, higher_is_better=True,
-                 detail=f"batchscore {N_ACCOUNTS / ours:,.0f} rows/s, bare {N_ACCOUNTS / theirs:,.0f} rows/s, {ROUNDS} interleaved rounds")
+    yield Figure(
+        name="score parquet",
+        ratio=ratio,
+        floor=0.8,
+        higher_is_better=True,
+        detail=f"batchscore {N_ACCOUNTS / ours:,.0f} rows/s, bare {N_ACCOUNTS / theirs:,.0f} rows/s, {ROUNDS} interleaved rounds",
+    )
 
 
 def memory(data: Path) -> Iterator[Figure]:
     """Peak memory of driver and workers together at 8M rows over 2M rows, a 100-tree model so that it ends today."""
     model = wide.write_model(data, n_trees=100)
     peaks = [_peak_bytes(data, wide.write_accounts(data, n, n_files=n // 125_000), model) for n in (N_ACCOUNTS, 4 * N_ACCOUNTS)]
-    yield Figure(name="memory 8M rows over 2M rows", ratio=peaks[1] / peaks[0], floor=1.1, higher_is_better=False,
-                 detail=f"peak {peaks[0] / 2**20:,.0f} MiB at 2M, {peaks[1] / 2**20:,.0f} MiB at 8M (sum of driver and workers)")
+    yield Figure(
+        name="memory 8M rows over 2M rows",
+        ratio=peaks[1] / peaks[0],
+        floor=1.1,
+        higher_is_better=False,
+        detail=f"peak {peaks[0] / 2**20:,.0f} MiB at 2M, {peaks[1] / 2**20:,.0f} MiB at 8M (sum of driver and workers)",
+    )
 
 
 def _peak_bytes(data: Path, accounts: Path, model: Path) -> int:

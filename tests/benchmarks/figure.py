@@ -22,8 +22,16 @@ class Figure:
 
     def line(self) -> str:
         sign = "≥" if self.higher_is_better else "<"
-        return f"{'ok  ' if self.holds else 'FAIL'} {self.name:<34} {self.ratio:>8.3f} (must be {sign} {self.floor})  {self.detail}"
+        return (
+            f"{'ok  ' if self.holds else 'FAIL'} {self.name:<34} {self.ratio:>8.3f} (must be {sign} {self.floor})  {self.detail}"
+        )
 
     def as_json(self, versions: dict[str, str]) -> dict[str, Any]:
-        return {"name": self.name, "ratio": self.ratio, "floor": self.floor, "higher_is_better": self.higher_is_better,
-                "detail": self.detail, "versions": versions}
+        return {
+            "name": self.name,
+            "ratio": self.ratio,
+            "floor": self.floor,
+            "higher_is_better": self.higher_is_better,
+            "detail": self.detail,
+            "versions": versions,
+        }

@@ -24,7 +24,13 @@ def block(seed: int, n: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.in
     features[:, :10] = np.exp(features[:, :10])
     features[rng.random((n, N_FEATURES)) < 0.05] = np.nan
     known = np.nan_to_num(features)
-    z = -6 + 1.2 * known[:, 0] * (known[:, 20] > 0) + 0.8 * np.log1p(known[:, 1]) + known[:, 25] * known[:, 26] + 1.4 * (known[:, 2] > 3)
+    z = (
+        -6
+        + 1.2 * known[:, 0] * (known[:, 20] > 0)
+        + 0.8 * np.log1p(known[:, 1])
+        + known[:, 25] * known[:, 26]
+        + 1.4 * (known[:, 2] > 3)
+    )
     return features, (rng.random(n) < 1 / (1 + np.exp(-z))).astype(np.int32)
 
 
@@ -56,7 +62,9 @@ def write_model(folder: Path, *, n_trees: int = 500, depth: int = 6) -> Path:
     return path
 
 
-def write_spec(folder: Path, accounts: Path, model: Path, store: Path, *, partition_rows: int = 50_000, extra: str = "") -> RunSpec:
+def write_spec(
+    folder: Path, accounts: Path, model: Path, store: Path, *, partition_rows: int = 50_000, extra: str = ""
+) -> RunSpec:
     """A spec that scores ``accounts`` with ``model`` as of one date and flags 100; the bundle is packed beside the model."""
     from batchscore.features.feature_set import read_feature_set
     from batchscore.models.bundle import ReasonTemplate
@@ -72,9 +80,14 @@ def write_spec(folder: Path, accounts: Path, model: Path, store: Path, *, partit
     if not bundle.exists():
         golden, _ = block(100, 64)
         pack_bundle(
-            model, bundle, features=NAMES, feature_set_digest=feature_set.digest,
+            model,
+            bundle,
+            features=NAMES,
+            feature_set_digest=feature_set.digest,
             golden=pa.table({name: golden[:, place] for place, name in enumerate(NAMES)}),
-            about=About(name="wide", reasons={name: ReasonTemplate(code=name, sentence=f"{name} is {{value}}") for name in NAMES}),
+            about=About(
+                name="wide", reasons={name: ReasonTemplate(code=name, sentence=f"{name} is {{value}}") for name in NAMES}
+            ),
         )
     (folder / "spec.yaml").write_text(
         f"name: wide\nfeature_set: features.yaml\nsources:\n  accounts: {{parquet: {{path: {accounts}}}}}\nbundles: [{bundle}]\n"

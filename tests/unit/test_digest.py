@@ -14,7 +14,9 @@ key_digests = st.builds(KeyDigest, st.integers(0, 10**9), st.integers(0, 2**64 -
 
 
 def test_equal_values_have_equal_digests_whatever_the_order_of_their_keys() -> None:
-    assert digest_of({"a": 1, "b": [datetime(2002, 8, 19, tzinfo=UTC)]}) == digest_of({"b": [datetime(2002, 8, 19, tzinfo=UTC)], "a": 1})
+    assert digest_of({"a": 1, "b": [datetime(2002, 8, 19, tzinfo=UTC)]}) == digest_of(
+        {"b": [datetime(2002, 8, 19, tzinfo=UTC)], "a": 1}
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -15,8 +15,12 @@ def test_this_process_is_there() -> None:
 
 def test_an_ended_process_is_gone_even_when_its_number_is_used_again() -> None:
     host, pid, _ = driver_name().rsplit(":", 2)
-    child = subprocess.run([sys.executable, "-c", "from batchscore.driver import driver_name; print(driver_name())"],
-                           check=True, capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-c", "from batchscore.driver import driver_name; print(driver_name())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert is_gone(child.stdout.strip())
     assert is_gone(f"{host}:{pid}:1")
     assert int(pid) == os.getpid()

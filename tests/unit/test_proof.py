@@ -24,17 +24,37 @@ def keys(*ids: int) -> KeyDigest:
 
 
 def frozen(*ids: int) -> Receipt:
-    return Receipt(stage=Stage.FREEZE, number=0, address="freeze/x", attempt="a", outputs=(), keys={ACCOUNTS: str(keys(*ids))},
-                   counts={"rejected null_id": 2})
+    return Receipt(
+        stage=Stage.FREEZE,
+        number=0,
+        address="freeze/x",
+        attempt="a",
+        outputs=(),
+        keys={ACCOUNTS: str(keys(*ids))},
+        counts={"rejected null_id": 2},
+    )
 
 
 def scored(**parts: tuple[int, ...]) -> Receipt:
-    return Receipt(stage=Stage.SCORE, number=0, address="score/x", attempt="a", outputs=(), counts={"orphans": 3},
-                   keys={key_name(part, AS_OF): str(keys(*ids)) for part, ids in parts.items()})
+    return Receipt(
+        stage=Stage.SCORE,
+        number=0,
+        address="score/x",
+        attempt="a",
+        outputs=(),
+        counts={"orphans": 3},
+        keys={key_name(part, AS_OF): str(keys(*ids)) for part, ids in parts.items()},
+    )
 
 
 def test_a_proof_closes_when_every_account_is_in_exactly_one_part() -> None:
-    proof = prove([AS_OF], [frozen(1, 2), frozen(3, 4, 5)], [], [scored(scored=(5, 1), rejected=(2,)), scored(outside=(4,), scored=(3,))], {})
+    proof = prove(
+        [AS_OF],
+        [frozen(1, 2), frozen(3, 4, 5)],
+        [],
+        [scored(scored=(5, 1), rejected=(2,)), scored(outside=(4,), scored=(3,))],
+        {},
+    )
     assert proof.closes
     assert proof.as_ofs[0].planned == str(keys(1, 2, 3, 5))
     assert proof.as_ofs[0].lost == EMPTY

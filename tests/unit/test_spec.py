@@ -45,7 +45,9 @@ def test_a_range_of_as_ofs_includes_both_ends() -> None:
     assert len(as_ofs) == 7
 
 
-@pytest.mark.parametrize("as_of", ["2002-08-19", "[2002-08-19]", "['2002-08-19']", "2002-08-19T02:00:00+02:00", "[2002-08-19T00:00:00Z]"])
+@pytest.mark.parametrize(
+    "as_of", ["2002-08-19", "[2002-08-19]", "['2002-08-19']", "2002-08-19T02:00:00+02:00", "[2002-08-19T00:00:00Z]"]
+)
 def test_an_as_of_is_a_date_at_midnight_utc_or_a_time_with_a_zone(as_of: str) -> None:
     spec = parse(GOOD.replace("{from: 2002-08-19, to: 2002-09-30, every: 7d}", as_of))
     assert spec.as_ofs() == (datetime(2002, 8, 19, tzinfo=UTC),)
@@ -60,7 +62,11 @@ def test_relative_locations_start_at_the_specs_folder(tmp_path: Path) -> None:
 
 
 def test_every_mistake_is_told_at_once_with_its_line() -> None:
-    text = GOOD.replace("threshold: 0.5", "threshold: 1.5").replace("release: latest", "relase: latest").replace("bundles: [bundle]\n", "")
+    text = (
+        GOOD.replace("threshold: 0.5", "threshold: 1.5")
+        .replace("release: latest", "relase: latest")
+        .replace("bundles: [bundle]\n", "")
+    )
     assert problems(text) == [
         "spec.yaml:1: bundles: is missing → add it",
         "spec.yaml:7: policy.threshold: Input should be less than or equal to 1",
@@ -70,7 +76,9 @@ def test_every_mistake_is_told_at_once_with_its_line() -> None:
 
 @pytest.mark.parametrize("threshold", [".nan", ".inf", "1.5", "-0.1", '"0,5"', "0,5", "'0.5'", "true"])
 def test_a_threshold_that_is_no_probability_is_refused(threshold: str) -> None:
-    (problem,) = problems(GOOD.replace("threshold: 0.5", f"threshold: {threshold}").replace("{queue: abuse, ", "{").replace(", budget: 25", ""))[:1]
+    (problem,) = problems(
+        GOOD.replace("threshold: 0.5", f"threshold: {threshold}").replace("{queue: abuse, ", "{").replace(", budget: 25", "")
+    )[:1]
     assert problem.startswith("spec.yaml:8: policy")
 
 
@@ -84,7 +92,9 @@ def test_a_policy_without_any_bound_is_refused() -> None:
 
 
 def test_a_key_that_stands_twice_is_refused_with_both_readings_possible() -> None:
-    assert problems(GOOD + "release: none\n") == ["spec.yaml:10: the key 'release' stands here a second time → keep one of the two"]
+    assert problems(GOOD + "release: none\n") == [
+        "spec.yaml:10: the key 'release' stands here a second time → keep one of the two"
+    ]
 
 
 @pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [id]", "!secret x", "!!binary aGk=", "!!set {a}"])
@@ -93,7 +103,9 @@ def test_a_yaml_tag_is_never_obeyed(tag: str) -> None:
 
 
 def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:
-    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(20))
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(20)
+    )
     assert "anchors and aliases" in problems(bomb)[0]
 
 

@@ -48,7 +48,10 @@ def test_a_new_task_for_a_partition_in_flight_takes_the_place_of_the_older(tmp_p
 
 
 def test_a_client_that_was_given_is_never_closed(tmp_path: Path) -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         outcomes = drain(given_client(fakes.succeed, client), Tasks(fakes.make_task(tmp_path, 0)))
         assert [type(outcome) for outcome in outcomes] == [Finished]
         assert client.status == "running"
@@ -66,7 +69,10 @@ def _listening_addresses(pid: int) -> set[str]:
 
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     return {
-        connection.laddr.ip for process in family for connection in process.net_connections(kind="tcp") if connection.status == psutil.CONN_LISTEN
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
     }
 
 
@@ -83,13 +89,18 @@ def test_a_scheduler_on_another_host_needs_tls_or_the_explicit_flag(address: str
     refuse_open_wire(address, insecure=True)
 
 
-@pytest.mark.parametrize("address", ["tls://10.0.0.7:8786", "tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786", "inproc://x"])
+@pytest.mark.parametrize(
+    "address", ["tls://10.0.0.7:8786", "tcp://127.0.0.1:8786", "tcp://localhost:8786", "tcp://[::1]:8786", "inproc://x"]
+)
 def test_loopback_and_tls_are_welcome(address: str) -> None:
     refuse_open_wire(address, insecure=False)
 
 
 def test_workers_of_another_version_are_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         mine = (("python", "0.0"), ("xgboost", "0.1"))
         monkeypatch.setattr("batchscore.executors.connect.library_versions", _Versions(mine))
         with pytest.raises(Refused, match="version_skew") as refusal:

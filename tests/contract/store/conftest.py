@@ -74,5 +74,14 @@ def make_task(run_id: str, partition: Partition) -> Task:
 
 def make_flag(account_id: AccountId, *, run_id: str, queue: str = "abuse", rank: int = 1) -> Flag:
     reasons = (Reason(code="mails", sentence="12 mails in 7 days", contribution=0.5),)
-    return Flag(queue=queue, account_id=account_id, run_id=run_id, as_of=AS_OF, rank=rank, score=0.75, margin=1.1, reasons=reasons,
-                bundle_digest="b" * 64)
+    return Flag(
+        queue=queue,
+        account_id=account_id,
+        run_id=run_id,
+        as_of=AS_OF,
+        rank=rank,
+        score=0.75,
+        margin=1.1,
+        reasons=reasons,
+        bundle_digest="b" * 64,
+    )

@@ -200,7 +200,9 @@ def test_the_third_failure_quarantines_and_a_zombies_receipt_is_passed_over(stor
     assert store.unfinished(run, Stage.ROLLUP) == ()
 
 
-def test_a_final_failure_quarantines_at_once_and_a_failure_after_success_changes_nothing(store: Ledger, store_folder: Path) -> None:
+def test_a_final_failure_quarantines_at_once_and_a_failure_after_success_changes_nothing(
+    store: Ledger, store_folder: Path
+) -> None:
     run, _ = store.open(make_plan(store_folder), owner="me")
     partitions = make_partitions(2)
     store.lay_out(run, Stage.ROLLUP, partitions)
@@ -239,7 +241,9 @@ def test_progress_is_the_same_number_for_every_reader_and_never_goes_back(store:
     assert (stage.n_partitions, stage.n_committed, stage.n_quarantined, stage.n_rows) == (4, 3, 1, 40)
 
 
-def test_plans_whose_digests_begin_alike_get_ids_of_their_own(store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_whose_digests_begin_alike_get_ids_of_their_own(
+    store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import batchscore.plan as module
 
     digests = {"a": "12345678" + "a" * 56, "b": "12345678" + "b" * 56}

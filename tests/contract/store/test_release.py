@@ -45,7 +45,9 @@ def test_a_released_flag_is_read_back_as_it_was(store: Ledger, store_folder: Pat
         ("string", ["", "0", "00", " a", "a ", "A", "a", "e\u0301", "\u00e9", "\U0001f4e7", "x" * 255]),
     ],
 )
-def test_ids_are_exact_and_no_two_are_ever_taken_for_one(open_again: OpenStore, store_folder: Path, kind: str, ids: list[AccountId]) -> None:
+def test_ids_are_exact_and_no_two_are_ever_taken_for_one(
+    open_again: OpenStore, store_folder: Path, kind: str, ids: list[AccountId]
+) -> None:
     store = open_again(kind)
     run = opened(store, store_folder)
     assert store.release(run, flags_of(run, *ids)).n_flags == len(ids)

@@ -57,7 +57,9 @@ features:
 
 
 def events_of(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
-    seconds = st.one_of(st.integers(0, 12 * 86_400), st.sampled_from([day * 86_400 + off for day in range(12) for off in (-1, 0, 1)]))
+    seconds = st.one_of(
+        st.integers(0, 12 * 86_400), st.sampled_from([day * 86_400 + off for day in range(12) for off in (-1, 0, 1)])
+    )
     event = st.fixed_dictionaries(
         {
             "id": st.sampled_from(KIND_IDS[kind]),
@@ -77,7 +79,9 @@ def as_table(events: list[dict[str, Any]], kind: str) -> pa.Table:
         {
             "account_id": pa.array([event["id"] for event in events], ID_TYPES[kind]),
             "event_at": pa.array(at, MOMENT),
-            "known_at": pa.array([moment + timedelta(seconds=event["late"]) for moment, event in zip(at, events, strict=True)], MOMENT),
+            "known_at": pa.array(
+                [moment + timedelta(seconds=event["late"]) for moment, event in zip(at, events, strict=True)], MOMENT
+            ),
             "bytes": pa.array([event["bytes"] for event in events], pa.int64()),
             "spamminess": pa.array([event["spamminess"] for event in events], pa.float64()),
             "recipient": pa.array([event["recipient"] for event in events], pa.string()),
@@ -133,12 +137,20 @@ def frames(events: list[pa.Table], accounts: list[pa.Table], features: FeatureSe
     parts = []
     for piece in accounts:
         ids = piece["account_id"].combine_chunks()
-        parts.append(make_frame(piece, {"mails": prepare(ids, sort_by_key(rolled), features, "mails")}, as_of, features, population(piece, as_of)))
+        parts.append(
+            make_frame(
+                piece, {"mails": prepare(ids, sort_by_key(rolled), features, "mails")}, as_of, features, population(piece, as_of)
+            )
+        )
     return pa.concat_tables(parts)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))), st.integers(1, 14), st.integers(0, 14))
+@given(
+    st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))),
+    st.integers(1, 14),
+    st.integers(0, 14),
+)
 def test_features_equal_the_slow_reference(kind_and_events: tuple[str, list[dict[str, Any]]], window: int, day: int) -> None:
     kind, events = kind_and_events
     as_of, features = START + day * DAY, feature_set(kind, window)
@@ -146,7 +158,8 @@ def test_features_equal_the_slow_reference(kind_and_events: tuple[str, list[dict
     expected = [
         {"account_id": account["account_id"], **reference(events, account, as_of, window)}
         for account in accounts_table(kind).to_pylist()
-        if (account["created_at"] is None or account["created_at"] < as_of) and (account["deleted_at"] is None or account["deleted_at"] > as_of)
+        if (account["created_at"] is None or account["created_at"] < as_of)
+        and (account["deleted_at"] is None or account["deleted_at"] > as_of)
     ]
     assert frame["account_id"].to_pylist() == [row["account_id"] for row in expected]
     for name in features.names:
@@ -155,7 +168,10 @@ def test_features_equal_the_slow_reference(kind_and_events: tuple[str, list[dict
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))), st.randoms(use_true_random=False))
+@given(
+    st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))),
+    st.randoms(use_true_random=False),
+)
 def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(kind_and_events, random) -> None:
     kind, events = kind_and_events
     features, as_of = feature_set(kind, 7, distinct_limit=16), START + 9 * DAY
@@ -167,18 +183,27 @@ def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(
     accounts = accounts_table(kind)
     at = random.randrange(len(accounts) + 1)
     cut = frames(pieces, [accounts.slice(0, at), accounts.slice(at)], features, as_of)
-    assert {name: whole[name].to_numpy().tobytes() for name in features.names} == {name: cut[name].to_numpy().tobytes() for name in features.names}
+    assert {name: whole[name].to_numpy().tobytes() for name in features.names} == {
+        name: cut[name].to_numpy().tobytes() for name in features.names
+    }
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200)), min_size=1, max_size=300), st.integers(1, 6))
-def test_distinct_is_exact_up_to_the_limit_and_an_estimate_free_of_cut_beyond(values: list[tuple[int, int]], n_pieces: int) -> None:
+def test_distinct_is_exact_up_to_the_limit_and_an_estimate_free_of_cut_beyond(
+    values: list[tuple[int, int]], n_pieces: int
+) -> None:
     features = feature_set("integer", 14, distinct_limit=16)
-    events = [{"id": 1, "at": day * 86_400, "late": 0, "bytes": None, "spamminess": None, "recipient": f"r{value}"} for day, value in values]
+    events = [
+        {"id": 1, "at": day * 86_400, "late": 0, "bytes": None, "spamminess": None, "recipient": f"r{value}"}
+        for day, value in values
+    ]
     accounts = accounts_table("integer")
     as_of = START + 10 * DAY
     whole = frames([as_table(events, "integer")], [accounts], features, as_of)["recipients"].to_pylist()[1]
-    cut = frames([as_table(events[part::n_pieces], "integer") for part in range(n_pieces)], [accounts], features, as_of)["recipients"].to_pylist()[1]
+    cut = frames([as_table(events[part::n_pieces], "integer") for part in range(n_pieces)], [accounts], features, as_of)[
+        "recipients"
+    ].to_pylist()[1]
     truth = len({value for _, value in values})
     assert whole == cut
     assert whole == truth if truth <= 16 else 0.2 * truth < whole < 5 * truth

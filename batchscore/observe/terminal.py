@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from batchscore.cli.text import plain
 from batchscore.digest import KeyDigest
+from batchscore.observe.text import plain
 from batchscore.plan import Plan
 from batchscore.ports import FlagRow, RunRow, StageRow
 from batchscore.report.proof import Proof
@@ -27,8 +27,10 @@ def show_plan(plan: Plan, console: Console) -> None:
     for stage in plan.stages:
         stages.add_row(stage.stage, _text(stage.does), _number(stage.n_partitions), _number(stage.n_rows), _bytes(stage.n_bytes))
     console.print(stages)
-    bounds = [f"score ≥ {spec.policy.threshold}" if spec.policy.threshold is not None else "",
-              f"at most {spec.policy.budget:,} per as-of" if spec.policy.budget is not None else ""]
+    bounds = [
+        f"score ≥ {spec.policy.threshold}" if spec.policy.threshold is not None else "",
+        f"at most {spec.policy.budget:,} per as-of" if spec.policy.budget is not None else "",
+    ]
     released = "the last as-of is released to it" if spec.release == "latest" else "nothing is released"
     _line(console, f"policy: queue {spec.policy.queue}, {' and '.join(bound for bound in bounds if bound)}; {released}")
     pinned = _table("pinned", "digest or version")
@@ -45,7 +47,14 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
     table = _table("run", "spec", "state", "as of", "opened", "released")
     for row in runs:
         released = f"{row.released_at:%Y-%m-%d %H:%M}" if row.released_at else "–"
-        table.add_row(row.run_id, _text(row.name), row.state, f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}", f"{row.created_at:%Y-%m-%d %H:%M}", released)
+        table.add_row(
+            row.run_id,
+            _text(row.name),
+            row.state,
+            f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}",
+            f"{row.created_at:%Y-%m-%d %H:%M}",
+            released,
+        )
     console.print(table)
 
 
@@ -78,12 +87,18 @@ def _pace(stage: StageRow) -> tuple[str, str]:
 
 
 def show_proof(proof: Proof, console: Console) -> None:
-    """planned = scored + unscoreable + rejected + quarantined, as key digests: the number of keys, and their digest."""
-    _line(console, f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; planned = scored + unscoreable + rejected + quarantined, by key digest")
-    table = _table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest of planned")
+    """Planned = scored + unscoreable + rejected + quarantined, as key digests: the number of keys, and their digest."""
+    _line(
+        console,
+        f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; planned = scored + unscoreable + rejected + quarantined, by key digest",
+    )
+    table = _table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest")
     for line in proof.as_ofs:
-        parts = [f"{KeyDigest.parse(part).n:,}" for part in (line.planned, line.scored, line.unscoreable, line.rejected, line.quarantined)]
-        table.add_row(f"{line.as_of:%Y-%m-%d}", *parts, line.planned.partition(":")[2][:16] + (" =" if line.closes else " ≠"))
+        parts = [
+            f"{KeyDigest.parse(part).n:,}"
+            for part in (line.planned, line.scored, line.unscoreable, line.rejected, line.quarantined)
+        ]
+        table.add_row(f"{line.as_of:%Y-%m-%d}", *parts, line.planned.partition(":")[2][:12] + (" =" if line.closes else " ≠"))
     console.print(table)
     _line(console, f"rows rejected on reading: {proof.n_rows_rejected:,}; events of unknown accounts: {proof.n_orphans:,}")
 
@@ -92,15 +107,25 @@ def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
     """Flags, best first, each with its reasons in words."""
     for row in flags:
         flag = row.flag
-        _line(console, f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}")
+        _line(
+            console,
+            f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
+        )
         for reason in flag.reasons:
-            _line(console, f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  ({reason.code} {reason.contribution:+.2f})")
+            _line(
+                console,
+                f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  ({reason.code} {reason.contribution:+.2f})",
+            )
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 or column in {"does", "spec", "state", "digest or version"} else "right", overflow="fold")
+        table.add_column(
+            column,
+            justify="left" if number == 0 or column in {"does", "spec", "state", "digest or version"} else "right",
+            overflow="fold",
+        )
     return table
 
 

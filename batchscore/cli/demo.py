@@ -1,0 +1,39 @@
+"""demo: the whole story in one command."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from batchscore.ports import Executor
+
+
+@click.command()
+@click.option(
+    "--accounts", type=click.IntRange(100, 100_000_000), help="Simulate a world of so many accounts.  [default: real mail]"
+)
+@click.option("--days", type=click.IntRange(20, 3_000), default=60, show_default=True, help="Days of the simulated world.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds give equal worlds.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write.  [default: ./demo, or ./demo-N for N accounts]")
+@click.option("--again", is_flag=True, help="Run the next generation of a finished run.")
+@click.option("--inline", is_flag=True, help="Run in this process, without Dask.")
+@click.option("--workers", type=click.IntRange(min=1), help="Size of the local cluster.  [default: one per core]")
+def demo(  # noqa: PLR0913 (a command's options are its arguments)
+    *, accounts: int | None, days: int, seed: int, folder: Path | None, again: bool, inline: bool, workers: int | None
+) -> int:
+    """Score real mail (or a simulated world) from raw events to a review queue, and compare with the truth."""
+    from rich.console import Console
+
+    from batchscore.demo.story import World, tell
+
+    def executor() -> AbstractContextManager[Executor]:
+        from batchscore.cli.runs import open_executor
+
+        return open_executor(inline=inline, workers=workers)
+
+    folder = folder or Path("demo" if accounts is None else f"demo-{accounts}")
+    return tell(World(accounts=accounts, days=days, seed=seed), folder, executor=executor, again=again, console=Console())

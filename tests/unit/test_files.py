@@ -1,0 +1,229 @@
+"""A file is there whole under its final name, or not at all; equal tables are equal files; nothing is written over."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchscore import files
+from batchscore.errors import AttemptFailed, Interrupted, PartitionError
+from batchscore.files import file_sha256, parquet_bytes, publish, verified, write_named_by_digest, write_parquet
+
+SCHEMA = pa.schema([("account_id", pa.uint64()), ("name", pa.string()), ("value", pa.float32())])
+ROWS = pa.table({"account_id": pa.array(range(200), pa.uint64()), "name": [f"n{n % 7}" if n % 5 else None for n in range(200)],
+                 "value": pa.array(np.arange(200), pa.float32())}, schema=SCHEMA)  # fmt: skip
+
+
+def write(tables: list[pa.Table], store: Path, **more: Any) -> Any:
+    return write_parquet(tables, more.pop("schema", SCHEMA), store, "score/abc", "scores", **more)
+
+
+def left_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@settings(max_examples=60, deadline=None)
+@given(cuts=st.lists(st.integers(0, 200), max_size=6), group_rows=st.sampled_from([7, 64, 200, 1000]))
+def test_equal_tables_give_equal_bytes_however_they_come_cut(
+    cuts: list[int], group_rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = tmp_path_factory.mktemp("store")
+    edges = [0, *sorted(cuts), 200]
+    pieces = [ROWS.slice(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    whole, cut = write([ROWS], store, group_rows=group_rows), write(pieces, store, group_rows=group_rows)
+    assert (cut.sha256, cut.n_rows, cut.n_bytes) == (whole.sha256, 200, whole.n_bytes)
+    assert pq.read_table(store / cut.path).equals(ROWS)
+
+
+@pytest.mark.parametrize(
+    "form", ["chunked", "sliced", "sliced bool", "validity buffer without nulls", "metadata", "hidden values under nulls"]
+)
+def test_equal_tables_give_equal_bytes_however_arrow_holds_them(form: str, tmp_path: Path) -> None:
+    schema = pa.schema(
+        [("account_id", pa.uint64()), ("flag", pa.bool_()), ("name", pa.string()), ("list", pa.list_(pa.uint64()))]
+    )
+    n = 100
+    columns = {
+        "account_id": list(range(n)),
+        "flag": [i % 3 == 0 for i in range(n)],
+        "name": [str(i) if i % 4 else None for i in range(n)],
+        "list": [[i] * (i % 4) for i in range(n)],
+    }
+    plain = pa.table(columns, schema=schema)
+    padded = pa.concat_tables([plain.slice(0, 3), plain]).combine_chunks().slice(3)
+    nameless = pa.array([None if not i % 4 else str(i) for i in range(n)], pa.string())
+    hidden = pa.StringArray.from_buffers(n, *_spelled_out(n), null_count=-1)
+    other = {
+        "chunked": pa.concat_tables([plain.slice(0, 13), plain.slice(13)]),
+        "sliced": padded,
+        "sliced bool": padded.slice(0),
+        "validity buffer without nulls": plain.set_column(1, "flag", pa.array([*columns["flag"], None]).slice(0, n)),
+        "metadata": plain.replace_schema_metadata({"pandas": "{}"}),
+        "hidden values under nulls": plain.set_column(2, "name", hidden),
+    }[form]
+    assert other.column("name").combine_chunks().equals(nameless)
+    assert write([other], tmp_path, schema=schema).sha256 == write([plain], tmp_path, schema=schema).sha256
+
+
+def _spelled_out(n: int) -> list[pa.Buffer]:
+    """The buffers of "0", "1", … with every fourth null, its text still there."""
+    spelled = pa.array([str(i) for i in range(n)], pa.string()).buffers()
+    mask = pa.array([None if not i % 4 else 1 for i in range(n)], pa.int8()).buffers()[0]
+    return [spelled[1], spelled[2], mask]
+
+
+def test_no_tables_and_empty_tables_give_one_readable_file_without_rows(tmp_path: Path) -> None:
+    outputs = [write([], tmp_path), write([SCHEMA.empty_table()], tmp_path), write([SCHEMA.empty_table()] * 3, tmp_path)]
+    assert len({output.sha256 for output in outputs}) == 1
+    assert pq.read_table(tmp_path / outputs[0].path).schema.equals(SCHEMA)
+
+
+def test_every_page_carries_a_checksum_that_finds_a_flip(tmp_path: Path) -> None:
+    output = write([ROWS], tmp_path)
+    path = tmp_path / output.path
+    with pq.ParquetFile(path) as file:
+        at = file.metadata.row_group(0).column(2).data_page_offset + 200
+    payload = bytearray(path.read_bytes())
+    payload[at] ^= 4
+    path.write_bytes(payload)
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(path, page_checksum_verification=True)
+
+
+def test_two_writes_never_share_a_name_and_publish_never_overwrites(tmp_path: Path) -> None:
+    assert write([ROWS], tmp_path).path != write([ROWS], tmp_path).path
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    (folder / "taken").write_bytes(b"first")
+    (folder / ".new").write_bytes(b"second")
+    with pytest.raises(FileExistsError):
+        publish(folder / ".new", folder / "taken")
+    assert (folder / "taken").read_bytes() == b"first"
+
+
+def fails_at(monkeypatch: pytest.MonkeyPatch, what: str, n: int, code: int) -> None:
+    """Let the ``n``-th call (from 0) of ``os.<what>`` fail with the error ``code``."""
+    real, calls = getattr(os, what), iter(range(10**6))
+
+    def broken(*arguments: Any, **more: Any) -> Any:
+        if next(calls) == n:
+            raise OSError(code, os.strerror(code))
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(files.os, what, broken)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(5)), ("link", 0)])
+def test_a_failing_disk_is_write_failed_and_leaves_nothing_under_a_final_name(
+    what: str, n: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_at(monkeypatch, what, n, code)
+    with pytest.raises(AttemptFailed) as caught:
+        write([ROWS], tmp_path)
+    assert caught.value.reason == "write_failed"
+    assert os.strerror(code) in str(caught.value)
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_a_disk_that_fills_up_at_any_write_is_write_failed_and_leaves_nothing(
+    n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pq.ParquetWriter.write_table
+    calls = iter(range(10**6))
+
+    def broken(self: Any, *arguments: Any, **more: Any) -> None:
+        if next(calls) == n:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(self, *arguments, **more)
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", broken)
+    with pytest.raises(AttemptFailed) as caught:
+        write([ROWS], tmp_path, group_rows=33)
+    assert caught.value.reason == "write_failed"
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+def test_a_disk_that_is_really_full_is_write_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.pa, "OSFile", lambda _path, mode: pa.PythonFile(Path("/dev/full").open(mode), mode))
+    with pytest.raises(AttemptFailed) as caught:
+        write([ROWS], tmp_path)
+    assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])
+
+
+def test_an_error_of_the_tables_source_is_not_taken_for_the_disks(tmp_path: Path) -> None:
+    def tables() -> Any:
+        yield ROWS
+        raise PartitionError("input_corrupt", "a page does not decode")
+
+    with pytest.raises(PartitionError):
+        write_parquet(tables(), SCHEMA, tmp_path, "score/abc", "scores")
+    assert left_in(tmp_path) == []
+
+
+def test_a_failed_write_leaves_what_was_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = write([ROWS], tmp_path)
+    fails_at(monkeypatch, "fsync", 1, errno.EIO)
+    with pytest.raises(AttemptFailed):
+        write([ROWS], tmp_path)
+    assert left_in(tmp_path) == [Path(first.path).name]
+    assert file_sha256(tmp_path / first.path) == first.sha256
+
+
+def test_bytes_named_by_their_digest_are_one_file_and_a_damaged_one_is_not_trusted(tmp_path: Path) -> None:
+    one, two = write_named_by_digest(b"held", tmp_path / "x", "json"), write_named_by_digest(b"held", tmp_path / "x", "json")
+    assert one == two
+    assert left_in(tmp_path) == [f"{one.sha256}.json"]
+    Path(one.path).write_bytes(b"hel")
+    again = write_named_by_digest(b"held", tmp_path / "x", "json")
+    assert Path(again.path).read_bytes() == b"held"
+    assert left_in(tmp_path) == [f"{one.sha256}.json"]
+
+
+@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(4)), ("link", 0)])
+def test_a_failing_disk_fails_a_named_write_by_its_reason(
+    what: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_at(monkeypatch, what, n, errno.ENOSPC)
+    with pytest.raises(Interrupted) as caught:
+        write_named_by_digest(b"held", tmp_path / "x", "json")
+    assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])
+
+
+def test_a_small_tables_bytes_depend_on_nothing_but_its_content() -> None:
+    chunked = pa.concat_tables([ROWS.slice(0, 50), ROWS.slice(50)])
+    assert parquet_bytes(chunked) == parquet_bytes(ROWS)
+
+
+def test_verified_finds_a_changed_and_a_missing_file_and_names_no_folder(tmp_path: Path) -> None:
+    path = tmp_path / "held.bin"
+    path.write_bytes(b"one")
+    good = file_sha256(path)
+    with pytest.raises(PartitionError) as changed:
+        verified(str(path), "0" * 64)
+    with pytest.raises(PartitionError) as gone:
+        verified(str(tmp_path / "absent.bin"), good)
+    assert (changed.value.reason, gone.value.reason) == ("input_digest_mismatch", "file_missing")
+    assert str(tmp_path) not in f"{changed.value}{gone.value}"
+    assert verified(str(path), good) == path
+
+
+def test_verified_looks_again_when_a_file_it_has_verified_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "held.bin"
+    path.write_bytes(b"one")
+    good = file_sha256(path)
+    verified(str(path), good)
+    path.write_bytes(b"another")
+    with pytest.raises(PartitionError, match="not those"):
+        verified(str(path), good)
