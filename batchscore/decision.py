@@ -31,8 +31,9 @@ _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Where the decision and the memory lie, and how many flags it holds. Columns of the decision: account_id, as_of,
-    rank, score, margin, release (bool: this as-of goes to the reviewers).
+    """Where the decision and the memory lie, and how many flags it holds.
+
+    Columns of the decision: account_id, as_of, rank, score, margin, release (bool: this as-of goes to the reviewers).
     """
 
     file: Reference

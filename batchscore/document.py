@@ -59,7 +59,7 @@ class _Document:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*place, index), loader) for index, child in enumerate(node.value)]
         try:
-            return loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return loader.construct_object(node)
         except (yaml.YAMLError, ValueError):
             self.problem(node.start_mark.line + 1, "this value cannot be read", "quote it if it is meant as text")
             return None
@@ -118,22 +118,24 @@ def parse_document(text: str, model: type[Model], *, name: str, check: Check[Mod
     values = _values(text, document)
     try:
         result = model.model_validate(values)
-        for found in check(result) if check else ():
-            where = f"{name}:{document.line_of(_known_place(found.place, document))}"
-            what = f"{'.'.join(map(str, found.place))}: {found.what}"
-            document.problems.append(Problem(where=where, what=what, remedy=found.remedy))
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
             document.problems.append(_explain(mistake, model, document))
+        raise _refused(document) from None
+    for found in check(result) if check else ():
+        where = f"{name}:{document.line_of(_known_place(found.place, document))}"
+        what = f"{'.'.join(map(str, found.place))}: {found.what}"
+        document.problems.append(Problem(where=where, what=what, remedy=found.remedy))
     if document.problems:
-        count = len(document.problems)
-        raise Refused(
-            "spec_invalid",
-            f"{count} mistake{'s' if count > 1 else ''}",
-            where=name,
-            problems=tuple(sorted(set(document.problems), key=lambda p: (int(p.where.rsplit(":", 1)[1]), p.what))),
-        )
+        raise _refused(document)
     return result
+
+
+def _refused(document: _Document) -> Refused:
+    """All problems found, in the order of their lines."""
+    in_order = sorted(set(document.problems), key=lambda problem: (int(problem.where.rsplit(":", 1)[1]), problem.what))
+    count = len(in_order)
+    return Refused("spec_invalid", f"{count} mistake{'s' if count > 1 else ''}", where=document.name, problems=tuple(in_order))
 
 
 def _values(text: str, document: _Document) -> Any:

@@ -94,7 +94,7 @@ def publish(temporary: Path, final: Path) -> str:
     """Make a written file durable and visible under its final name, never over another; return its SHA-256.
 
     Raises:
-        OSError: it could not be done, and nothing stands under the name that did not before; ``FileExistsError`` when it is taken.
+        OSError: it could not be done, and nothing new stands under the name; ``FileExistsError`` when it is taken.
     """
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -43,7 +43,8 @@ class KeyIndex:
     @classmethod
     def build(cls, store: Path, kind: IdKind, outputs: Iterable[Output]) -> KeyIndex:
         """Index the row groups of ``outputs`` from their footers; empty files leave no entry."""
-        rows, schemas = [], []
+        rows: list[dict[str, Any]] = []
+        schemas: list[pa.Schema] = []
         for output in outputs:
             with pq.ParquetFile(store / output.path) as file:
                 schemas.append(file.schema_arrow.remove_metadata())
@@ -159,7 +160,14 @@ def _row_groups(file: pq.ParquetFile, output: Output) -> Iterator[dict[str, Any]
             else:  # ids longer than a footer holds
                 keys = file.read_row_group(number, columns=[ACCOUNT_ID])[ACCOUNT_ID]
                 low, high = (value.as_py() for value in pc.min_max(keys).values())
-            yield {"path": output.path, "sha256": output.sha256, "row_group": number, "n_rows": group.num_rows, "low": low, "high": high}
+            yield {
+                "path": output.path,
+                "sha256": output.sha256,
+                "row_group": number,
+                "n_rows": group.num_rows,
+                "low": low,
+                "high": high,
+            }
 
 
 def _never_null(field: pa.Field) -> pa.Field:
@@ -181,7 +189,7 @@ def _schema(kind: IdKind) -> pa.Schema:
     )
 
 
-def _order(key: int | str) -> int | bytes:
+def _order(key: Any) -> Any:
     return key.encode() if isinstance(key, str) else key
 
 

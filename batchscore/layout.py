@@ -6,7 +6,7 @@ what they wrote; reasons once the decision stands. The ledger keeps the layout, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -194,7 +194,7 @@ def _n_rows(files: Iterable[InputFile]) -> int:
     return sum(file.n_rows for file in files)
 
 
-def _reads(parameters: dict[str, object], **more: object) -> dict[str, object]:
+def _reads(parameters: Mapping[str, object], **more: object) -> dict[str, object]:
     """What an address is the digest of: parameters, inputs, and the libraries that decide bits."""
     files = more.get("files")
     if isinstance(files, tuple):

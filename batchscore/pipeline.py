@@ -276,7 +276,7 @@ class _Walk:
 
 @contextmanager
 def _lease_kept(store: Store, handle: RunHandle) -> Iterator[None]:
-    """Renew the lease in the background: a driver busy with a long step is still alive. The epoch, not the lease, is the fence."""
+    """Renew the lease in the background: a driver busy with a long step is alive. The fence is the epoch, not the lease."""
     over = threading.Event()
 
     def renew() -> None:

@@ -34,7 +34,8 @@ def make_plan(spec: RunSpec) -> Plan:
     passed_over: list[str] = []
     observed: dict[str, str | int] = {}
     problems: list[Problem] = []
-    for table in (feature_set.accounts, *feature_set.events):
+    tables: list[AccountsTable | EventsTable] = [feature_set.accounts, *feature_set.events]
+    for table in tables:
         source = spec.sources[table.table]
         if source.parquet is not None:
             files, hidden = list_inputs(Path(source.parquet.path))

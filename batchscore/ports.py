@@ -154,8 +154,9 @@ class Store(Protocol):
         """The same database, for reading."""
 
     def open(self, plan: Plan, *, owner: str, again: bool = False) -> tuple[RunHandle, RunRow]:
-        """Create the run of this plan, or take over its newest unfinished generation. ``again`` opens the next generation
-        of a finished one. A finished run is returned as it is, and not taken.
+        """Create the run of this plan, or take over its newest unfinished generation.
+
+        ``again`` opens the next generation of a finished one; otherwise a finished run is returned as it is, and not taken.
 
         Raises:
             Refused: ``run_taken`` when another driver's lease has not run out.
@@ -165,16 +166,18 @@ class Store(Protocol):
         """Lengthen the lease. Raises Fenced."""
 
     def lay_out(self, run: RunHandle, stage: Stage, partitions: Sequence[Partition]) -> None:
-        """Fix a stage's partitions, once: a second call with others raises CommitConflict. Partitions whose address has a
-        committed receipt of any run are committed with it right away (reuse).
+        """Fix a stage's partitions, once; a second call with others raises CommitConflict.
+
+        Partitions whose address has a committed receipt of any run are committed with it right away (reuse).
         """
 
     def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
         """Partitions neither committed nor quarantined, by number."""
 
     def commit(self, run: RunHandle, receipts: Sequence[Receipt]) -> tuple[int, ...]:
-        """Accept receipts in one transaction under the epoch; returns the numbers newly committed. An equal second
-        receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced.
+        """Accept receipts in one transaction under the epoch; the numbers newly committed.
+
+        An equal second receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced.
         """
 
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:

@@ -11,7 +11,7 @@ from batchscore.spec import Value
 
 
 class Output(Value):
-    """One file an attempt wrote: ``path`` is relative to the store's folder. ``role``: snapshot, rollup, scores, rejects, reasons."""
+    """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
     role: Literal["snapshot", "rollup", "scores", "rejects", "reasons"]
     path: str

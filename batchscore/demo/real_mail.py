@@ -16,13 +16,14 @@ PACKAGED: Final = Path(__file__).parent / "spamassassin"
 TRAINED_AS_OF: Final = datetime(2002, 8, 12, tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 CAVEAT: Final = (
-    "Read the precision beside the base rate. Spam and ham of this corpus were collected by different people from different "
-    "mailboxes, so part of what tells them apart is where they were found; and after 30 September 2002 it holds almost no spam."
+    "Read the precision beside the base rate. Spam and ham of this corpus were collected by different people from "
+    "different mailboxes, so part of what tells them apart is where they were found; and after "
+    "30 September 2002 it holds almost no spam."
 )
 
 
 def lay_out_real_mail(folder: Path) -> None:
-    """Write ``mails/day=…/part.parquet``, ``accounts.db``, ``truth.parquet``, ``features.yaml`` and ``spec.yaml`` into ``folder``.
+    """Write ``mails/day=…/part.parquet``, ``accounts.db``, ``truth.parquet``, the feature set and the spec into ``folder``.
 
     All 6,046 mails are kept with their dirt. Three have no sender and two no date: the run rejects them, and says so.
     """
@@ -58,7 +59,8 @@ def _write_accounts(mails: pa.Table, path: Path) -> None:
     ]
     with sqlite3.connect(path) as connection:
         connection.execute(
-            "CREATE TABLE accounts (sender_id TEXT PRIMARY KEY, first_mail_at TEXT, tld TEXT, local_len INTEGER, local_digits INTEGER)"
+            "CREATE TABLE accounts "
+            "(sender_id TEXT PRIMARY KEY, first_mail_at TEXT, tld TEXT, local_len INTEGER, local_digits INTEGER)"
         )
         connection.executemany("INSERT INTO accounts VALUES (?, ?, ?, ?, ?)", sorted(rows))
     connection.close()

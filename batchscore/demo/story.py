@@ -127,7 +127,8 @@ def _show(row: RunRow, spec: RunSpec, folder: Path, console: Console) -> None:
         released = "  ← released" if len(flags) and flags["release"][0].as_py() else ""
         precision = f"{hits / flagged:.0%}" if flagged else "–"
         console.print(
-            f"  {as_of:%Y-%m-%d}  {hits:>4} of {flagged:>4} flags right, {precision:>4}; base rate {found / max(1, scored):.0%}{released}",
+            f"  {as_of:%Y-%m-%d}  {hits:>4} of {flagged:>4} flags right, {precision:>4}; "
+            f"base rate {found / max(1, scored):.0%}{released}",
             highlight=False,
         )
 

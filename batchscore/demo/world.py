@@ -96,7 +96,8 @@ class _Block:
         self.rate[self._is("newsletter")] = 15 + 10 * chance.random(int(self._is("newsletter").sum()))
 
     def _is(self, name: str) -> npt.NDArray[np.bool_]:
-        return self.kind == KINDS.index(name)
+        found: npt.NDArray[np.bool_] = self.kind == KINDS.index(name)
+        return found
 
     def accounts(self) -> pa.Table:
         """The block's rows of the accounts table."""
@@ -143,7 +144,8 @@ class _Block:
         }
 
     def _alive(self, day: int) -> npt.NDArray[np.bool_]:
-        return self.created < (day + 1) * _DAY_US
+        alive: npt.NDArray[np.bool_] = self.created < (day + 1) * _DAY_US
+        return alive
 
     def _rate_on(self, day: int) -> npt.NDArray[np.float64]:
         """Mails a day each account is expected to send on ``day``."""

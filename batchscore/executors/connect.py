@@ -85,7 +85,7 @@ def given_client(attempt: Attempt, client: Client, *, insecure: bool = False) ->
     Raises:
         Refused: ``scheduler_insecure``, ``no_workers``, ``version_skew``.
     """
-    refuse_open_wire(str(client.scheduler.address), insecure=insecure)
+    refuse_open_wire(str(client.scheduler_info(n_workers=0)["address"]), insecure=insecure)
     refuse_version_skew(client)
     return DaskExecutor(client, attempt)
 

@@ -44,7 +44,7 @@ def _on_worker(attempt: Attempt, task: Task, topic: str, versions: tuple[tuple[s
 class _Flight:
     """One submitted task: its future, and how many starts of it were announced."""
 
-    def __init__(self, task: Task, future: Future) -> None:
+    def __init__(self, task: Task, future: Future[Outcome]) -> None:
         self.task = task
         self.future = future
         self.starts = 0
@@ -67,7 +67,7 @@ class DaskExecutor:
 
     def describe(self) -> str:
         """One line for people: the scheduler's address and the number of workers."""
-        return f"dask {self._client.scheduler.address}, {len(self._workers())} workers"
+        return f"dask {self._client.scheduler_info(n_workers=0)['address']}, {len(self._workers())} workers"
 
     def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
         """Outcomes as they come; the window follows the number of workers as it is now.

@@ -130,7 +130,8 @@ def _definition(value: Any) -> Any:
         raise ValueError(msg)  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
     table, dot, column = of.partition(".")
     if bool(dot) != (form in OF_COLUMNS):
-        msg = f"{form} wants {'a column, such as mails.bytes' if form in OF_COLUMNS else 'a table alone, such as mails'} → change {of!r}"
+        wanted = "a column, such as mails.bytes" if form in OF_COLUMNS else "a table alone, such as mails"
+        msg = f"{form} wants {wanted} → change {of!r}"
         raise ValueError(msg)
     return {"kind": "over_events", "table": table, "aggregate": form, "column": column or None, "window": window, "say": say}
 
@@ -244,25 +245,26 @@ class FeatureSet(Value):
                 yield Mistake(
                     ("events", number, "table"), f"the table {events.table!r} is declared twice", "rename one of the two"
                 )
-        for number, (name, definition) in enumerate(self.features.items()):
-            place = ("features", name)
+        for name, definition in self.features.items():
             if name in RESERVED:
-                yield Mistake(place, "is a reserved name", "call it otherwise")
-            match definition:
-                case OverEvents():
-                    yield from self._mistakes_over_events(definition, place)
-                case Ratio():
-                    earlier = list(self.features)[:number]
-                    for part in (definition.numerator, definition.denominator):
-                        if part not in earlier:
-                            yield Mistake(place, f"{part!r} is no feature above this one", "define it first")
-                case AccountColumn():
-                    yield from self._mistakes_of_column(definition, place)
-                case Age():
-                    if self.accounts.created_at is None:
-                        yield Mistake(
-                            place, "accounts declare no created_at", "add created_at to accounts, or remove the feature"
-                        )
+                yield Mistake(("features", name), "is a reserved name", "call it otherwise")
+            yield from self._mistakes_of(name, definition)
+
+    def _mistakes_of(self, name: str, definition: Definition) -> Iterator[Mistake]:
+        place = ("features", name)
+        match definition:
+            case OverEvents():
+                yield from self._mistakes_over_events(definition, place)
+            case AccountColumn():
+                yield from self._mistakes_of_column(definition, place)
+            case Ratio():
+                earlier = self.names[: self.names.index(name)]
+                for part in (definition.numerator, definition.denominator):
+                    if part not in earlier:
+                        yield Mistake(place, f"{part!r} is no feature above this one", "define it first")
+            case Age():
+                if self.accounts.created_at is None:
+                    yield Mistake(place, "accounts declare no created_at", "add created_at to accounts, or remove the feature")
 
     def _mistakes_over_events(self, definition: OverEvents, place: Place) -> Iterator[Mistake]:
         tables = [events.table for events in self.events]

@@ -33,6 +33,8 @@ def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
 
     Args:
         events: ``account_id``, ``event_at``, ``known_at`` (timestamp[us, UTC], no nulls) and the measured columns.
+        feature_set: Says which measures there are.
+        table: Which events table of the feature set ``events`` are of.
 
     Raises:
         PartitionError: ``sum_overflow``, or ``column_type`` for a measure its column cannot have.

@@ -8,13 +8,14 @@ computed once, from the merged sum.
 |---|---|---|
 | count | events, int64 | 0 |
 | sum | sum of the values present, int64 | 0 |
-| distinct | different values present, float64: exact up to the table's ``distinct_limit`` K, else (K) / (the K+1st smallest hash / 2^64), a bottom-k estimate with a relative standard error of about 1/√(K−1) (Beyer et al., 2007) | 0 |
+| distinct | different values present, float64: exact up to the table's ``distinct_limit`` K, else estimated (below) | 0 |
 | days_active | grains with at least one event, int64 | 0 |
 | min, max | of the values present, float64 | missing |
 | mean | sum / values present, float64 | missing |
 | time_since | days from the last event to T, float64 | missing |
 
-Missing is NaN. A null in a measured column counts as an event, and as no value.
+Beyond K values ``distinct`` is K / (the K+1st smallest 64-bit hash / 2^64): the bottom-k estimate of Beyer et al. (2007), with a
+relative standard error of about 1/√(K−1). Missing is NaN. A null in a measured column counts as an event, and as no value.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def prepare(ids: pa.Array, rollup: pa.Table, feature_set: FeatureSet, table: str
     )
 
 
-def over_events(prepared: Prepared, definition: OverEvents, as_of: datetime) -> Column:
+def over_events(prepared: Prepared, definition: OverEvents, as_of: datetime) -> Column:  # noqa: PLR0911 (a case, a return)
     """The value of one feature for each account, shape (n_accounts,); see the table above."""
     window = _Window(prepared, as_of, definition.window)
     column = definition.column
@@ -149,7 +150,7 @@ class _Window:
 
     def _spread(self, values: Column, empty: float, dtype: type) -> Column:
         """Values of the accounts that have rows here, among all accounts."""
-        result = np.full(self._prepared.n_accounts, empty, dtype)
+        result: Column = np.full(self._prepared.n_accounts, empty, dtype)
         result[self._owners] = values
         return result
 
@@ -187,12 +188,12 @@ class _Window:
             first = np.concatenate([[True], (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])])
             owner, hashes = owner[first], hashes[first]
         n = np.bincount(owner, minlength=self._prepared.n_accounts)
-        result = n.astype(np.float64)
+        estimated: Column = n.astype(np.float64)
         ends = np.cumsum(n)
         for account in np.flatnonzero(n > of.limit):  # rare: an account beyond the exact limit
             kth = hashes[ends[account] - n[account] + of.limit]
-            result[account] = of.limit / (float(kth) / 2.0**64)
-        return result
+            estimated[account] = of.limit / (float(kth) / 2.0**64)
+        return estimated
 
 
 def _flatten(lists: pa.ListArray, limit: int) -> _Distinct:

@@ -90,7 +90,8 @@ def show_proof(proof: Proof, console: Console) -> None:
     """Planned = scored + unscoreable + rejected + quarantined, as key digests: the number of keys, and their digest."""
     _line(
         console,
-        f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; planned = scored + unscoreable + rejected + quarantined, by key digest",
+        f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; "
+        "planned = scored + unscoreable + rejected + quarantined, by key digest",
     )
     table = _table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest")
     for line in proof.as_ofs:
@@ -109,12 +110,14 @@ def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
         flag = row.flag
         _line(
             console,
-            f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
+            f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  "
+            f"as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
         )
         for reason in flag.reasons:
             _line(
                 console,
-                f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  ({reason.code} {reason.contribution:+.2f})",
+                f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  "
+                f"({reason.code} {reason.contribution:+.2f})",
             )
 
 

@@ -76,7 +76,7 @@ def inspect_table(
 
 def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int | str | None:
     """The largest key as the table's own collation has it: where reading will stop. None for an empty table."""
-    key = sa.column(accounts.key)
+    key: sa.ColumnClause[Any] = sa.column(accounts.key)
     with _connected(source) as connection:
         row = connection.execute(
             sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)
@@ -195,19 +195,18 @@ def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
     try:
         moments = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
         naive = {moment.tzinfo is None for moment in moments if moment is not None}
-        if len(naive) > 1:
-            msg = "some have a zone, some have none"
-            raise ValueError(msg)
         if naive == {False}:
-            return pa.array([moment and moment.astimezone(UTC) for moment in moments], pa.timestamp("us", "UTC"))
-        return pa.array(moments, pa.timestamp("us") if naive or time.zone else pa.timestamp("us", "UTC"))
+            moments = [moment and moment.astimezone(UTC) for moment in moments]
+        if len(naive) < len({True, False}):  # a column with and without zones is refused below
+            return pa.array(moments, pa.timestamp("us", None if naive == {True} or time.zone else "UTC"))
     except (ValueError, TypeError, AttributeError, pa.ArrowException):
-        raise PartitionError(
-            "column_type",
-            "holds a value that is no time as declared",
-            where=column,
-            remedy="store ISO text with a zone, or integers with a declared unit",
-        ) from None
+        pass  # said below: the library's message may quote the value
+    raise PartitionError(
+        "column_type",
+        "holds a value that is no time as declared",
+        where=column,
+        remedy="store ISO text with a zone, or integers with a declared unit",
+    )
 
 
 def _one_type(values: Sequence[Any], column: str) -> pa.Array:

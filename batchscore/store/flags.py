@@ -73,8 +73,8 @@ _untyped: Final = sa.table("flags", *(sa.column(column.name) for column in _flag
 
 
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
-    query = sa.select(_flags.c.state, sa.func.count()).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
-    by_state = {state: n for state, n in connection.execute(query)}
+    query = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
+    by_state: dict[str, int] = {row.state: row.n for row in connection.execute(query)}
     return ReleaseCount(
         n_flags=sum(n for state, n in by_state.items() if state != "overtaken"), n_overtaken=by_state.get("overtaken", 0)
     )

@@ -254,7 +254,8 @@ class Ledger:
     def _accept(self, connection: sa.Connection, run: RunHandle, receipts: Sequence[Receipt], at: float) -> None:
         if not receipts:
             return
-        number, stage = sa.bindparam("p_number"), sa.bindparam("p_stage")
+        number: sa.BindParameter[int] = sa.bindparam("p_number")
+        stage: sa.BindParameter[str] = sa.bindparam("p_stage")
         accept = (
             partitions.update()
             .where(partitions.c.run_id == run.run_id, partitions.c.stage == stage, partitions.c.number == number)
@@ -316,8 +317,8 @@ def _planned(run: RunHandle, partition: Partition, at: float) -> dict[str, Any]:
 
 
 def _output_values(receipt: Receipt, output: Output, at: float) -> dict[str, Any]:
-    return {"path": output.path, "address": receipt.address, "role": output.role, "sha256": output.sha256, "n_bytes": output.n_bytes,
-            "created_at": at}  # fmt: skip
+    return {"path": output.path, "address": receipt.address, "role": output.role, "sha256": output.sha256,
+            "n_bytes": output.n_bytes, "created_at": at}  # fmt: skip
 
 
 def _known(connection: sa.Connection, column: sa.Column[Any], values: list[str], *conditions: sa.ColumnElement[bool]) -> set[str]:

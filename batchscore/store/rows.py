@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from sqlalchemy import RowMapping
 
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag
@@ -54,7 +55,7 @@ def account_id_of(stored: int | bytes) -> AccountId:
     return stored.decode() if isinstance(stored, bytes) else stored
 
 
-def run_row(row: Mapping[str, Any]) -> RunRow:
+def run_row(row: RowMapping) -> RunRow:
     """A row of `runs`."""
     created, updated = moment(row["created_at"]), moment(row["updated_at"])
     assert created is not None
@@ -81,7 +82,7 @@ def _reference(path: str | None, sha256: str | None) -> Reference | None:
     return None if path is None or sha256 is None else Reference(path=path, sha256=sha256)
 
 
-def partition_of(row: Mapping[str, Any]) -> Partition:
+def partition_of(row: RowMapping) -> Partition:
     """A row of `partitions`."""
     return Partition.model_validate_json(row["work"])
 
@@ -105,7 +106,7 @@ def flag_values(flag: Flag, opened_at: int) -> dict[str, Any]:
     }
 
 
-def flag_row(row: Mapping[str, Any]) -> FlagRow:
+def flag_row(row: RowMapping) -> FlagRow:
     """A row of the view `review_queue`."""
     flag = Flag(
         queue=row["queue"],
@@ -123,7 +124,7 @@ def flag_row(row: Mapping[str, Any]) -> FlagRow:
     return FlagRow(flag=flag, state=row["state"], released_at=released_at)
 
 
-def past_flag(row: Mapping[str, Any]) -> PastFlag:
+def past_flag(row: RowMapping) -> PastFlag:
     """A row of `flags`, as decide may know it."""
     closed = row["closed_at"]
     return PastFlag(

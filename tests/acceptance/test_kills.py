@@ -107,9 +107,7 @@ def test_twenty_random_kills_lose_nothing_and_double_nothing(world: SmallWorld, 
             assert sum(stage.n_quarantined for stage in stages.values()) == 0, "no innocent is blamed"
             assert run_digest(store, row.run_id) == undisturbed
     assert sum(kills.values()) == N_KILLS
-    print(
-        f"{N_KILLS} kills {dict(kills)} over {n_runs} runs of {stages[Stage.SCORE].n_partitions} score partitions: equal, 0 lost, 0 doubled"
-    )
+    print(f"{N_KILLS} kills {dict(kills)} over {n_runs} runs of at least 100 partitions: equal, 0 lost, 0 doubled")
 
 
 def _kill(kind: str, driver: Driver, cluster: RealCluster, chance: random.Random) -> bool:

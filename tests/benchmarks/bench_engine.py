@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class TimedStore:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __getattr__(self, verb: str) -> Any:
         found = getattr(self._store, verb)
@@ -57,7 +57,7 @@ def ledger_overhead(data: Path) -> Iterator[Figure]:
         run(make_plan(spec), executor=executor, store=timed, observer=lambda _event: None)
         wall = time.perf_counter() - start
     spent = sum(timed.seconds.values())
-    most = ", ".join(f"{verb} {seconds:.2f} s" for verb, seconds in timed.seconds.most_common(3))
+    most = ", ".join(f"{verb} {seconds:.2f} s" for verb, seconds in sorted(timed.seconds.items(), key=lambda verb: -verb[1])[:3])
     yield Figure(
         name="ledger overhead",
         ratio=spent / wall,
@@ -68,7 +68,7 @@ def ledger_overhead(data: Path) -> Iterator[Figure]:
 
 
 def driver_time(data: Path) -> Iterator[Figure]:
-    """Milliseconds of driver time a partition at 10,000: laying out, committing in the batches a window gives, reading progress."""
+    """Milliseconds of driver time a partition at 10,000: lay out, commit in the batches a window gives, read progress."""
     from batchscore.store import open_store
 
     with tempfile.TemporaryDirectory(dir=data) as folder:

@@ -29,7 +29,7 @@ def bare(accounts: Path, model: Path, out: Path) -> float:
     import xgboost
 
     booster = xgboost.Booster(model_file=model)
-    booster.set_param("nthread", os.cpu_count())
+    booster.set_param({"nthread": os.cpu_count()})
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     start = time.perf_counter()
@@ -89,8 +89,7 @@ def _peak_bytes(data: Path, accounts: Path, model: Path) -> int:
     """Largest sum of resident memory of a run's process family, sampled every 50 ms."""
     import psutil
 
-    code = f"from tests.benchmarks.bench_score import batchscore_run; from pathlib import Path; batchscore_run(*map(Path, {[str(data), str(accounts), str(model)]!r}))"
-    child = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {code}"])
+    child = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.one_run", str(data), str(accounts), str(model)])
     family, peak = psutil.Process(child.pid), 0
     while child.poll() is None:
         total = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """``ratio`` against ``floor``: at least it when ``higher_is_better``, else below it. ``detail`` has the two measured values."""
+    """``ratio`` against ``floor``: at least it when ``higher_is_better``, else below it. ``detail`` has what was measured."""
 
     name: str
     ratio: float

@@ -1,4 +1,4 @@
-"""The benchmarks' input: N accounts × 40 ready-made float32 features in Parquet, a 500-tree model of depth 6, and a spec over them."""
+"""The benchmarks' input: N accounts × 40 ready-made float32 features in Parquet, a model, and a spec over them."""
 
 from __future__ import annotations
 

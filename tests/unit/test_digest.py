@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,7 @@ def test_a_key_digest_is_read_back_from_its_text(digest: KeyDigest) -> None:
 
 
 @given(st.lists(key_digests, max_size=6), st.randoms())
-def test_the_digest_of_a_union_is_the_sum_in_any_order(digests: list[KeyDigest], random) -> None:
+def test_the_digest_of_a_union_is_the_sum_in_any_order(digests: list[KeyDigest], random: Random) -> None:
     shuffled = digests.copy()
     random.shuffle(shuffled)
     assert total(shuffled) == total(digests)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
 
 from batchscore.errors import Refused
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
-from batchscore.receipt import Failed, Finished, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from tests import fake_attempts as fakes
 from tests.contract.executor.test_executor import Tasks, drain
 
@@ -34,7 +35,7 @@ def test_an_isolated_attempt_dies_alone_and_that_is_a_failure(tmp_path: Path) ->
 def test_a_new_task_for_a_partition_in_flight_takes_the_place_of_the_older(tmp_path: Path) -> None:
     first = fakes.make_task(tmp_path, 0)
     tasks = Tasks(first)
-    outcomes = []
+    outcomes: list[Outcome] = []
     with local_cluster(fakes.wait_for_release, n_workers=2) as executor:
         replaced = False
         for batch in executor.outcomes(tasks):
@@ -117,7 +118,7 @@ class _Versions:
     def __call__(self) -> tuple[tuple[str, str], ...]:
         return self.mine
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         from batchscore.settings import library_versions
 
         return getattr, (__import__("batchscore.settings", fromlist=["x"]), library_versions.__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def open_again(store_folder: Path) -> OpenStore:
 
 
 @pytest.fixture
-def store(open_again: OpenStore) -> Iterator[Ledger]:
-    yield open_again()
+def store(open_again: OpenStore) -> Ledger:
+    return open_again()
 
 
 def make_plan(store_folder: Path, *, name: str = "weekly", **pinned: str) -> Plan:

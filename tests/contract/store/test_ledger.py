@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
-from batchscore.plan import Reference, Stage
+from batchscore.plan import Plan, Reference, Stage
+from batchscore.ports import RunHandle, RunRow
 from batchscore.store import Ledger, open_reader
 from tests.contract.store.conftest import OpenStore, make_partitions, make_plan, make_receipt, make_task
 
 SHORT_S = 0.2
 
 
-def wait_for_lease(store: Ledger, plan) -> object:
+def wait_for_lease(store: Ledger, plan: Plan) -> tuple[RunHandle, RunRow]:
     """Take the run over as soon as its lease has run out."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -36,7 +37,7 @@ def test_a_run_is_named_by_its_plan_and_generation(store: Ledger, store_folder: 
 
 def test_a_second_driver_is_told_who_has_the_run(store: Ledger, open_again: OpenStore, store_folder: Path) -> None:
     store.open(make_plan(store_folder), owner="host-a:1")
-    with pytest.raises(Refused, match="run_taken.*host-a:1"):
+    with pytest.raises(Refused, match=r"run_taken.*host-a:1"):
         open_again().open(make_plan(store_folder), owner="host-b:2")
 
 
@@ -77,22 +78,25 @@ def test_two_drivers_that_race_never_both_get_the_run(open_again: OpenStore, sto
     for number in range(25):
         plan = make_plan(store_folder, name=f"race-{number}")
         stores = [open_again(), open_again()]
-        got: list[object] = []
+        got: list[RunHandle] = []
         barrier = threading.Barrier(2)
 
-        def race(store: Ledger, owner: str, plan=plan, got=got, barrier=barrier) -> None:
-            barrier.wait()
-            try:
-                got.append(store.open(plan, owner=owner)[0])
-            except Refused as refusal:
-                assert refusal.reason == "run_taken"
-
-        threads = [threading.Thread(target=race, args=(store, f"driver-{n}")) for n, store in enumerate(stores)]
+        threads = [
+            threading.Thread(target=_race, args=(store, plan, f"driver-{n}", got, barrier)) for n, store in enumerate(stores)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert len(got) == 1
+
+
+def _race(store: Ledger, plan: Plan, owner: str, got: list[RunHandle], barrier: threading.Barrier) -> None:
+    barrier.wait()
+    try:
+        got.append(store.open(plan, owner=owner)[0])
+    except Refused as refusal:
+        assert refusal.reason == "run_taken"
 
 
 def test_a_finished_run_is_returned_and_cannot_be_written(store: Ledger, store_folder: Path) -> None:

@@ -163,7 +163,9 @@ def test_a_driver_killed_inside_release_leaves_nothing_to_see(open_again: OpenSt
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sets(st.integers(0, 12), max_size=8), st.sampled_from(["a", "b"])), min_size=1, max_size=5))
-def test_an_account_never_has_two_open_flags_in_a_queue(tmp_path_factory, releases: list[tuple[set[int], str]]) -> None:
+def test_an_account_never_has_two_open_flags_in_a_queue(
+    tmp_path_factory: pytest.TempPathFactory, releases: list[tuple[set[int], str]]
+) -> None:
     from batchscore.store import open_store
 
     folder = tmp_path_factory.mktemp("store")

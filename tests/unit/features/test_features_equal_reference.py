@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -21,18 +23,18 @@ from batchscore.features.feature_set import FeatureSet
 from batchscore.features.frame import make_frame, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
-from batchscore.keys import ID_TYPES, sort_by_key
+from batchscore.keys import ID_TYPES, IdKind, sort_by_key
 
 MOMENT = pa.timestamp("us", tz="UTC")
 START = datetime(2024, 2, 26, tzinfo=UTC)  # a leap day and a change to summer time lie ahead
 DAY = timedelta(days=1)
-KIND_IDS = {
+KIND_IDS: dict[str, list[Any]] = {
     "integer": [0, 1, 2**53 - 1, 2**53, 2**53 + 1, 2**64 - 1],
     "string": ["", "0", "00", " a", "a ", "é", "e\u0301", "\U0001f4e7", "A", "a"],
 }
 
 
-def feature_set(kind: str, window: int, distinct_limit: int = 256) -> FeatureSet:
+def feature_set(kind: IdKind, window: int, distinct_limit: int = 256) -> FeatureSet:
     text = f"""
 feature_set: random
 version: 1
@@ -56,7 +58,7 @@ features:
     return parse_document(text, FeatureSet, name="features.yaml", check=FeatureSet.mistakes)
 
 
-def events_of(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+def events_of(kind: IdKind) -> st.SearchStrategy[list[dict[str, Any]]]:
     seconds = st.one_of(
         st.integers(0, 12 * 86_400), st.sampled_from([day * 86_400 + off for day in range(12) for off in (-1, 0, 1)])
     )
@@ -73,7 +75,10 @@ def events_of(kind: str) -> st.SearchStrategy[list[dict[str, Any]]]:
     return st.lists(event, max_size=40)
 
 
-def as_table(events: list[dict[str, Any]], kind: str) -> pa.Table:
+LOGS = st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind)))  # type: ignore[arg-type]
+
+
+def as_table(events: list[dict[str, Any]], kind: IdKind) -> pa.Table:
     at = [START + timedelta(seconds=event["at"]) for event in events]
     return pa.table(
         {
@@ -89,7 +94,7 @@ def as_table(events: list[dict[str, Any]], kind: str) -> pa.Table:
     )
 
 
-def accounts_table(kind: str) -> pa.Table:
+def accounts_table(kind: IdKind) -> pa.Table:
     ids = KIND_IDS[kind]
     created = [None if number == 1 else START + number * DAY for number in range(len(ids))]
     deleted = [START + 9 * DAY if number == 2 else None for number in range(len(ids))]
@@ -147,11 +152,11 @@ def frames(events: list[pa.Table], accounts: list[pa.Table], features: FeatureSe
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))),
+    LOGS,
     st.integers(1, 14),
     st.integers(0, 14),
 )
-def test_features_equal_the_slow_reference(kind_and_events: tuple[str, list[dict[str, Any]]], window: int, day: int) -> None:
+def test_features_equal_the_slow_reference(kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, day: int) -> None:
     kind, events = kind_and_events
     as_of, features = START + day * DAY, feature_set(kind, window)
     frame = frames([as_table(events, kind)], [accounts_table(kind)], features, as_of)
@@ -169,17 +174,19 @@ def test_features_equal_the_slow_reference(kind_and_events: tuple[str, list[dict
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(["integer", "string"]).flatmap(lambda kind: st.tuples(st.just(kind), events_of(kind))),
+    LOGS,
     st.randoms(use_true_random=False),
 )
-def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(kind_and_events, random) -> None:
+def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(
+    kind_and_events: tuple[IdKind, list[dict[str, Any]]], random: Random
+) -> None:
     kind, events = kind_and_events
     features, as_of = feature_set(kind, 7, distinct_limit=16), START + 9 * DAY
     whole = frames([as_table(events, kind)], [accounts_table(kind)], features, as_of)
     shuffled = events.copy()
     random.shuffle(shuffled)
     cuts = sorted({0, len(shuffled), *(random.randrange(len(shuffled) + 1) for _ in range(4))})
-    pieces = [as_table(shuffled[low:high], kind) for low, high in zip(cuts, cuts[1:], strict=False)] or [as_table([], kind)]
+    pieces = [as_table(shuffled[low:high], kind) for low, high in pairwise(cuts)] or [as_table([], kind)]
     accounts = accounts_table(kind)
     at = random.randrange(len(accounts) + 1)
     cut = frames(pieces, [accounts.slice(0, at), accounts.slice(at)], features, as_of)
