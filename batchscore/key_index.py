@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class KeyIndex:
                 edges.append((bound, n_rows * number // n_ranges))
         edges.append((None, n_rows))
         return tuple(
-            (KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in zip(edges, edges[1:], strict=False)
+            (KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in pairwise(edges)
         )
 
     def _key_columns(self) -> Iterator[pa.Array]:

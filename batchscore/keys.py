@@ -63,15 +63,14 @@ def _hash_dictionary(values: pa.DictionaryArray, seed: np.uint64) -> Words:
     """Each word of the dictionary is hashed once. A null among the words is no matter unless a row uses it."""
     words = values.dictionary
     indices = values.indices.to_numpy(zero_copy_only=False)
-    if not words.null_count:
-        return hash64(words, seed)[indices]
     present = words.is_valid().to_numpy(zero_copy_only=False)
     if not present[indices].all():
         msg = "nulls have no hash"
         raise ValueError(msg)
     hashes = np.zeros(len(words), np.uint64)
     hashes[present] = hash64(words.drop_null(), seed)
-    return hashes[indices]
+    chosen: Words = hashes[indices]
+    return chosen
 
 
 def _mix(words: Words) -> Words:

@@ -29,7 +29,7 @@ from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
 from batchscore.sources.sql import largest_key
 
-AS_OFS_PER_PARTITION: Final = 16  # keeps a receipt under 2 KB: it holds key digests for each as-of
+AS_OFS_PER_PARTITION: Final = 8  # keeps a receipt under 2 KB: it holds key digests for each as-of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

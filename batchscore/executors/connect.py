@@ -45,7 +45,7 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
                     memory_limit="auto",
                 )

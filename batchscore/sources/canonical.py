@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, IdKind
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 REJECTS: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("code", pa.string())])
@@ -93,6 +93,8 @@ class _Batch:
         values = decoded(self._raw[column])
         refuse_id_type(values.type, kind, where=f"{self._place.source}: {column}")
         self.reject("null_id", values.is_null().to_numpy(zero_copy_only=False))
+        if pa.types.is_null(values.type):
+            return values.cast(ID_TYPES[kind])
         if kind == "string":
             return _valid_text(values, f"{self._place.source}: {column}")
         if pa.types.is_signed_integer(values.type):
@@ -155,13 +157,18 @@ def refuse_id_type(kind_found: pa.DataType, kind: IdKind, *, where: str) -> None
             remedy="write them as integers or text where they are made",
         )
     fits = pa.types.is_integer(kind_found) if kind == "integer" else is_text(kind_found)
-    if not fits:
+    if not fits and not pa.types.is_null(kind_found):
         raise Refused(
             "column_type",
             f"account ids are {kind_found}, the feature set says {kind}",
             where=where,
             remedy="set account_id in the feature set to what the ids are; kinds are never mixed",
         )
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """What a feature can be as it is: a float, an integer, a bool, or nothing but nulls."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -200,6 +207,8 @@ def to_utc(values: pa.Array, time: TimeColumn, where: str) -> tuple[pa.Array, Ma
     """
     kind = values.type
     refuse_time_type(kind, time, where=where)
+    if pa.types.is_null(kind):
+        return values.cast(MOMENT), np.zeros(len(values), np.bool_)
     if pa.types.is_integer(kind):
         return _scaled(values, str(time.unit))
     if pa.types.is_date(kind):
@@ -219,7 +228,9 @@ def to_utc(values: pa.Array, time: TimeColumn, where: str) -> tuple[pa.Array, Ma
 
 
 def refuse_time_type(kind: pa.DataType, time: TimeColumn, *, where: str) -> None:
-    """Raise Refused unless a column of that type is a time as ``time`` declares it."""
+    """Raise Refused unless a column of that type (or one of nothing but nulls) is a time as ``time`` declares it."""
+    if pa.types.is_null(kind):
+        return
     if pa.types.is_integer(kind):
         if time.unit is None:
             raise Refused(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import reduce
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.errors import BatchscoreError, PartitionError, Problem, Refused
@@ -22,9 +24,10 @@ from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColu
 from batchscore.keys import IdKind
 from batchscore.plan import InputFile
 from batchscore.settings import MAX_PARTITION_BYTES
-from batchscore.sources.canonical import refuse_id_type, refuse_time_type
+from batchscore.sources.canonical import is_number, is_text, refuse_id_type, refuse_time_type
 
 BATCH_ROWS: Final = 65_536
+BATCH_ROWS_OF_TEXT: Final = 8_192  # text may be long
 _FOOTER_THREADS: Final = 8
 Table = AccountsTable | EventsTable
 
@@ -32,7 +35,8 @@ Table = AccountsTable | EventsTable
 def list_inputs(root: Path) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
     """The Parquet files at ``root`` (a file, or a folder at any depth) in path order, and the names passed over.
 
-    Names that begin with ``_`` or ``.`` are passed over, as every Parquet reader does (temporary and marker files).
+    Names that begin with ``_`` or ``.`` are passed over, as every Parquet reader does (temporary and marker files), and so are
+    symlinks to what is read anyway.
 
     Raises:
         Refused: ``file_missing``, ``input_empty``, ``path_escapes_root``, or ``not_parquet`` / ``parquet_codec`` with
@@ -46,62 +50,118 @@ def list_inputs(root: Path) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
     base = root.parent if root.is_file() else root
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         read = list(pool.map(lambda path: _read_footer(base, path), found))
-    problems = tuple(problem for problem in read if isinstance(problem, Problem))
-    if problems:
-        reason = "parquet_codec" if all("codec" in problem.what for problem in problems) else "not_parquet"
+    files = tuple(file for file in read if isinstance(file, InputFile))
+    faults = [fault for fault in read if not isinstance(fault, InputFile)]
+    if faults:
+        reasons = {reason for reason, _ in faults}
         raise Refused(
-            reason,
-            f"{len(problems)} of {len(found)} files cannot be read",
+            reasons.pop() if len(reasons) == 1 else "not_parquet",
+            f"{len(faults)} of {len(found)} files cannot be read",
             where=str(root),
-            problems=problems,
+            problems=tuple(problem for _, problem in faults),
             remedy="restore or remove them",
         )
-    return tuple(file for file in read if isinstance(file, InputFile)), tuple(passed_over)
+    return files, tuple(passed_over)
 
 
 def _walk(root: Path) -> tuple[list[Path], list[str]]:
-    """Files below ``root`` in path order, and names passed over; symlinks may not lead out."""
+    """Files below ``root`` in path order, and names passed over. Symlinks may not lead out; nothing is read twice through them."""
     inside = root.resolve()
-    found, passed_over = [], []
-    for folder, folders, names in os.walk(root, followlinks=True):
+    found: list[Path] = []
+    passed_over: list[str] = []
+    seen = {inside}
+
+    def cannot_be_listed(error: OSError) -> None:
+        raise Refused(
+            "file_missing",
+            f"a folder cannot be listed: {os.strerror(error.errno or 0)}",
+            where=str(root),
+            remedy="give the right to read it",
+        )
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=cannot_be_listed):
         here = Path(folder)
-        for name in [*folders, *names]:
+        below = set(folders)
+        folders.clear()
+        for name in sorted([*below, *names]):
             path = here / name
-            if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            target = path.resolve() if path.is_symlink() else inside / path.relative_to(root)
+            if name.startswith(("_", ".")):
+                passed_over.append(path.relative_to(root).as_posix())
+            elif not target.is_relative_to(inside):
                 raise Refused(
                     "path_escapes_root",
                     "a symlink leads out of the input folder",
-                    where=str(path.relative_to(root)),
+                    where=path.relative_to(root).as_posix(),
                     remedy="copy the files in, or name their own folder",
                 )
-        hidden = [name for name in [*folders, *names] if name.startswith(("_", "."))]
-        passed_over += [str((here / name).relative_to(root)) for name in hidden]
-        folders[:] = sorted(name for name in folders if name not in hidden)
-        found += [here / name for name in names if name not in hidden]
+            elif path.is_symlink() and not _is_hidden(target.relative_to(inside)):
+                passed_over.append(path.relative_to(root).as_posix())  # what it leads to is read where it stands
+            elif target in seen:
+                passed_over.append(path.relative_to(root).as_posix())
+            else:
+                seen.add(target)
+                if name in below:
+                    folders.append(name)
+                else:
+                    found.append(path)
     return sorted(found, key=lambda path: path.relative_to(root).parts), sorted(passed_over)
 
 
-def _read_footer(base: Path, path: Path) -> InputFile | Problem:
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.parts)
+
+
+def _read_footer(base: Path, path: Path) -> InputFile | tuple[str, Problem]:
+    """A file as planned; or the reason why it cannot be, and the problem."""
     where = path.relative_to(base).as_posix()
     try:
+        where.encode()
         stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            return "not_parquet", Problem(where=where, what="is no regular file")
         with pq.ParquetFile(path) as file:
-            codecs = _codecs(file)
             n_rows = file.metadata.num_rows
-    except (OSError, pa.ArrowException) as error:
-        encrypted = "encrypt" in str(error).lower()
-        return Problem(where=where, what="is encrypted" if encrypted else "is empty, cut short or not Parquet")
-    unknown = [codec for codec in codecs if codec != "UNCOMPRESSED" and not pa.Codec.is_available(codec.lower())]
+            encrypted = _is_signed(path, file.metadata)
+            codecs = set() if encrypted else _codecs(file.metadata)  # an encrypted column, asked for its codec, ends the process
+    except UnicodeEncodeError:
+        return "file_missing", Problem(where=ascii(where), what="has a name that is not UTF-8", remedy="rename it")
+    except (FileNotFoundError, PermissionError) as error:
+        return "file_missing", Problem(where=where, what=f"cannot be read: {os.strerror(error.errno or 0)}")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        return "not_parquet", Problem(
+            where=where, what="is encrypted" if "encrypt" in str(error).lower() else "is empty, cut short or not Parquet"
+        )
+    if encrypted:
+        return "not_parquet", Problem(where=where, what="is encrypted", remedy="write it in the clear, on an encrypted disk")
+    unknown = sorted(codec for codec in codecs if not _is_known(codec))
     if unknown:
-        return Problem(where=where, what=f"uses the codec {unknown[0]}, which this pyarrow cannot read")
+        return "parquet_codec", Problem(
+            where=where, what=f"uses the codec {unknown[0]}, which this pyarrow cannot read", remedy="write it with zstd"
+        )
+    if n_rows < 0:
+        return "not_parquet", Problem(where=where, what="promises fewer than no rows")
     return InputFile(root=str(base), path=where, n_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, n_rows=n_rows)
 
 
-def _codecs(file: pq.ParquetFile) -> set[str]:
-    if not file.metadata.num_row_groups:
-        return set()
-    group = file.metadata.row_group(0)
-    return {group.column(number).compression.replace("LZ4_RAW", "LZ4") for number in range(group.num_columns)}
+def _is_signed(path: Path, metadata: pq.FileMetaData) -> bool:
+    """Whether the footer is longer than what it says: columns are encrypted and the footer, in the clear, is signed."""
+    with path.open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        n_bytes: int = metadata.serialized_size
+        return int.from_bytes(stream.read(4), "little") != n_bytes
+
+
+def _codecs(metadata: pq.FileMetaData) -> set[str]:
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return {group.column(number).compression for group in groups for number in range(group.num_columns)}
+
+
+def _is_known(codec: str) -> bool:
+    try:
+        return codec == "UNCOMPRESSED" or bool(pa.Codec.is_available({"LZ4_RAW": "lz4"}.get(codec, codec.lower())))
+    except ValueError:  # a name that Arrow has never heard of
+        return False
 
 
 def check_schema(files: Sequence[InputFile], table: Table, columns: Iterable[str], kind: IdKind) -> tuple[Problem, ...]:
@@ -155,6 +215,12 @@ def _problems_of(schema: pa.Schema, table: Table, needed: list[str], kind: IdKin
                     refuse_time_type(found, times[name], where=name)
                 elif pa.types.is_nested(found):
                     yield Problem(where=name, what=f"column_type: is {found}, which no feature can use", remedy="flatten it")
+                elif isinstance(table, AccountsTable) and not is_number(found):
+                    yield Problem(
+                        where=name,
+                        what=f"column_type: is {found}, which is no number",
+                        remedy="make it a number where it is made",
+                    )
             except BatchscoreError as error:
                 yield Problem(where=name, what=f"{error.reason}: {error.what}", remedy=error.remedy)
 
@@ -165,6 +231,24 @@ def _nearest(name: str, names: Sequence[str]) -> str:
     return f"did you mean {folded[near[0]]!r}?" if near else "add it to the files, or change the feature set"
 
 
+def _same_meaning(name: str, kinds: Sequence[pa.DataType], table: Table) -> bool:
+    """Whether a column with those types means one thing. Keys and times are brought to one exact form, each file for itself."""
+    known = [kind for kind in kinds if not pa.types.is_null(kind)]
+    if len(known) <= 1 or name == table.key:
+        return True
+    if name in {time.column for time in _times(table)}:
+        return all(map(_is_aware, known)) or all(map(pa.types.is_integer, known)) or all(map(_is_naive, known))
+    return _lossless(known)
+
+
+def _is_aware(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind)) and kind.tz is not None
+
+
+def _is_naive(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_date(kind)) or (bool(pa.types.is_timestamp(kind)) and kind.tz is None)
+
+
 def _drift(files: Sequence[InputFile], schemas: Sequence[pa.Schema], table: Table, needed: list[str]) -> Iterator[Problem]:
     """Columns whose types differ between files in a way that loses something."""
     for name in dict.fromkeys(needed):
@@ -172,29 +256,17 @@ def _drift(files: Sequence[InputFile], schemas: Sequence[pa.Schema], table: Tabl
         for file, schema in zip(files, schemas, strict=True):
             if schema.names.count(name) == 1:
                 kinds.setdefault(_plain(schema, [name]).field(name).type, file.path)
-        if len(kinds) > 1 and not _lossless(list(kinds)):
+        if not _same_meaning(name, list(kinds), table):
             said = ", ".join(f"{kind} in {path}" for kind, path in list(kinds.items())[:2])
             yield Problem(where=f"{table.table}.{name}", what=f"type_drift: {said}", remedy="write all files with one type")
 
 
-def _lossless(kinds: list[pa.DataType]) -> bool:
-    """Whether one type holds all values of all: integers with integers, floats with floats, times with times."""
-    for family in (pa.types.is_integer, pa.types.is_floating, _is_time):
-        if all(family(kind) for kind in kinds):
-            try:
-                reduce(_wider, kinds)
-            except pa.ArrowException:
-                return False
-            return family is not _is_time or len({kind.tz is None for kind in kinds if pa.types.is_timestamp(kind)}) <= 1
-    return False
-
-
-def _wider(one: pa.DataType, other: pa.DataType) -> pa.DataType:
-    return pa.unify_schemas([pa.schema([("c", one)]), pa.schema([("c", other)])], promote_options="permissive").field("c").type
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(kind))
+def _lossless(kinds: Sequence[pa.DataType]) -> bool:
+    """Whether one type holds all values of all: integers with integers, floats with floats."""
+    if all(map(pa.types.is_floating, kinds)):
+        return True
+    signed = any(pa.types.is_signed_integer(kind) for kind in kinds)
+    return all(map(pa.types.is_integer, kinds)) and not (signed and pa.uint64() in kinds)
 
 
 def _plain(schema: pa.Schema, columns: list[str]) -> pa.Schema:
@@ -229,27 +301,57 @@ def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
     names = list(dict.fromkeys(columns))
     n_rows = 0
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True, buffer_size=1 << 20) as opened:
-            for batch in opened.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
-                if batch.nbytes > MAX_PARTITION_BYTES:
+        with _opened(path, names) as (opened, batch_rows):
+            for batch in opened.iter_batches(batch_rows, columns=names, use_threads=False):
+                n_bytes = sum(map(_decoded_bytes, batch.columns))
+                if n_bytes > MAX_PARTITION_BYTES:
                     raise PartitionError(
                         "memory_limit",
-                        f"{len(batch):,} rows decode to {batch.nbytes:,} bytes",
+                        f"{len(batch):,} rows decode to {n_bytes:,} bytes",
                         where=file.path,
-                        remedy="write smaller values or row groups",
+                        remedy="write smaller values",
                     )
                 n_rows += len(batch)
+                if n_rows > file.n_rows:
+                    break
                 yield pa.Table.from_batches([batch]).select(names)
             if n_rows == 0:
                 yield opened.schema_arrow.empty_table().select(names)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (MemoryError, pa.ArrowCapacityError):
+        raise PartitionError(
+            "memory_limit", "a page decodes to more than there is room for", where=file.path, remedy="write smaller values"
+        ) from None
+    except (OSError, pa.ArrowException, UnicodeDecodeError, KeyError) as error:
         raise PartitionError(
             "input_corrupt", "a page does not decode, or does not match its checksum", where=file.path, remedy="restore the file"
         ) from error
     if n_rows != file.n_rows:
+        held = "more" if n_rows > file.n_rows else f"{n_rows:,}"
         raise PartitionError(
-            "input_corrupt",
-            f"the footer promises {file.n_rows:,} rows, {n_rows:,} were read",
-            where=file.path,
-            remedy="restore the file",
+            "input_corrupt", f"{file.n_rows:,} rows were planned, it holds {held}", where=file.path, remedy="restore the file"
         )
+
+
+@contextmanager
+def _opened(path: Path, names: list[str]) -> Iterator[tuple[pq.ParquetFile, int]]:
+    """The file, and how many rows to read at a time.
+
+    Text stays in its dictionaries until its size is known: a page of 40 KB may name one long word 65,536 times. Column
+    chunks are read a buffer at a time, so that a row group may be larger than memory.
+    """
+    settings = {"page_checksum_verification": True, "pre_buffer": False, "buffer_size": 1 << 20}
+    with pq.ParquetFile(path, **settings) as opened:
+        text = [name for name in names if is_text(opened.schema_arrow.field(name).type)]
+        if not text:
+            yield opened, BATCH_ROWS
+            return
+    with pq.ParquetFile(path, read_dictionary=text, **settings) as opened:
+        yield opened, BATCH_ROWS_OF_TEXT
+
+
+def _decoded_bytes(column: pa.Array) -> int:
+    """Bytes of a column once its dictionary is decoded."""
+    if not pa.types.is_dictionary(column.type) or not is_text(column.type.value_type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)

@@ -50,7 +50,7 @@ def test_a_new_task_for_a_partition_in_flight_takes_the_place_of_the_older(tmp_p
 
 def test_a_client_that_was_given_is_never_closed(tmp_path: Path) -> None:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         outcomes = drain(given_client(fakes.succeed, client), Tasks(fakes.make_task(tmp_path, 0)))
@@ -99,7 +99,7 @@ def test_loopback_and_tls_are_welcome(address: str) -> None:
 
 def test_workers_of_another_version_are_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         mine = (("python", "0.0"), ("xgboost", "0.1"))

@@ -1,0 +1,75 @@
+"""The demo, as the README tells a newcomer to run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from batchscore.plan import Stage
+from batchscore.store import open_reader
+from tests.acceptance.test_commands import batchscore
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("demo")
+    done = batchscore(folder, "demo", "--inline")
+    assert done.returncode == 0, done.stderr
+    return folder / "demo", done.stdout
+
+
+def test_the_demo_ends_with_a_full_queue_and_a_proof_that_closes(told: tuple[Path, str]) -> None:
+    folder, said = told
+    assert "proof: closes" in said
+    assert len(open_reader(folder / "store").queue("senders", limit=100)) == 25
+    for line in ("base rate", "next, try:", "batchscore queue"):
+        assert line in said
+
+
+def test_the_demo_beats_the_base_rate_and_says_so_beside_it(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    truth = {row["account_id"]: row["is_abuse"] for row in pq.read_table(folder / "truth.parquet").to_pylist()}
+    flags = open_reader(folder / "store").queue("senders", limit=100)
+    precision = sum(truth[row.flag.account_id] for row in flags) / len(flags)
+    assert precision > sum(truth.values()) / len(truth)
+
+
+def test_the_truth_is_no_input_and_verdicts_are_no_features(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    reader = open_reader(folder / "store")
+    (row,) = reader.runs()
+    assert not any("truth" in file.path for files in row.plan.inputs.values() for file in files)
+    assert '"mid"' not in row.plan.feature_set.partition('"features"')[2]
+
+
+def test_rows_that_cannot_be_used_are_rejected_and_counted(told: tuple[Path, str]) -> None:
+    folder, _ = told
+    reader = open_reader(folder / "store")
+    (row,) = reader.runs()
+    counts = [receipt.counts for receipt in reader.receipts(row.run_id, Stage.ROLLUP)]
+    assert sum(count.get("rejected null_event_at", 0) for count in counts) == 2
+    assert sum(count.get("rejected null_id", 0) for count in counts) == 3
+    assert sum(count["events"] for count in counts) == 6_046 - 5
+
+
+def test_a_second_call_finds_the_run_finished_and_shows_the_same(told: tuple[Path, str]) -> None:
+    folder, said = told
+    again = batchscore(folder.parent, "demo", "--inline")
+    assert again.returncode == 0
+    assert again.stdout.partition("proof:")[2] == said.partition("proof:")[2]
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "thesis.txt").write_text("ten years of work")
+    assert batchscore(tmp_path, "demo", "--inline").returncode == 2
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["thesis.txt"]
+
+
+def test_the_same_job_runs_on_a_simulated_world(tmp_path: Path) -> None:
+    done = batchscore(tmp_path, "demo", "--accounts", "2000", "--days", "30", "--inline")
+    assert done.returncode == 0, done.stderr
+    assert "proof: closes" in done.stdout
+    assert len(open_reader(tmp_path / "demo-2000" / "store").queue("accounts", limit=100)) == 25
