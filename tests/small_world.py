@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.features.feature_set import read_feature_set
+from batchscore.keys import IdKind
 from batchscore.models.bundle import ReasonTemplate
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.training import train
@@ -44,7 +45,7 @@ class SmallWorld:
 
     folder: Path
     n_accounts: int
-    kind: str
+    kind: IdKind
     text: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,7 +63,7 @@ class SmallWorld:
         return read_spec(self.spec_path)
 
 
-def make_small_world(folder: Path, *, n_accounts: int = 300, kind: str = "integer", seed: int = 1) -> SmallWorld:
+def make_small_world(folder: Path, *, n_accounts: int = 300, kind: IdKind = "integer", seed: int = 1) -> SmallWorld:
     """Write the world below ``folder`` (made if need be). Ids reach beyond 2^53 so that a float on the way would show."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -95,7 +96,7 @@ def make_small_world(folder: Path, *, n_accounts: int = 300, kind: str = "intege
     return world
 
 
-def _ids(rng: np.random.Generator, n: int, kind: str) -> pa.Array:
+def _ids(rng: np.random.Generator, n: int, kind: IdKind) -> pa.Array:
     numbers = np.unique(rng.integers(0, 2**63 - 1, 2 * n, dtype=np.int64))[:n]
     numbers[:4] = [0, 2**53 - 1, 2**53, 2**53 + 1]
     if kind == "integer":

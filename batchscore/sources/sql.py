@@ -7,9 +7,9 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -24,7 +24,9 @@ from batchscore.settings import database_url
 from batchscore.sources.canonical import Place
 from batchscore.spec import SqlSource
 
-PAGE_ROWS: Final = 10_000
+PAGE_ROWS = 10_000  # tests make it smaller
+_EXACT_IN_FLOAT64: Final = 2**53
+_LARGE: Final = "integers beyond 2^53"
 
 
 @contextmanager
@@ -49,29 +51,45 @@ def inspect_table(
         inspector = sa.inspect(connection)
         tables = [*inspector.get_table_names(), *inspector.get_view_names()]
         if source.table not in tables:
-            near = get_close_matches(source.table, tables, n=1)
+            near = _nearest(source.table, tables)
             raise Refused(
                 "table_missing",
                 f"the database {source.url!r} has no table {source.table!r}",
                 where=f"sources.{accounts.table}",
-                remedy=f"did you mean {near[0]!r}?" if near else "check the table's name and the URL",
+                remedy=f"did you mean {near!r}?" if near else "check the table's name and the URL",
             )
-        types = {column["name"]: str(column["type"]) for column in inspector.get_columns(source.table)}
+        types = {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
         n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
-    problems = []
-    for name in dict.fromkeys([accounts.key, *(time.column for time in _times(accounts)), *columns]):
-        if name not in types:
-            near = get_close_matches(name.casefold(), [found.casefold() for found in types], n=1)
-            nearest = next((found for found in types if near and found.casefold() == near[0]), None)
-            problems.append(
-                Problem(
-                    where=f"{accounts.table}.{name}",
-                    what="column_missing: is not among the columns",
-                    remedy=f"did you mean {nearest!r}?" if nearest else "check the column's name",
-                )
-            )
+    problems = [problem for name in _names(accounts, columns) for problem in _problems_of(name, types, accounts)]
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
-    return observed | {f"column {accounts.table}.{name}": kind for name, kind in sorted(types.items())}, tuple(problems)
+    return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
+
+
+def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
+    """What the table's declared types already say; SQLite's values are looked at when they are read."""
+    where = f"{accounts.table}.{name}"
+    if name not in types:
+        near = _nearest(name, types)
+        remedy = f"did you mean {near!r}?" if near else "check the column's name"
+        yield Problem(where=where, what="column_missing: is not among the columns", remedy=remedy)
+    elif name == accounts.key:
+        if isinstance(types[name], (sa.Numeric, sa.Float, sa.Boolean)):
+            what = f"id_physical_type: account ids are {types[name]}: they may already have lost digits"
+            yield Problem(where=where, what=what, remedy="store them as integers or text")
+    elif name not in {time.column for time in _times(accounts)} and isinstance(types[name], (sa.String, sa.LargeBinary)):
+        yield Problem(where=where, what=f"column_type: is {types[name]}, which is no number", remedy="make it a number, also in a view")
+
+
+def _nearest(name: str, among: Iterable[str]) -> str | None:
+    """The name nearest to ``name``; case does not count."""
+    folded = {found.casefold(): found for found in among}
+    near = get_close_matches(name.casefold(), list(folded), n=1)
+    return folded[near[0]] if near else None
+
+
+def _names(accounts: AccountsTable, columns: Iterable[str]) -> list[str]:
+    """The columns to read, the key first."""
+    return list(dict.fromkeys([accounts.key, *(time.column for time in _times(accounts)), *columns]))
 
 
 def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int | str | None:
@@ -81,8 +99,11 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
         row = connection.execute(
             sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)
         ).first()
+        typed = connection.dialect.name == "sqlite"
     if row is None:
         return None
+    if typed and isinstance(row[0], bytes):  # SQLite compares bytes with text by type alone: reading up to a text would lose them
+        raise Refused("column_type", "holds a key of bytes (BLOB)", where=accounts.key, remedy="read a view that casts the key to TEXT")
     high: int | str = _exact_key(row[0], kind, accounts.key)
     return high
 
@@ -96,29 +117,33 @@ def read_pages(
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
         PartitionError: ``column_type``: values of one column that no single type holds.
     """
-    names = list(dict.fromkeys([accounts.key, *(time.column for time in _times(accounts)), *columns]))
+    names = _names(accounts, columns)
     n_read = 0
     table = _table(source, names)
+    key = table.c[accounts.key]
     wanted = sa.select(*(table.c[name] for name in names))
+    seen: dict[str, set[str]] = {name: set() for name in names}
     with _connected(source) as connection:
-        nulls = connection.execute(wanted.where(table.c[accounts.key].is_(None))).all()
-        if nulls:
-            yield _as_table(nulls, names, accounts, kind), Place(source.table, n_read)
-            n_read += len(nulls)
+        n_null = connection.execute(sa.select(sa.func.count()).select_from(table).where(key.is_(None))).scalar_one()
+        connection.rollback()
+        for first in range(0, n_null, PAGE_ROWS):  # of such a row nothing is used but that it is there
+            nothing = [(None,) * len(names)] * min(PAGE_ROWS, n_null - first)
+            yield _as_table(nothing, names, accounts, kind, seen), Place(source.table, n_read)
+            n_read += len(nothing)
         last: int | str | None = None
         while high is not None:
-            page = wanted.where(table.c[accounts.key] <= high).order_by(table.c[accounts.key]).limit(PAGE_ROWS)
+            page = wanted.where(key <= high).order_by(key).limit(PAGE_ROWS)
             if last is not None:
-                page = page.where(table.c[accounts.key] > last)
+                page = page.where(key > last)
             rows = connection.execute(page).all()
             connection.rollback()  # each page is a transaction of its own
             if not rows:
                 return
             last = _exact_key(rows[-1][0], kind, accounts.key)
-            same = connection.execute(wanted.where(table.c[accounts.key] == last)).all()
+            same = connection.execute(wanted.where(key == last)).all()
             connection.rollback()
             rows = _with_whole_group(rows, same)
-            yield _as_table(rows, names, accounts, kind), Place(source.table, n_read)
+            yield _as_table(rows, names, accounts, kind, seen), Place(source.table, n_read)
             n_read += len(rows)
 
 
@@ -162,8 +187,10 @@ def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:
     return value
 
 
-def _as_table(rows: Sequence[Any], names: Sequence[str], accounts: AccountsTable, kind: IdKind) -> pa.Table:
-    """A page as Arrow: keys exact, times as moments or integers, other columns as what their values are."""
+def _as_table(
+    rows: Sequence[Any], names: Sequence[str], accounts: AccountsTable, kind: IdKind, seen: Mapping[str, set[str]]
+) -> pa.Table:
+    """A page as Arrow: keys exact, times as moments or integers, other columns as numbers. ``seen``: kinds of earlier pages."""
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     times = {time.column: time for time in _times(accounts)}
     made = {}
@@ -174,7 +201,7 @@ def _as_table(rows: Sequence[Any], names: Sequence[str], accounts: AccountsTable
         elif name in times:
             made[name] = _moments(values, times[name], name)
         else:
-            made[name] = _one_type(values, name)
+            made[name] = _numbers(values, name, seen[name])
     return pa.table(made)
 
 
@@ -193,13 +220,13 @@ def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
     ):
         return pa.array(values, pa.int64())
     try:
-        moments = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
+        moments = [_moment(value) for value in values]
         naive = {moment.tzinfo is None for moment in moments if moment is not None}
         if naive == {False}:
             moments = [moment and moment.astimezone(UTC) for moment in moments]
         if len(naive) < len({True, False}):  # a column with and without zones is refused below
             return pa.array(moments, pa.timestamp("us", None if naive == {True} or time.zone else "UTC"))
-    except (ValueError, TypeError, AttributeError, pa.ArrowException):
+    except (ValueError, TypeError, AttributeError, OverflowError, pa.ArrowException):
         pass  # said below: the library's message may quote the value
     raise PartitionError(
         "column_type",
@@ -209,17 +236,24 @@ def _moments(values: Sequence[Any], time: TimeColumn, column: str) -> pa.Array:
     )
 
 
-def _one_type(values: Sequence[Any], column: str) -> pa.Array:
-    """Values of one column as one Arrow type; SQLite may mix integers with reals (float64), nothing else is mixed."""
+def _moment(value: Any) -> Any:
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day)  # noqa: DTZ001 (the declared zone is applied later)
+    return value
+
+
+def _numbers(values: Sequence[Any], column: str, seen: set[str]) -> pa.Array:
+    """A feature's column. SQLite may mix integers with reals: they are float64 together, where no integer is too large for it."""
     kinds = {type(value) for value in values if value is not None}
-    if kinds == {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    try:
-        return pa.array(values, pa.null() if not kinds else None)
-    except (pa.ArrowException, OverflowError):
-        raise PartitionError(
-            "column_type",
-            f"mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}",
-            where=column,
-            remedy="store one type in the column",
-        ) from None
+    seen |= {kind.__name__ for kind in kinds}
+    if any(isinstance(value, int) and abs(value) > _EXACT_IN_FLOAT64 for value in values):
+        seen.add(_LARGE)
+    if seen <= {"int", _LARGE} or seen <= {"int", "float"} or seen <= {"bool"}:
+        try:
+            return pa.array([None if value is None else float(value) for value in values] if float in kinds else values)
+        except OverflowError:
+            pass  # an integer beyond 64 bits with a sign
+    raise PartitionError("column_type", f"holds {' and '.join(sorted(seen))}, which no one type of number holds exactly", where=column,
+                         remedy="store numbers of one type in the column") from None

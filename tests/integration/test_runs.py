@@ -18,6 +18,7 @@ from batchscore.executors.connect import local_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.inline import InlineExecutor
+from batchscore.keys import IdKind
 from batchscore.layout import Definitions
 from batchscore.pipeline import run
 from batchscore.plan import Stage, Task
@@ -67,7 +68,7 @@ def walk(
     world: SmallWorld, executor: Executor | None = None, *, again: bool = False, heard: Heard | None = None, **changes: str
 ) -> RunRow:
     plan = make_plan(world.spec(**changes))
-    store = open_store(Path(plan.spec.store), world.kind)  # type: ignore[arg-type]
+    store = open_store(Path(plan.spec.store), world.kind)
     return run(
         plan,
         executor=executor or InlineExecutor(attempt),
@@ -88,7 +89,7 @@ def two_workers() -> Iterator[DaskExecutor]:
 
 
 @pytest.mark.parametrize("kind", ["integer", "string"])
-def test_scores_and_flags_are_bit_equal_for_any_partition_size_and_order(tmp_path: Path, kind: str) -> None:
+def test_scores_and_flags_are_bit_equal_for_any_partition_size_and_order(tmp_path: Path, kind: IdKind) -> None:
     world = make_small_world(tmp_path, kind=kind)
     whole = digest_of(world, walk(world, store="whole", partition_rows="1000000"))
     for number, rows in enumerate((1, 7, 50, 299)):
