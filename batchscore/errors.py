@@ -16,7 +16,7 @@ DONE: Final = 0
 BUG: Final = 1
 REFUSED: Final = 2
 QUARANTINED: Final = 3
-HELD: Final = 4
+HELD: Final = 4  # reserved: no guard holds a run yet
 INTERRUPTED: Final = 5
 
 # reason → (number, what it means in one sentence). Numbers are stable: a retired reason leaves a hole.
@@ -32,8 +32,6 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         "A pinned part (input, bundle, feature set, policy, code, library) differs from the plan that was approved.",
     ),
     "store_missing": (107, "There is no store at that place yet; the first run creates it."),
-    "extra_missing": (108, "An optional library is needed for this; the message gives the install line."),
-    "release_refused": (109, "The run asks for a release that its plan cannot give."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
@@ -54,8 +52,6 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "invalid_utf8": (217, "A text column holds bytes that are not UTF-8."),
     "sum_overflow": (218, "A sum left the range in which integers are exact."),
     "table_missing": (219, "The database has no table of that name."),
-    "verdict_feature": (220, "A feature reads a column tagged verdict: it would learn what an old filter already said."),
-    "not_immutable": (221, "A backfill reads an account column that is not declared immutable."),
     "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
     # 3xx: the model bundle and its contract
     "bundle_invalid": (301, "A bundle lacks a part, or its manifest has mistakes."),
@@ -69,14 +65,12 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "golden_mismatch": (309, "The golden rows of a bundle do not give the margins and scores recorded when it was packed."),
     # 4xx: running, committing, releasing
     "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
-    "commit_unknown": (402, "The connection broke at COMMIT; the ledger must be asked whether it happened."),
     "fenced": (403, "A newer driver has taken this run; this one must stop."),
     "run_taken": (404, "Another driver holds this run's lease."),
     "nondeterministic": (405, "Two attempts at one partition gave different bytes."),
     "worker_lost": (406, "A worker died while it worked at this partition."),
     "attempt_failed": (407, "An attempt failed for a reason that has no name yet."),
     "proof_failed": (408, "The proof does not close: some account is not accounted for exactly once."),
-    "run_held": (409, "The run waits for a person."),
     "interrupted": (410, "The run was stopped on purpose; it can be resumed."),
     "partition_quarantined": (411, "A partition failed three times and was set aside; the others are committed."),
     "store_busy": (412, "The database stayed locked longer than the limit."),
@@ -181,12 +175,6 @@ class QuarantineStop(BatchscoreError):
     exit_code = QUARANTINED
 
 
-class Held(BatchscoreError):
-    """A person must act before the run goes on. Exit 4."""
-
-    exit_code = HELD
-
-
 class Interrupted(BatchscoreError):
     """Stopped on request, everything committed is kept, resume continues. Exit 5."""
 
@@ -199,10 +187,6 @@ class RunFailed(BatchscoreError):
 
 class CommitConflict(BatchscoreError):
     """Someone was first: read what stands and go on."""
-
-
-class CommitUnknown(BatchscoreError):
-    """The answer to COMMIT was lost: ask the ledger."""
 
 
 class Fenced(BatchscoreError):

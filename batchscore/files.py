@@ -135,6 +135,12 @@ def _said(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else "the file could not be written"
 
 
+def named_by_digest(payload: bytes, folder: Path, suffix: str) -> Reference:
+    """Where `write_named_by_digest` puts these bytes; nothing is written."""
+    sha256 = hashlib.sha256(payload).hexdigest()
+    return Reference(path=str(folder / f"{sha256}.{suffix}"), sha256=sha256)
+
+
 def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Reference:
     """Write a small file of the driver's durably as ``<folder>/<sha256>.<suffix>``; the same bytes twice are one file.
 
@@ -143,13 +149,12 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
     Raises:
         Interrupted: ``write_failed``: the run can be resumed once the disk is mended.
     """
-    sha256 = hashlib.sha256(payload).hexdigest()
-    final = folder / f"{sha256}.{suffix}"
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    named = named_by_digest(payload, folder, suffix)
+    final, temporary = Path(named.path), folder / f".{uuid.uuid4().hex}.tmp"
     try:
         if final.exists():
-            if file_sha256(final) == sha256:
-                return Reference(path=str(final), sha256=sha256)
+            if file_sha256(final) == named.sha256:
+                return named
             final.unlink()
         _make_folder(folder)
         try:
@@ -160,7 +165,7 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
             _discard(temporary)
     except OSError as error:
         raise Interrupted("write_failed", _said(error), where=f"{folder.name}/{final.name}", remedy=_MEND_DISK) from error
-    return Reference(path=str(final), sha256=sha256)
+    return named
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

@@ -72,7 +72,7 @@ class KeyIndex:
         return write_named_by_digest(parquet_bytes(held), folder, "parquet")
 
     def cut(self, target_rows: int) -> tuple[tuple[KeyRange, int], ...]:
-        """Key ranges that cover every possible id once, of equal size and at most about ``target_rows``, and the estimate for each.
+        """Key ranges that cover every possible id once, equal and at most about ``target_rows`` long, and the estimate for each.
 
         Reads the key column alone, a row group at a time, and keeps every n-th key, ``n = target_rows / 256``: memory follows
         the number of partitions, not of accounts. Where in a row group the counting starts is drawn from its first key, so
@@ -90,9 +90,7 @@ class KeyIndex:
             if bound != edges[-1][0]:  # equal where one key has more rows than a range may have
                 edges.append((bound, n_rows * number // n_ranges))
         edges.append((None, n_rows))
-        return tuple(
-            (KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in pairwise(edges)
-        )
+        return tuple((KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in pairwise(edges))
 
     def _key_columns(self) -> Iterator[pa.Array]:
         for entry in self.entries.sort_by([("path", "ascending"), ("row_group", "ascending")]).to_pylist():

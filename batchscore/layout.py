@@ -20,7 +20,7 @@ from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.frame import population
-from batchscore.files import verified, write_named_by_digest
+from batchscore.files import named_by_digest, verified, write_named_by_digest
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
 from batchscore.plan import FreezeSql, InputFile, KeyRange, Partition, Plan, Reasons, Reference, Rollup, Score
@@ -43,11 +43,16 @@ class Definitions:
 
     @classmethod
     def of(cls, plan: Plan) -> Definitions:
-        """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
+        """Those of a plan; nothing is written."""
         store = Path(plan.spec.store)
-        held = write_named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
+        held = named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
         feature_set = FeatureSet.thaw(plan.feature_set)
         return cls(store=store, feature_set=feature_set, feature_set_file=held, bundles=plan.bundles)
+
+    def kept(self, plan: Plan) -> Definitions:
+        """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
+        write_named_by_digest(plan.feature_set.encode(), self.store / "feature_sets", "json")
+        return self
 
 
 def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[Partition, ...]:

@@ -15,7 +15,7 @@ from typing import Final
 
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.driver import driver_name
-from batchscore.errors import BatchscoreError, Fenced, Held, Interrupted, QuarantineStop, Refused, RunFailed
+from batchscore.errors import BatchscoreError, Fenced, Interrupted, Problem, QuarantineStop, Refused, RunFailed
 from batchscore.events import (
     DecisionRecorded,
     PartitionCommitted,
@@ -46,7 +46,6 @@ def run(
 
     Raises:
         Refused: another driver has the run, or an attempt found what a plan could not see.
-        Held: a person must act before the run goes on.
         Interrupted: ``stop`` was set, or the scheduler was lost; what is committed stays.
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
@@ -55,7 +54,7 @@ def run(
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
-    with _lease_kept(store, handle), _closed_properly(store, handle):
+    with _lease_kept(store, handle), _closed_properly(plan, store, handle):
         walk = _Walk(plan, handle, executor, store, observer, stop or threading.Event())
         walk.freeze()
         walk.rollup()
@@ -96,7 +95,7 @@ class _Walk:
         self._reader = store.reader()
         self._observer = observer
         self._stop = stop
-        self._definitions = Definitions.of(plan)
+        self._definitions = Definitions.of(plan).kept(plan)
 
     @property
     def _run_id(self) -> str:
@@ -205,12 +204,7 @@ class _Walk:
                 self._observer(Stopping(run_id=self._run_id))
                 told = True
         if self._stop.is_set():
-            raise Interrupted(
-                "interrupted",
-                "stopped on request; everything committed is kept",
-                where=f"run {self._run_id}",
-                remedy=f"batchscore resume {self._run_id} --store {self._plan.spec.store}",
-            )
+            raise Interrupted("interrupted", "stopped on request; everything committed is kept")
 
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:
@@ -240,12 +234,8 @@ class _Walk:
             self._tell_failure(outcome.task, "worker_lost", quarantined=False)
         elif isinstance(outcome, Failed):
             if outcome.stops_run:
-                raise Refused(
-                    "run_failed",
-                    f"{outcome.reason}: an attempt refused its input",
-                    where=f"run {self._run_id}",
-                    remedy=outcome.message,
-                )
+                found = Problem(where=f"{outcome.task.partition.stage} {outcome.task.partition.number}", what=outcome.message)
+                raise Refused(outcome.reason, "found while the run was under way", where=f"run {self._run_id}", problems=(found,))
             limit = 1 if outcome.final else MAX_FAILURES
             quarantined = self._store.count_failure(
                 self._handle, outcome.task, outcome.reason, outcome.message, quarantine_at=limit
@@ -296,7 +286,7 @@ def _lease_kept(store: Store, handle: RunHandle) -> Iterator[None]:
 
 
 @contextmanager
-def _closed_properly(store: Store, handle: RunHandle) -> Iterator[None]:
+def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[None]:
     """Leave the run in the state that tells the next driver, and the next person, what happened."""
     try:
         yield
@@ -304,10 +294,9 @@ def _closed_properly(store: Store, handle: RunHandle) -> Iterator[None]:
         raise  # somebody else's run now
     except Interrupted as error:
         store.close(handle, "interrupted", str(error))
-        raise
-    except Held as error:
-        store.close(handle, "held", str(error))
-        raise
+        first = f"{error.remedy}; then: " if error.remedy else ""
+        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
+        raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
     except BatchscoreError as error:
         store.close(handle, "failed", str(error))
         raise

@@ -18,7 +18,7 @@ from batchscore.errors import Refused
 # A version of any of these may change the bits of a feature or score: part of the fingerprint, compared with each worker.
 PINNED_LIBRARIES: Final = ("batchscore", "numpy", "pandas", "pyarrow", "xgboost")
 MAX_PARTITION_BYTES: Final = 1 << 30  # a decoded row group or partition beyond this is `memory_limit`
-MAX_SNAPSHOT_GROUP_ROWS: Final = 65_536  # rows of one row group in the files we write: what a key range read overshoots by
+MAX_SNAPSHOT_GROUP_ROWS: Final = 16_384  # rows of one row group in the files we write: what a key range read overshoots by
 
 
 def database_url(name: str) -> str:

@@ -113,6 +113,8 @@ def _is_loopback(host: str) -> bool:
 
 def refuse_version_skew(client: Client) -> None:
     """Raise Refused unless there are workers and each runs this driver's versions of everything that decides bits."""
+    with contextlib.suppress(TimeoutError):
+        client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
     if not client.nthreads():
         raise Refused("no_workers", "the scheduler has no workers", remedy="start workers: dask worker ADDRESS --nthreads 1")
     answers: dict[str, Any] = client.run(library_versions, on_error="return")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -60,6 +61,8 @@ class DaskExecutor:
         self._heard: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # ("start" or "done", key)
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[Place, str] = {}
+        self._n_threads = 0
+        self._sized_at = float("-inf")
 
     def with_attempt(self, attempt: Attempt) -> DaskExecutor:
         """Another executor on the same client."""
@@ -94,9 +97,15 @@ class DaskExecutor:
         return workers
 
     def _fill(self, worklist: Worklist) -> None:
-        window = TASKS_PER_WORKER * max(1, sum(self._client.nthreads().values()) if self._connected() else 1)
-        while len(self._flights) < window and (task := worklist.next()) is not None:
+        while len(self._flights) < self._window() and (task := worklist.next()) is not None:
             self._submit(task)
+
+    def _window(self) -> int:
+        """How many tasks may be out; the number of workers is asked for once a heartbeat, not once a task."""
+        now = time.monotonic()
+        if now - self._sized_at > HEARTBEAT_S and self._connected():
+            self._n_threads, self._sized_at = sum(self._client.nthreads().values()), now
+        return TASKS_PER_WORKER * max(1, self._n_threads)
 
     def _submit(self, task: Task) -> None:
         partition = task.partition
@@ -133,7 +142,7 @@ class DaskExecutor:
             raise Interrupted(
                 "scheduler_unreachable",
                 "the connection to the scheduler is lost; what is committed stays",
-                remedy="start the scheduler, then resume the run",
+                remedy="start the scheduler",
             )
         return outcomes
 

@@ -259,12 +259,10 @@ def refuse_time_type(kind: pa.DataType, time: TimeColumn, *, where: str) -> None
 def _scaled(values: pa.Array, unit: str) -> tuple[pa.Array, Mask]:
     """Integers since 1970 in ``unit`` as moments, and a mask of those out of range. Exact: nothing passes through a float."""
     present = values.is_valid().to_numpy(zero_copy_only=False)
-    if pa.types.is_unsigned_integer(values.type):
-        values = pc.if_else(
-            pc.greater(values.cast(pa.uint64()), pa.scalar(2**63 - 1, pa.uint64())),
-            pa.scalar(2**63 - 1, pa.uint64()),
-            values.cast(pa.uint64()),
-        )
+    if values.type == pa.uint64():
+        if unit == "ns":
+            values, unit = pc.divide(values, pa.scalar(_NS_IN_US, pa.uint64())), "us"
+        values = pc.min_element_wise(values, pa.scalar(2**63 - 1, pa.uint64()), skip_nulls=False)  # beyond year 9999 in any unit
     numbers = values.cast(pa.int64()).fill_null(0).to_numpy()
     if unit == "ns":
         us = np.floor_divide(numbers, _NS_IN_US)

@@ -128,7 +128,7 @@ def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_se
     counts: dict[str, int] = {}
     for run in _runs(rows):
         joined = _joined(run)
-        table = joined.table.combine_chunks()
+        table = joined.table  # in chunks: what is in order already is not copied
         if not is_strictly_increasing(table[ACCOUNT_ID]):
             table = sort_by_key(table)
             if not is_strictly_increasing(table[ACCOUNT_ID]):

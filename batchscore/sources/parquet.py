@@ -65,7 +65,7 @@ def list_inputs(root: Path) -> tuple[tuple[InputFile, ...], tuple[str, ...]]:
 
 
 def _walk(root: Path) -> tuple[list[Path], list[str]]:
-    """Files below ``root`` in path order, and names passed over. Symlinks may not lead out; nothing is read twice through them."""
+    """Files below ``root`` in path order, and names passed over. Symlinks may not lead out, nor give a file twice."""
     inside = root.resolve()
     found: list[Path] = []
     passed_over: list[str] = []
@@ -112,7 +112,7 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(("_", ".")) for part in path.parts)
 
 
-def _read_footer(base: Path, path: Path) -> InputFile | tuple[str, Problem]:
+def _read_footer(base: Path, path: Path) -> InputFile | tuple[str, Problem]:  # noqa: PLR0911 (a reason, a return)
     """A file as planned; or the reason why it cannot be, and the problem."""
     where = path.relative_to(base).as_posix()
     try:

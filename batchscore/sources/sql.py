@@ -77,7 +77,9 @@ def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable) -
             what = f"id_physical_type: account ids are {types[name]}: they may already have lost digits"
             yield Problem(where=where, what=what, remedy="store them as integers or text")
     elif name not in {time.column for time in _times(accounts)} and isinstance(types[name], (sa.String, sa.LargeBinary)):
-        yield Problem(where=where, what=f"column_type: is {types[name]}, which is no number", remedy="make it a number, also in a view")
+        yield Problem(
+            where=where, what=f"column_type: is {types[name]}, which is no number", remedy="make it a number, also in a view"
+        )
 
 
 def _nearest(name: str, among: Iterable[str]) -> str | None:
@@ -103,7 +105,9 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
     if row is None:
         return None
     if typed and isinstance(row[0], bytes):  # SQLite compares bytes with text by type alone: reading up to a text would lose them
-        raise Refused("column_type", "holds a key of bytes (BLOB)", where=accounts.key, remedy="read a view that casts the key to TEXT")
+        raise Refused(
+            "column_type", "holds a key of bytes (BLOB)", where=accounts.key, remedy="read a view that casts the key to TEXT"
+        )
     high: int | str = _exact_key(row[0], kind, accounts.key)
     return high
 
@@ -255,5 +259,9 @@ def _numbers(values: Sequence[Any], column: str, seen: set[str]) -> pa.Array:
             return pa.array([None if value is None else float(value) for value in values] if float in kinds else values)
         except OverflowError:
             pass  # an integer beyond 64 bits with a sign
-    raise PartitionError("column_type", f"holds {' and '.join(sorted(seen))}, which no one type of number holds exactly", where=column,
-                         remedy="store numbers of one type in the column") from None
+    raise PartitionError(
+        "column_type",
+        f"holds {' and '.join(sorted(seen))}, which no one type of number holds exactly",
+        where=column,
+        remedy="store numbers of one type in the column",
+    ) from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.flag import Flag
+from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.rows import flag_values, stored_id
 from batchscore.store.tables import flags_table, runs
@@ -62,7 +62,9 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
     rows = []
     for flag, account_id in zip(flags, ids, strict=True):
         if account_id not in ours:
-            overtaken = {"state": "overtaken", "open_marker": None, "closed_at": opened_at} if account_id in taken else {}
+            overtaken = (
+                {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": opened_at} if account_id in taken else {}
+            )
             rows.append(flag_values(flag, opened_at) | overtaken)
     if rows:
         connection.execute(_untyped.insert(), rows)
@@ -76,7 +78,8 @@ def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     query = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
     by_state: dict[str, int] = {row.state: row.n for row in connection.execute(query)}
     return ReleaseCount(
-        n_flags=sum(n for state, n in by_state.items() if state != "overtaken"), n_overtaken=by_state.get("overtaken", 0)
+        n_flags=sum(n for state, n in by_state.items() if state != FlagState.OVERTAKEN),
+        n_overtaken=by_state.get(FlagState.OVERTAKEN, 0),
     )
 
 

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from batchscore.database import translated
 from batchscore.errors import Refused
+from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow
 from batchscore.receipt import Receipt
@@ -154,7 +155,7 @@ class Reader:
             .where(
                 flags.c.queue == queue,
                 flags.c.run_id != but_not_of,
-                flags.c.state != "overtaken",
+                flags.c.state != FlagState.OVERTAKEN.value,
                 runs.c.released_at.is_not(None),
             )
             .order_by(sa.literal_column("account_id"), flags.c.opened_at)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import RowMapping
 
 from batchscore.errors import Refused
-from batchscore.flag import REASONS, AccountId, Flag
+from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, PastFlag, RunRow
 
@@ -99,7 +99,7 @@ def flag_values(flag: Flag, opened_at: int) -> dict[str, Any]:
         "margin": flag.margin,
         "reasons": REASONS.dump_json(flag.reasons).decode(),
         "bundle_digest": flag.bundle_digest,
-        "state": "open",
+        "state": FlagState.OPEN.value,
         "open_marker": 1,
         "opened_at": opened_at,
         "closed_at": None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscore import files
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
 from batchscore.files import file_sha256, parquet_bytes, publish, verified, write_named_by_digest, write_parquet
 
@@ -38,7 +38,7 @@ def test_equal_tables_give_equal_bytes_however_they_come_cut(
 ) -> None:
     store = tmp_path_factory.mktemp("store")
     edges = [0, *sorted(cuts), 200]
-    pieces = [ROWS.slice(low, high - low) for low, high in zip(edges, edges[1:], strict=False)]
+    pieces = [ROWS.slice(low, high - low) for low, high in pairwise(edges)]
     whole, cut = write([ROWS], store, group_rows=group_rows), write(pieces, store, group_rows=group_rows)
     assert (cut.sha256, cut.n_rows, cut.n_bytes) == (whole.sha256, 200, whole.n_bytes)
     assert pq.read_table(store / cut.path).equals(ROWS)
@@ -119,7 +119,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, what: str, n: int, code: int) -> N
             raise OSError(code, os.strerror(code))
         return real(*arguments, **more)
 
-    monkeypatch.setattr(files.os, what, broken)
+    monkeypatch.setattr(os, what, broken)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -154,9 +154,13 @@ def test_a_disk_that_fills_up_at_any_write_is_write_failed_and_leaves_nothing(
     assert left_in(tmp_path) == []
 
 
+def full(device: Path, mode: str) -> pa.PythonFile:
+    return pa.PythonFile(device.open(mode), mode)  # Arrow closes it
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
 def test_a_disk_that_is_really_full_is_write_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files.pa, "OSFile", lambda _path, mode: pa.PythonFile(Path("/dev/full").open(mode), mode))
+    monkeypatch.setattr(pa, "OSFile", lambda _path, mode: full(Path("/dev/full"), mode))
     with pytest.raises(AttemptFailed) as caught:
         write([ROWS], tmp_path)
     assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])

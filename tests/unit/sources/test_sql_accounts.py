@@ -45,7 +45,9 @@ def make(path: Path, ddl: str, rows: Iterable[tuple[Any, ...]] = (), table: str 
             connection.execute(f'INSERT INTO "{quoted}" VALUES ({",".join("?" * len(row))})', row)  # noqa: S608
 
 
-def everything(kind: IdKind, accounts: AccountsTable = ACCOUNTS, columns: tuple[str, ...] = ("plan",), source: SqlSource = SOURCE) -> list[pa.Table]:
+def everything(
+    kind: IdKind, accounts: AccountsTable = ACCOUNTS, columns: tuple[str, ...] = ("plan",), source: SqlSource = SOURCE
+) -> list[pa.Table]:
     high = largest_key(source, accounts, kind)
     return [page for page, _ in read_pages(source, accounts, columns, kind, high)]
 
@@ -54,13 +56,24 @@ def keys(kind: IdKind, **more: Any) -> list[Any]:
     return [key for page in everything(kind, **more) for key in page["id"].to_pylist()]
 
 
-def freeze(kind: IdKind, store: Path, accounts: dict[str, Any] | None = None, high: Any = "look") -> tuple[pa.Table, dict[str, int]]:
+def freeze(
+    kind: IdKind, store: Path, accounts: dict[str, Any] | None = None, high: Any = "look"
+) -> tuple[pa.Table, dict[str, int]]:
     import pyarrow.parquet as pq
 
-    feature_set = FeatureSet.model_validate({"feature_set": "x", "version": 1, "account_id": kind, "accounts": accounts or ACCOUNTS.model_dump(),
-                                             "features": {"plan": {"column": "plan"}}})
+    feature_set = FeatureSet.model_validate(
+        {
+            "feature_set": "x",
+            "version": 1,
+            "account_id": kind,
+            "accounts": accounts or ACCOUNTS.model_dump(),
+            "features": {"plan": {"column": "plan"}},
+        }
+    )
     bound = largest_key(SOURCE, feature_set.accounts, kind) if high == "look" else high
-    work = FreezeSql(table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r")
+    work = FreezeSql(
+        table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r"
+    )
     outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set)
     tables = [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
     return pa.concat_tables(tables, promote_options="permissive"), counts
@@ -77,7 +90,23 @@ def test_integer_keys_are_exact_at_the_edges_of_64_bits(page_rows: int, url: Pat
 @pytest.mark.parametrize("page_rows", [1, 2, 3, 10_000])
 def test_text_keys_are_exact_to_the_byte(page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
-    words = ["", "0", "00", "007", "7", " 7", "7 ", "e\u0301", "\u00e9", "\U0001f600", "\uffff", "A", "a", "a\0b", "18446744073709551615"]
+    words = [
+        "",
+        "0",
+        "00",
+        "007",
+        "7",
+        " 7",
+        "7 ",
+        "e\u0301",
+        "\u00e9",
+        "\U0001f600",
+        "\uffff",
+        "A",
+        "a",
+        "a\0b",
+        "18446744073709551615",
+    ]
     make(url, "CREATE TABLE accounts (id TEXT PRIMARY KEY, plan INTEGER)", [(key, 1) for key in words])
     assert sorted(keys("string")) == sorted(words)
 
@@ -106,7 +135,9 @@ def test_every_text_key_comes_exactly_once_whatever_the_page(words: list[str], p
 
 @pytest.mark.parametrize("values", [[1, 2.5], [1.5], [1, 2, 3, 9.0e18], [1, "x"], [1, b"\x01"]])
 @pytest.mark.parametrize("page_rows", [1, 2, 10])
-def test_a_key_that_is_no_integer_in_an_integer_column_is_refused(values: list[Any], page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_no_integer_in_an_integer_column_is_refused(
+    values: list[Any], page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
     make(url, "CREATE TABLE accounts (id, plan INTEGER)", [(key, 1) for key in values])
     with pytest.raises(BatchscoreError) as caught:
@@ -124,7 +155,9 @@ def test_integer_keys_where_text_is_declared_are_refused(url: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [[b"a", b"b"], ["a", b"b"]])
-def test_keys_of_bytes_are_refused_not_lost_or_read_for_ever(values: list[Any], url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_of_bytes_are_refused_not_lost_or_read_for_ever(
+    values: list[Any], url: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "PAGE_ROWS", 1)
     make(url, "CREATE TABLE accounts (id, plan INTEGER)", [(key, 1) for key in values])
     with pytest.raises(Refused) as caught:
@@ -132,9 +165,15 @@ def test_keys_of_bytes_are_refused_not_lost_or_read_for_ever(values: list[Any], 
     assert caught.value.reason == "column_type"
 
 
-def test_null_and_negative_keys_are_rejected_once_and_the_others_kept(url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_null_and_negative_keys_are_rejected_once_and_the_others_kept(
+    url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sql, "PAGE_ROWS", 2)
-    make(url, "CREATE TABLE accounts (id INTEGER, plan INTEGER)", [(None, 1), (3, 1), (None, 2), (-4, 1), (2**63 - 1, 1), (-(2**63), 5), (0, 1)])
+    make(
+        url,
+        "CREATE TABLE accounts (id INTEGER, plan INTEGER)",
+        [(None, 1), (3, 1), (None, 2), (-4, 1), (2**63 - 1, 1), (-(2**63), 5), (0, 1)],
+    )
     table, counts = freeze("integer", tmp_path)
     assert table["account_id"].to_pylist() == [0, 3, 2**63 - 1]
     assert counts == {"rows": 7, "rejected null_id": 2, "rejected id_range": 2}
@@ -246,13 +285,21 @@ def test_a_url_that_is_not_set_is_secret_missing(monkeypatch: pytest.MonkeyPatch
 
 
 TIMES: dict[str, tuple[TimeColumn, list[Any], list[int | None]]] = {
-    "integers in seconds": (TimeColumn(column="at", unit="s"), [0, 2**31, None, -62_135_596_800], [0, 2**31 * US, None, -62_135_596_800 * US]),
+    "integers in seconds": (
+        TimeColumn(column="at", unit="s"),
+        [0, 2**31, None, -62_135_596_800],
+        [0, 2**31 * US, None, -62_135_596_800 * US],
+    ),
     "integers in milliseconds": (TimeColumn(column="at", unit="ms"), [1_500, None], [1_500_000, None]),
     "text with zones": (TimeColumn(column="at"), ["1970-01-01T01:00:00+01:00", "1970-01-01 00:00:01Z", None], [0, US, None]),
     "text with zones, the first null": (TimeColumn(column="at"), [None, "1970-01-01T00:00:00Z"], [None, 0]),
     "naive text with a declared zone": (TimeColumn(column="at", zone="Europe/Berlin"), ["1970-01-01 01:00:00", None], [0, None]),
     "naive dates with a declared zone": (TimeColumn(column="at", zone="UTC"), ["1970-01-02", None], [86_400 * US, None]),
-    "years 102 and 9999": (TimeColumn(column="at", zone="UTC"), ["0102-01-01", "9999-12-31T23:59:59.999999"], [int(datetime(102, 1, 1, tzinfo=UTC).timestamp()) * US, 253_402_300_799_999_999]),
+    "years 102 and 9999": (
+        TimeColumn(column="at", zone="UTC"),
+        ["0102-01-01", "9999-12-31T23:59:59.999999"],
+        [int(datetime(102, 1, 1, tzinfo=UTC).timestamp()) * US, 253_402_300_799_999_999],
+    ),
     "nothing but nulls": (TimeColumn(column="at"), [None, None], [None, None]),
     "nothing but nulls, a zone declared": (TimeColumn(column="at", zone="UTC"), [None, None], [None, None]),
 }
@@ -260,10 +307,14 @@ TIMES: dict[str, tuple[TimeColumn, list[Any], list[int | None]]] = {
 
 @pytest.mark.parametrize("page_rows", [1, 10])
 @pytest.mark.parametrize("case", list(TIMES))
-def test_times_are_exact_in_utc_from(case: str, page_rows: int, url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_are_exact_in_utc_from(
+    case: str, page_rows: int, url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     time, values, wanted = TIMES[case]
     monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
-    make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER, at)", [(n, 1, value) for n, value in enumerate(values)])
+    make(
+        url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER, at)", [(n, 1, value) for n, value in enumerate(values)]
+    )
     table, _ = freeze("integer", tmp_path, ACCOUNTS.model_dump() | {"created_at": time})
     assert table["created_at"].cast(pa.int64()).to_pylist() == wanted
 
@@ -282,7 +333,9 @@ BAD_TIMES: dict[str, tuple[TimeColumn, list[Any], str]] = {
 @pytest.mark.parametrize("case", list(BAD_TIMES))
 def test_times_are_refused_not_guessed_from(case: str, url: Path, tmp_path: Path) -> None:
     time, values, reason = BAD_TIMES[case]
-    make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER, at)", [(n, 1, value) for n, value in enumerate(values)])
+    make(
+        url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER, at)", [(n, 1, value) for n, value in enumerate(values)]
+    )
     with pytest.raises(BatchscoreError) as caught:
         freeze("integer", tmp_path, ACCOUNTS.model_dump() | {"created_at": time})
     assert caught.value.reason == reason
@@ -294,7 +347,9 @@ def test_times_are_refused_not_guessed_from(case: str, url: Path, tmp_path: Path
     ("values", "wanted"),
     [([1, None, 3], [1, None, 3]), ([1, 2.5], [1.0, 2.5]), ([None, None], [None, None]), ([None, 2**60], [None, 2**60])],
 )
-def test_a_features_column_keeps_its_values(values: list[Any], wanted: list[Any], page_rows: int, url: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_features_column_keeps_its_values(
+    values: list[Any], wanted: list[Any], page_rows: int, url: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
     make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan)", list(enumerate(values)))
     assert freeze("integer", tmp_path)[0]["plan"].to_pylist() == wanted
