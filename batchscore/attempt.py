@@ -123,15 +123,17 @@ def reasons_schema(id_type: pa.DataType) -> pa.Schema:
 
 
 class _Slice:
-    """The accounts and rollups of one key range, read once and prepared for any as-of."""
+    """The accounts and rollups of one key range (or of the ids ``among`` it), read once and prepared for any as-of."""
 
-    def __init__(self, task: Task, work: Score, outcome: _Outcome) -> None:
+    def __init__(self, task: Task, work: Score, outcome: _Outcome, among: pa.Array | None = None) -> None:
         self.feature_set = open_feature_set(work.feature_set)
         kind = self.feature_set.account_id
         self.id_type = ID_TYPES[kind]
         with outcome.timed("read"):
-            self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys)
-            rollups = {table: open_index(task.store, kind, index).read(work.keys) for table, index in work.rollups.items()}
+            self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
+            rollups = {
+                table: open_index(task.store, kind, index).read(work.keys, among=among) for table, index in work.rollups.items()
+            }
         ids = self.accounts[ACCOUNT_ID].combine_chunks()
         if not is_strictly_increasing(ids):
             raise Refused(
@@ -228,7 +230,7 @@ def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: lis
 def _explain(task: Task, work: Reasons, outcome: _Outcome) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
     decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
-    accounts = _Slice(task, work.score, outcome)
+    accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundles[0])
     schema = reasons_schema(accounts.id_type)
     tables = []

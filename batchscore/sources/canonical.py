@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +29,8 @@ FIRST_US: Final = -62_135_596_800_000_000  # 0001-01-01
 LAST_US: Final = 253_402_300_799_999_999  # the last microsecond of 9999
 _US_IN: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _NS_IN_US: Final = 1_000
+_PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_ARROW_KNOWS_S: Final = 2_145_916_800  # 2038-01-01: local times from here on are read by Python's rules
 
 Mask = npt.NDArray[np.bool_]
 
@@ -214,17 +218,66 @@ def to_utc(values: pa.Array, time: TimeColumn, where: str) -> tuple[pa.Array, Ma
     if pa.types.is_date(kind):
         values = values.cast(pa.timestamp("ms") if pa.types.is_date64(kind) else pa.timestamp("s"))
         kind = values.type
+    numbers = values.cast(pa.int64())
     if kind.tz is None:
         try:
-            values = pc.assume_timezone(values, str(time.zone), ambiguous="raise", nonexistent="raise")
-        except (pa.ArrowInvalid, KeyError):
+            numbers = _from_local(values, str(time.zone))
+        except pa.ArrowInvalid:
             raise PartitionError(
                 "naive_timestamp",
                 f"a local time does not exist, or exists twice, in {time.zone}",
                 where=where,
                 remedy="write the times in UTC where they are made",
             ) from None
-    return _scaled(values.cast(pa.int64()), kind.unit)
+    return _scaled(numbers, kind.unit)
+
+
+def _from_local(values: pa.Array, zone: str) -> pa.Array:
+    """Naive local times as integers in UTC, in their unit. Arrow knows no summer time after 2037, Python does.
+
+    Raises:
+        pa.ArrowInvalid: a local time does not exist or exists twice.
+    """
+    local = values.cast(pa.int64())
+    rules = _rules(zone)
+    late = pc.fill_null(pc.greater_equal(local, _ARROW_KNOWS_S * _PER_SECOND[values.type.unit]), fill_value=False)
+    if rules is None or not pc.any(late).as_py():
+        return pc.assume_timezone(values, zone, ambiguous="raise", nonexistent="raise").cast(pa.int64())
+    early = pc.if_else(late, pa.scalar(None, values.type), values)
+    known = pc.assume_timezone(early, zone, ambiguous="raise", nonexistent="raise").cast(pa.int64())
+    encoded = local.filter(late).dictionary_encode()  # such times are few, or one placeholder many times over
+    exact = [_late_in_utc(number, _PER_SECOND[values.type.unit], rules) for number in encoded.dictionary.to_pylist()]
+    return pc.replace_with_mask(known, late, pa.array(exact, pa.int64()).take(encoded.indices))
+
+
+def _late_in_utc(number: int, per_second: int, rules: ZoneInfo) -> int:
+    """One local time in UTC; what is beyond year 9999 stays, and is rejected later."""
+    try:
+        local = datetime(1970, 1, 1, tzinfo=rules) + timedelta(seconds=number // per_second)
+    except OverflowError:
+        return number
+    offset, other = local.utcoffset(), local.replace(fold=1).utcoffset()
+    if offset is None or offset != other:
+        raise pa.ArrowInvalid("a local time does not exist, or exists twice")
+    return number - int(offset.total_seconds()) * per_second
+
+
+@lru_cache
+def _rules(zone: str) -> ZoneInfo | None:
+    """The zone's rules; None for an offset, such as +05:30, which has none."""
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+
+
+@lru_cache
+def _is_zone(zone: str) -> bool:
+    try:
+        pc.assume_timezone(pa.array([0], pa.timestamp("s")), zone, ambiguous="earliest", nonexistent="earliest")
+    except (pa.ArrowException, KeyError):
+        return False
+    return True
 
 
 def refuse_time_type(kind: pa.DataType, time: TimeColumn, *, where: str) -> None:
@@ -247,13 +300,10 @@ def refuse_time_type(kind: pa.DataType, time: TimeColumn, *, where: str) -> None
             where=where,
             remedy="use a timestamp, a date, or an integer with a unit",
         )
-    if (pa.types.is_date(kind) or kind.tz is None) and time.zone is None:
-        raise Refused(
-            "naive_timestamp",
-            "has no zone, and none is declared",
-            where=where,
-            remedy=f"declare it: {{column: {time.column}, zone: UTC}}",
-        )
+    naive = pa.types.is_date(kind) or kind.tz is None
+    if naive and (time.zone is None or not _is_zone(time.zone)):
+        what = "has no zone, and none is declared" if time.zone is None else f"has no zone, and {time.zone!r} is none"
+        raise Refused("naive_timestamp", what, where=where, remedy=f"declare it: {{column: {time.column}, zone: UTC}}")
 
 
 def _scaled(values: pa.Array, unit: str) -> tuple[pa.Array, Mask]:

@@ -25,7 +25,7 @@ from batchscore.sources.parquet import read_batches
 from batchscore.sources.sql import read_pages
 from batchscore.spec import SqlSource
 
-GROUP_BYTES: Final = 128 << 20
+GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
 GROUP_FILES: Final = 512
 RUN_ROWS: Final = 1_000_000
 RUN_BYTES: Final = 256 << 20

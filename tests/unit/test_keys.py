@@ -16,7 +16,7 @@ texts = st.lists(st.text(max_size=40), min_size=1, max_size=30)
 uint64s = st.integers(0, 2**64 - 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(texts, st.integers(0, 5), st.integers(0, 5))
 def test_equal_text_hashes_equally_as_string_large_string_dictionary_binary_and_slice(
     values: list[str], before: int, after: int
@@ -40,7 +40,7 @@ def test_equal_text_hashes_equally_as_string_large_string_dictionary_binary_and_
         assert hash64(form).tolist() == plain.tolist(), form.type
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(uint64s.filter(lambda value: value < 2**31), min_size=1, max_size=30))
 def test_equal_integers_hash_equally_in_every_width_and_slice(values: list[int]) -> None:
     plain = hash64(pa.array(values, pa.uint64())).tolist()
@@ -48,7 +48,7 @@ def test_equal_integers_hash_equally_in_every_width_and_slice(values: list[int])
         assert hash64(pa.array([5, *values, 7], kind).slice(1, len(values))).tolist() == plain
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.one_of(st.text(max_size=20), st.sampled_from(STRINGS)), unique=True, max_size=60))
 def test_unequal_strings_do_not_collide(values: list[str]) -> None:
     assert len(set(hash64(pa.array(values, pa.string())).tolist())) == len(values)
@@ -81,7 +81,7 @@ def test_a_null_in_the_dictionary_that_no_row_uses_is_no_null() -> None:
     assert hash64(unused).tolist() == hash64(pa.array(["a", "a"])).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(uint64s, unique=True, max_size=40), st.integers(0, 40))
 def test_key_digests_add_and_do_not_mind_order(ids: list[int], cut: int) -> None:
     whole = key_digest(pa.array(ids, pa.uint64()))
@@ -92,7 +92,7 @@ def test_key_digests_add_and_do_not_mind_order(ids: list[int], cut: int) -> None
     assert key_digest(pa.chunked_array([pa.array(mixed[:cut], pa.uint64()), pa.array(mixed[cut:], pa.uint64())])) == whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(uint64s, unique=True, min_size=1, max_size=20), uint64s)
 def test_a_key_digest_changes_when_one_key_is_swapped_for_another(ids: list[int], stranger: int) -> None:
     if stranger not in ids:
@@ -114,7 +114,7 @@ def test_strictly_increasing_sees_a_duplicate_and_a_fall_also_across_chunks_and_
     assert not is_strictly_increasing(pa.array([2**63, 1], pa.uint64()))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(uint64s | st.sampled_from(EDGES), max_size=30), st.none() | uint64s | st.sampled_from(EDGES), st.none() | uint64s)
 def test_a_range_mask_is_low_included_high_not(ids: list[int], low: int | None, high: int | None) -> None:
     mask = in_range(pa.array(ids, pa.uint64()), low, high)

@@ -43,8 +43,14 @@ def test_every_integer_and_timestamp_is_exact_or_beyond(numbers: list[int | None
     assert beyond.tolist() == [number is not None and not good for number, good in zip(exact, inside, strict=True)]
 
 
-MOMENTS = [datetime(1, 1, 1, tzinfo=UTC), datetime(102, 3, 4, 5, 6, 7, 8, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
-           datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC), datetime(2500, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)]  # fmt: skip
+MOMENTS = [
+    datetime(1, 1, 1, tzinfo=UTC),
+    datetime(102, 3, 4, 5, 6, 7, 8, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2038, 1, 19, 3, 14, 8, tzinfo=UTC),
+    datetime(2500, 1, 1, tzinfo=UTC),
+    datetime.max.replace(tzinfo=UTC),
+]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -76,7 +82,7 @@ def test_unsigned_integers_beyond_63_bits_do_not_wrap(unit: Any) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),
+    st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)) | st.datetimes(datetime(2037, 6, 1), datetime(2040, 1, 1)),
     st.sampled_from(["Europe/Berlin", "America/New_York", "Asia/Kathmandu"]),
 )
 def test_a_naive_time_is_read_by_its_declared_zone_or_refused_where_that_is_a_guess(naive: datetime, zone: str) -> None:
@@ -91,7 +97,7 @@ def test_a_naive_time_is_read_by_its_declared_zone_or_refused_where_that_is_a_gu
     ]
 
 
-@pytest.mark.parametrize("local", ["2025-03-30 02:30:00", "2025-10-26 02:30:00"])
+@pytest.mark.parametrize("local", ["2025-03-30 02:30:00", "2025-10-26 02:30:00", "2045-03-26 02:30:00", "2045-10-29 02:30:00"])
 def test_a_local_time_that_is_missing_or_doubled_stops_the_partition_and_is_not_told(local: str) -> None:
     with pytest.raises(PartitionError) as caught:
         us(pa.array([datetime.fromisoformat(local)], pa.timestamp("us")), ZONED)
@@ -104,6 +110,13 @@ def test_a_zone_that_nobody_knows_is_refused_as_such() -> None:
         us(pa.array([0], pa.timestamp("us")), TimeColumn(column="at", zone="Mars/Olympus"))
     assert caught.value.reason == "naive_timestamp"
     assert "Mars/Olympus" in str(caught.value)
+
+
+def test_a_placeholder_far_in_the_future_is_read_among_others_by_the_zones_own_rules() -> None:
+    times = [datetime(2045, 7, 1), datetime(2025, 7, 1), None, datetime(9999, 12, 31), datetime(9999, 12, 31)]
+    wanted = [datetime(2045, 6, 30, 22), datetime(2025, 6, 30, 22), None, datetime(9999, 12, 30, 23), datetime(9999, 12, 30, 23)]
+    found = us(pa.array(times, pa.timestamp("us")), ZONED)
+    assert found == us(pa.array(wanted, pa.timestamp("us")), TimeColumn(column="at", zone="UTC"))
 
 
 @pytest.mark.parametrize("kind", [pa.date32(), pa.date64()])
