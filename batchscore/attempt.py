@@ -145,7 +145,7 @@ class _Slice:
         with outcome.timed("features"):
             self.prepared = {table: prepare(ids, rollup, self.feature_set, table) for table, rollup in rollups.items()}
         outcome.count("rows", len(self.accounts))
-        outcome.count("orphans", sum(prepared.n_orphans for prepared in self.prepared.values()))
+        outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
     def frame(self, as_of: datetime, wanted: npt.NDArray[np.bool_]) -> pa.Table:
         """Features of the ``wanted`` accounts at ``as_of``."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -283,3 +284,14 @@ def test_nothing_is_released_unless_the_spec_says_so(world: SmallWorld) -> None:
     row = walk(world, release="none")
     assert row.state == "finished"
     assert open_reader(world.store).queue(None, limit=1) == ()
+
+
+def test_events_of_unknown_accounts_are_counted_once_however_many_dates_are_scored(world: SmallWorld) -> None:
+    file = next((world.folder / "mails").rglob("*.parquet"))
+    mails = pq.read_table(file)
+    strangers = mails.slice(0, 7).set_column(0, "id", pa.array([2**62 + number for number in range(7)], pa.int64()))
+    pq.write_table(pa.concat_tables([mails, strangers]), file)
+    row = walk(world, as_of="{from: 2026-01-05, to: 2026-01-14, every: 1d}")
+    proof = prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id)
+    assert proof.closes
+    assert proof.n_orphans == 7

@@ -42,7 +42,7 @@ def scored(**parts: tuple[int, ...]) -> Receipt:
         address="score/x",
         attempt="a",
         outputs=(),
-        counts={"orphans": 3},
+        counts={key_name("orphans", AS_OF): 3},
         keys={key_name(part, AS_OF): str(keys(*ids)) for part, ids in parts.items()},
     )
 
