@@ -31,13 +31,17 @@ STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage
 
 
 class InputFile(Value):
-    """One pinned input file, as the plan saw it. ``path`` is relative to ``root``, with ``/``."""
+    """One pinned input file, as the plan saw it. ``path`` is relative to ``root``, with ``/``.
+
+    ``footer_sha256`` covers schema, encodings and row counts: what decides how every page is read.
+    """
 
     root: str
     path: str
     n_bytes: int
     mtime_ns: int
     n_rows: int
+    footer_sha256: str
 
 
 class Reference(Value):

@@ -150,10 +150,10 @@ def _pinned(
 
 
 def _pinned_source(source: Source, files: Sequence[InputFile]) -> str:
-    """Parquet by path, size and time of change of each file; a live table by its names, its rows are frozen later."""
+    """Parquet by path, size, time of change and footer of each file; a live table by its names, its rows are frozen later."""
     if source.sql is not None:
         return digest_of(source.sql.model_dump(mode="json"))
-    return digest_of([(file.path, file.n_bytes, file.mtime_ns) for file in files])
+    return digest_of([(file.path, file.n_bytes, file.mtime_ns, file.footer_sha256) for file in files])
 
 
 def _stages(

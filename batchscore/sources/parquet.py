@@ -6,6 +6,7 @@ their checksums, and that what it decodes to stays within the memory limit, what
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from batchscore.plan import InputFile
 from batchscore.settings import MAX_PARTITION_BYTES
 from batchscore.sources.canonical import is_number, is_text, refuse_id_type, refuse_time_type
 
+_TAIL_BYTES: Final = 8  # the footer's length, and PAR1
 BATCH_ROWS: Final = 65_536
 BATCH_ROWS_OF_TEXT: Final = 8_192  # text may be long
 _FOOTER_THREADS: Final = 8
@@ -122,7 +124,8 @@ def _read_footer(base: Path, path: Path) -> InputFile | tuple[str, Problem]:  # 
             return "not_parquet", Problem(where=where, what="is no regular file")
         with pq.ParquetFile(path) as file:
             n_rows = file.metadata.num_rows
-            encrypted = _is_signed(path, file.metadata)
+            footer = _footer(path)
+            encrypted = len(footer) != file.metadata.serialized_size  # columns are, and the footer, in the clear, is signed
             codecs = set() if encrypted else _codecs(file.metadata)  # an encrypted column, asked for its codec, ends the process
     except UnicodeEncodeError:
         return "file_missing", Problem(where=ascii(where), what="has a name that is not UTF-8", remedy="rename it")
@@ -141,15 +144,23 @@ def _read_footer(base: Path, path: Path) -> InputFile | tuple[str, Problem]:  # 
         )
     if n_rows < 0:
         return "not_parquet", Problem(where=where, what="promises fewer than no rows")
-    return InputFile(root=str(base), path=where, n_bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, n_rows=n_rows)
+    return InputFile(
+        root=str(base),
+        path=where,
+        n_bytes=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        n_rows=n_rows,
+        footer_sha256=hashlib.sha256(footer).hexdigest(),
+    )
 
 
-def _is_signed(path: Path, metadata: pq.FileMetaData) -> bool:
-    """Whether the footer is longer than what it says: columns are encrypted and the footer, in the clear, is signed."""
+def _footer(path: Path) -> bytes:
+    """The bytes of a file's footer: as many before the last eight as these say."""
     with path.open("rb") as stream:
-        stream.seek(-8, os.SEEK_END)
-        n_bytes: int = metadata.serialized_size
-        return int.from_bytes(stream.read(4), "little") != n_bytes
+        stream.seek(-_TAIL_BYTES, os.SEEK_END)
+        n_bytes = int.from_bytes(stream.read(4), "little")
+        stream.seek(-_TAIL_BYTES - n_bytes, os.SEEK_END)
+        return stream.read(n_bytes)
 
 
 def _codecs(metadata: pq.FileMetaData) -> set[str]:
@@ -279,6 +290,13 @@ def _plain(schema: pa.Schema, columns: list[str]) -> pa.Schema:
     return pa.schema(fields)
 
 
+def _has_footer(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(_footer(path)).hexdigest() == sha256
+    except OSError:  # its length points before the file's beginning
+        return False
+
+
 def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
     """Rows of a planned file in order, at most `BATCH_ROWS` a table, with the given columns only.
 
@@ -291,10 +309,10 @@ def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
         stat = path.stat()
     except OSError as error:
         raise PartitionError("file_missing", f"cannot be read: {os.strerror(error.errno or 0)}", where=file.path) from error
-    if (stat.st_size, stat.st_mtime_ns) != (file.n_bytes, file.mtime_ns):
+    if (stat.st_size, stat.st_mtime_ns) != (file.n_bytes, file.mtime_ns) or not _has_footer(path, file.footer_sha256):
         raise PartitionError(
             "input_digest_mismatch",
-            "size or time of change are not those of the plan",
+            "size, time of change or footer are not those of the plan",
             where=file.path,
             remedy="restore the file, or plan again",
         )

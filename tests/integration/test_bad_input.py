@@ -1,7 +1,7 @@
 """What bad input gets, in whole plans and runs: refused with the catalogue's reason, set aside, or the same bits. Never a guess.
 
-Not found by a file's own checks: a flip in a page without a checksum (Parquet's default) that decodes to other values, and
-in any file a flip in its *footer* that leaves it readable. Size and time of change catch every ordinary replacement.
+Not found by a file's own checks: a flip in a page without a checksum (Parquet's default) that decodes to other values. A
+file's footer is pinned by its SHA-256, and size and time of change catch every ordinary replacement.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.attempt import attempt
-from batchscore.errors import BatchscoreError, QuarantineStop, Refused
+from batchscore.errors import BatchscoreError, PartitionError, QuarantineStop, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.pipeline import run
 from batchscore.plan import Plan
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
+from batchscore.sources.parquet import list_inputs, read_batches
 from batchscore.store import open_reader, open_store
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
@@ -207,6 +208,25 @@ def test_an_encrypted_file_is_refused_and_does_not_end_the_process(*, plain_foot
     properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), config)
     change(first(world), lambda table: table, encryption_properties=properties)
     assert "is encrypted" in refused(world, "not_parquet")
+
+
+def _always(payload: bytes) -> Callable[[bytes], bytes]:
+    return lambda _held: payload
+
+
+def test_every_bit_of_a_footer_is_pinned(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+    pq.write_table(pa.table({"id": [1, 2, 3]}), path)
+    (file,), _ = list_inputs(path)
+    payload = path.read_bytes()
+    footer = len(payload) - 8 - int.from_bytes(payload[-8:-4], "little")
+    for at in range(footer, len(payload) - 4):
+        flipped = payload[:at] + bytes([payload[at] ^ 1 << at % 8]) + payload[at + 1 :]
+        overwrite(path, _always(flipped))
+        with pytest.raises(PartitionError, match="input_digest_mismatch"):
+            next(read_batches(file, ["id"]))
+    overwrite(path, _always(payload))
+    assert next(read_batches(file, ["id"])).num_rows == 3
 
 
 def test_an_unknown_codec_is_refused_by_name(world: SmallWorld) -> None:
