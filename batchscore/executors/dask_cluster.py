@@ -18,6 +18,7 @@ from typing import Any, Final
 from distributed import Client, Future, get_worker
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
+from distributed.utils import sync
 
 from batchscore.errors import Interrupted
 from batchscore.executors.guarded import Attempt, attempted
@@ -35,7 +36,8 @@ Place = tuple[Stage, int]
 def _on_worker(attempt: Attempt, task: Task, topic: str, versions: tuple[tuple[str, str], ...]) -> Outcome:
     """What a worker runs. A worker that joined late is checked here, before it can write a differing bit."""
     worker = get_worker()
-    worker.log_event(topic, {"key": worker.get_current_task(), "pid": os.getpid()})
+    # Not worker.log_event: that only queues the message, and an attempt that kills its process at once would take it along.
+    sync(worker.loop, worker.scheduler.log_event, topic=topic, msg={"key": worker.get_current_task(), "pid": os.getpid()})
     if (mine := library_versions()) != versions:
         skew = ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
         return Failed(task=task, reason="version_skew", message=f"a worker runs {skew}", final=True, stops_run=True)

@@ -7,7 +7,7 @@ feature set declares them, and the columns that features read, under their own n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.features.feature_set import AccountColumn, Age, FeatureSet, OverEvents, Ratio
-from batchscore.features.windows import Prepared, over_events
+from batchscore.features.windows import Prepared, Window
 from batchscore.keys import ACCOUNT_ID
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
@@ -45,14 +45,22 @@ def make_frame(
 ) -> pa.Table:
     """``account_id`` and every feature in the feature set's order, for the ``wanted`` accounts (all when None).
 
-    Counts and sums are int64, other values float64 with NaN for missing; account columns keep their type.
+    Counts, sums and days active are int64, other values float64 with NaN for missing; account columns keep their type, and
+    are not copied when all are wanted. A ratio may be infinite where its quotient leaves float64.
+
+    Raises:
+        PartitionError: ``sum_overflow``.
     """
     whole = wanted is None or bool(wanted.all())
     columns: dict[str, pa.Array | pa.ChunkedArray] = {ACCOUNT_ID: accounts[ACCOUNT_ID]}
+    windows: dict[tuple[str, timedelta | None], Window] = {}
     for name, definition in feature_set.features.items():
         match definition:
             case OverEvents():
-                columns[name] = pa.array(over_events(prepared[definition.table], definition, as_of))
+                key = definition.table, definition.window
+                if key not in windows:
+                    windows[key] = Window(prepared[definition.table], as_of, definition.window)
+                columns[name] = pa.array(windows[key].feature(definition))
             case AccountColumn():
                 columns[name] = accounts[definition.column]
             case Age():
@@ -73,7 +81,7 @@ def _age(accounts: pa.Table, as_of: datetime) -> pa.Array:
 def _ratio(numerator: pa.Array | pa.ChunkedArray, denominator: pa.Array | pa.ChunkedArray) -> pa.Array:
     """Float64; NaN where either is missing or the divisor is 0."""
     above, below = _float64(numerator), _float64(denominator)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         return pa.array(np.where(below != 0, above / below, np.nan))
 
 

@@ -118,7 +118,7 @@ def test_rows_come_in_order_whatever_the_row_groups(tmp_path: Path) -> None:
     assert read(file).equals(rows())
 
 
-def test_a_file_that_lost_a_column_after_the_plan_is_input_corrupt_though_size_and_time_are_the_same(tmp_path: Path) -> None:
+def test_a_file_that_lost_a_column_after_the_plan_is_not_the_planned_one_though_size_and_time_are_the_same(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(rows(10), path)
     ((file,), _) = list_inputs(path)
@@ -126,7 +126,7 @@ def test_a_file_that_lost_a_column_after_the_plan_is_input_corrupt_though_size_a
     stat = path.stat()
     with pytest.raises(PartitionError) as caught:
         list(read_batches(file.model_copy(update={"n_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}), NAMES))
-    assert caught.value.reason == "input_corrupt"
+    assert caught.value.reason == "input_digest_mismatch"
 
 
 def test_files_come_in_path_order_and_what_is_passed_over_is_named(tmp_path: Path) -> None:
