@@ -88,5 +88,12 @@ class Released(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting(Event):
+    """Nothing can go on until somebody acts; ``reason`` says why, and is empty once it goes on."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping(Event):
     """A stop was asked for; what is in flight is finished first."""

@@ -26,6 +26,7 @@ from batchscore.events import (
     StageFinished,
     StageStarted,
     Stopping,
+    Waiting,
 )
 from batchscore.layout import Definitions, lay_out_freeze, lay_out_reasons, lay_out_rollup, lay_out_score
 from batchscore.plan import Partition, Plan, Stage, Task
@@ -96,6 +97,7 @@ class _Walk:
         self._observer = observer
         self._stop = stop
         self._definitions = Definitions.of(plan).kept(plan)
+        self._waiting = ""
 
     @property
     def _run_id(self) -> str:
@@ -197,6 +199,7 @@ class _Walk:
         )
         told = False
         for outcomes in self._executor.outcomes(worklist):
+            self._tell_waiting()
             self._commit([outcome for outcome in outcomes if isinstance(outcome, Finished)])
             for outcome in outcomes:
                 self._hear(outcome, worklist)
@@ -205,6 +208,13 @@ class _Walk:
                 told = True
         if self._stop.is_set():
             raise Interrupted("interrupted", "stopped on request; everything committed is kept")
+
+    def _tell_waiting(self) -> None:
+        reason = self._executor.waiting()
+        if reason != self._waiting:
+            self._waiting = reason
+            self._store.note_waiting(self._handle, reason)
+            self._observer(Waiting(run_id=self._run_id, reason=reason))
 
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:

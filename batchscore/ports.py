@@ -40,6 +40,9 @@ class Executor(Protocol):
         a stop. A task for a partition that is in flight already takes the place of the older one.
         """
 
+    def waiting(self) -> str:
+        """Why nothing can go on at the moment; empty when something can."""
+
     def describe(self) -> str:
         """One line for people: ``inline``, ``dask tcp://127.0.0.1:… 2 workers``."""
 
@@ -191,6 +194,9 @@ class Store(Protocol):
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def note_waiting(self, run: RunHandle, reason: str) -> None:
+        """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, held, interrupted or failed."""

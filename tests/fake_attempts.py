@@ -68,6 +68,15 @@ def die_always_at_one(task: Task) -> Receipt:
     return receipt_of(task)
 
 
+def die_at_score_two(task: Task) -> Receipt:
+    """The real attempt, but score partition 2 kills whatever process tries it."""
+    from batchscore.attempt import attempt
+
+    if task.partition.stage is Stage.SCORE and task.partition.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return attempt(task)
+
+
 def wait_for_release(task: Task) -> Receipt:
     """Number 0 says that it has started and ends when the test lets it."""
     folder = Path(task.store)

@@ -74,6 +74,14 @@ class DaskExecutor:
         """One line for people: the scheduler's address and the number of workers."""
         return f"dask {self._client.scheduler_info(n_workers=0)['address']}, {len(self._workers())} workers"
 
+    def waiting(self) -> str:
+        """Whether there is anybody to work."""
+        return (
+            ""
+            if self._n_threads or not self._flights
+            else "the scheduler has no workers; start some: dask worker ADDRESS --nthreads 1"
+        )
+
     def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
         """Outcomes as they come; the window follows the number of workers as it is now.
 

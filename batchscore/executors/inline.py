@@ -19,6 +19,10 @@ class InlineExecutor:
         """One line for people."""
         return "inline, in this process"
 
+    def waiting(self) -> str:
+        """Nothing is ever waited for."""
+        return ""
+
     def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
         """Each task's outcome, in the order they are handed out."""
         while (task := worklist.next()) is not None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from batchscore.digest import canonical_json, digest_of
 from batchscore.document import Mistake, Place, read_document
@@ -30,7 +30,18 @@ GRAIN: Final = timedelta(days=1)
 MAX_WINDOW: Final = timedelta(days=3650)
 RESERVED: Final = frozenset({ACCOUNT_ID, "as_of", "score", "margin"})
 TAKEN: Final = frozenset({ACCOUNT_ID, "created_at", "deleted_at"})  # columns of every snapshot
+TAKEN_BY_EVENTS: Final = frozenset({ACCOUNT_ID, "event_at", "known_at"})  # columns of all canonical events
 OF_COLUMNS: Final = frozenset({"sum", "min", "max", "mean", "distinct"})  # the others count or date events as such
+
+
+def _sentence(value: str) -> str:
+    if {"{", "}"} & set(value.replace("{value}", "")):
+        msg = f"{value!r} has braces that are not {{value}} → write {{value}} where the value stands"
+        raise ValueError(msg)
+    return value
+
+
+Say = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_sentence)]
 
 
 class TimeColumn(Value):
@@ -45,7 +56,15 @@ def _time_column(value: Any) -> Any:
     return {"column": value} if isinstance(value, str) else value
 
 
+def _declared(value: Any) -> Any:
+    if value is None:
+        msg = "is missing, so a backfill could not tell what was known when → name its column, or declare known_at: event_at"
+        raise ValueError(msg)
+    return value
+
+
 Time = Annotated[TimeColumn, BeforeValidator(_time_column)]
+KnownAt = Annotated[Literal["event_at"] | Time, BeforeValidator(_declared)]
 
 
 class AccountsTable(Value):
@@ -65,7 +84,7 @@ class EventsTable(Value):
     table: Name
     key: Column
     event_at: Time
-    known_at: Literal["event_at"] | Time  # "event_at" says: every row was known when it happened
+    known_at: KnownAt = Field(default=None, validate_default=True)  # "event_at": every row was known when it happened
     skew: Duration = timedelta(0)
     verdict: tuple[Column, ...] = ()
     distinct_limit: Annotated[Count, Field(ge=16, le=65_536)] = 256
@@ -78,8 +97,8 @@ class OverEvents(Value):
     table: Name
     aggregate: Aggregate
     column: Column | None = None
-    window: PositiveDuration | None = None
-    say: str | None = None
+    window: Duration | None = None
+    say: Say | None = None
 
 
 class Ratio(Value):
@@ -88,7 +107,7 @@ class Ratio(Value):
     kind: Literal["ratio"] = "ratio"
     numerator: Name
     denominator: Name
-    say: str | None = None
+    say: Say | None = None
 
 
 class AccountColumn(Value):
@@ -96,19 +115,19 @@ class AccountColumn(Value):
 
     kind: Literal["column"] = "column"
     column: Column
-    say: str | None = None
+    say: Say | None = None
 
 
 class Age(Value):
     """Days from the account's ``created_at`` to the as-of."""
 
     kind: Literal["age"] = "age"
-    say: str | None = None
+    say: Say | None = None
 
 
 def _definition(value: Any) -> Any:
     """The YAML form (``{sum: mails.bytes, window: 7d}``) as the fields of one of the definitions."""
-    if not isinstance(value, dict) or "kind" in value:
+    if not isinstance(value, dict):
         return value
     rest = dict(value)
     say = rest.pop("say", None)
@@ -152,6 +171,7 @@ def _without_events(form: str, of: Any) -> dict[str, Any]:
 
 _FORMS: Final = ("count", "sum", "min", "max", "mean", "distinct", "days_active", "time_since", "ratio", "column", "age")
 Definition = Annotated[OverEvents | Ratio | AccountColumn | Age, Field(discriminator="kind")]
+_FROZEN: Final = TypeAdapter[Definition](Definition)  # `frozen_json` has the fields of a definition, not its YAML form
 
 
 class FeatureSet(Value):
@@ -160,7 +180,7 @@ class FeatureSet(Value):
     feature_set: Name
     version: Annotated[Count, Field(ge=1)]
     account_id: IdKind
-    grain: Duration = GRAIN
+    grain: PositiveDuration = GRAIN
     accounts: AccountsTable
     events: tuple[EventsTable, ...] = ()
     features: dict[Name, Annotated[Definition, BeforeValidator(_definition)]] = Field(min_length=1)
@@ -185,7 +205,9 @@ class FeatureSet(Value):
     def thaw(cls, text: str) -> FeatureSet:
         """The inverse of `frozen_json`; pairs keep the order that JSON with sorted keys would lose."""
         held = TypeAdapter(dict[str, Any]).validate_json(text)
-        return cls.model_validate(held | {"features": dict(held["features"])})
+        return cls.model_validate(
+            held | {"features": {name: _FROZEN.validate_python(fields) for name, fields in held["features"]}}
+        )
 
     def events_table(self, table: str) -> EventsTable:
         """The events table of that name."""
@@ -273,14 +295,17 @@ class FeatureSet(Value):
                 place, f"{definition.table!r} is no events table", f"use one of: {', '.join(tables) or 'none is declared'}"
             )
             return
+        if definition.column in TAKEN_BY_EVENTS:
+            yield Mistake(place, f"{definition.column!r} is the name of a column we make", "give the column another name")
         if definition.column in self.events_table(definition.table).verdict:
             yield Mistake(
                 place,
                 f"{definition.column!r} is a verdict column (verdict_feature)",
                 "a feature must not learn what a filter said",
             )
-        if definition.window is not None and (definition.window % self.grain or definition.window > MAX_WINDOW):
-            yield Mistake(place, "the window is not a whole number of days up to 3650d", "write it in days, such as 7d")
+        window = definition.window
+        if window is not None and (window % self.grain or not self.grain <= window <= MAX_WINDOW):
+            yield Mistake(place, "the window is not a whole number of days from 1d to 3650d", "write it in days, such as 7d")
 
     def _mistakes_of_column(self, definition: AccountColumn, place: Place) -> Iterator[Mistake]:
         if definition.column in TAKEN:

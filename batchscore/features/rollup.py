@@ -312,4 +312,3 @@ def _us(moments: pa.ChunkedArray) -> Ints:
     """Moments as int64 microseconds since 1970."""
     us: Ints = moments.cast(MOMENT).cast(pa.int64()).to_numpy()
     return us
-

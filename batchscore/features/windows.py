@@ -105,7 +105,8 @@ class Window:
     """The rows of one window of one as-of, and where each account's begin among them. ``length`` None: all history."""
 
     def __init__(self, prepared: Prepared, as_of: datetime, length: timedelta | None) -> None:
-        end = (as_of - _EPOCH) // prepared.grain
+        end, beyond = divmod(as_of - _EPOCH, prepared.grain)
+        assert not beyond, "an as-of is a whole number of grains: planning refuses others"
         inside = (prepared.event < end) & (prepared.known < end)
         if length is not None:
             inside &= prepared.event >= end - length // prepared.grain

@@ -24,6 +24,7 @@ from batchscore.events import (
     StageFinished,
     StageStarted,
     Stopping,
+    Waiting,
 )
 
 LINE_EVERY_S: Final = 5.0
@@ -73,7 +74,7 @@ class ProgressObserver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event) -> None:  # noqa: C901 (one case, one event)
         """Tell one event."""
         match event:
             case RunOpened():
@@ -95,6 +96,8 @@ class ProgressObserver:
             case Released():
                 overtaken = f", {event.n_overtaken:,} overtaken by an open flag" if event.n_overtaken else ""
                 self._say(f" release  {event.n_flags:,} flags before the reviewers{overtaken}")
+            case Waiting():
+                self._say(f"waiting: {event.reason}" if event.reason else "going on")
             case Stopping():
                 self._say("stopping: what is in flight is finished and committed first")
 

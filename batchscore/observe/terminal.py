@@ -62,7 +62,7 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
     """One run: its state, and each stage's progress with rate and ETA."""
     _line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
     if row.why:
-        _line(console, f"why: {row.why}")
+        _line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
     table = _table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA")
     for stage in stages:
         table.add_row(

@@ -158,6 +158,11 @@ class Ledger:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
         return release(run, flags, lambda: self._fenced(run), self._now)
 
+    def note_waiting(self, run: RunHandle, reason: str) -> None:
+        """Say in the run's row why it waits; an empty reason says that it goes on."""
+        with self._fenced(run) as connection:
+            connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(why=reason[:MESSAGE_CHARS]))
+
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, held, interrupted or failed."""
         with self._fenced(run) as connection:

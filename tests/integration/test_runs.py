@@ -28,6 +28,7 @@ from batchscore.ports import Executor, RunRow, Worklist
 from batchscore.proving import prove_run
 from batchscore.receipt import Outcome, Receipt
 from batchscore.store import open_reader, open_store
+from tests import fake_attempts as fakes
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -48,6 +49,9 @@ class ShuffledExecutor:
 
     def describe(self) -> str:
         return "shuffled"
+
+    def waiting(self) -> str:
+        return ""
 
     def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
         waiting: deque[Task] = deque()
@@ -186,6 +190,17 @@ def test_a_poisoned_score_partition_is_set_aside_alone_and_the_proof_names_its_a
     proof = prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id)
     assert proof.closes
     assert all(not line.quarantined.startswith("0:") for line in proof.as_ofs)
+
+
+def test_a_partition_that_kills_its_workers_is_tried_alone_and_then_set_aside_and_no_other_is_blamed(world: SmallWorld) -> None:
+    heard = Heard()
+    with local_cluster(fakes.die_at_score_two, n_workers=2) as executor:
+        row = walk(world, executor, heard=heard)
+    assert row.state == "finished"
+    (aside,) = open_reader(world.store).quarantined(row.run_id)
+    assert (aside.stage, aside.number, aside.reason) == (Stage.SCORE, 2, "worker_lost")
+    assert {(event.stage, event.number) for event in heard if isinstance(event, PartitionFailed)} == {("score", 2)}
+    assert prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id).closes
 
 
 def test_a_partition_that_fails_twice_and_then_succeeds_is_committed(world: SmallWorld) -> None:

@@ -11,6 +11,7 @@ from distributed import Client, LocalCluster
 
 from batchscore.errors import Refused
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
+from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from tests import fake_attempts as fakes
 from tests.contract.executor.test_executor import Tasks, drain
@@ -56,6 +57,20 @@ def test_a_client_that_was_given_is_never_closed(tmp_path: Path) -> None:
         outcomes = drain(given_client(fakes.succeed, client), Tasks(fakes.make_task(tmp_path, 0)))
         assert [type(outcome) for outcome in outcomes] == [Finished]
         assert client.status == "running"
+
+
+def test_a_cluster_without_workers_is_waited_for_and_said_so(tmp_path: Path) -> None:
+    tasks, reasons = Tasks(fakes.make_task(tmp_path, 0)), []
+    with (
+        LocalCluster(n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
+        executor = DaskExecutor(client, fakes.succeed)
+        for batch in executor.outcomes(tasks):
+            reasons.append(executor.waiting())
+            if not batch:
+                cluster.scale(1)
+    assert "no workers" in reasons[0]
 
 
 def test_a_local_cluster_listens_on_loopback_only() -> None:

@@ -245,6 +245,14 @@ def test_progress_is_the_same_number_for_every_reader_and_never_goes_back(store:
     assert (stage.n_partitions, stage.n_committed, stage.n_quarantined, stage.n_rows) == (4, 3, 1, 40)
 
 
+def test_why_a_run_waits_is_seen_by_every_reader_until_it_goes_on(store: Ledger, store_folder: Path) -> None:
+    run, _ = store.open(make_plan(store_folder), owner="me")
+    store.note_waiting(run, "the scheduler has no workers")
+    assert open_reader(store_folder).run(run.run_id).why == "the scheduler has no workers"
+    store.note_waiting(run, "")
+    assert open_reader(store_folder).run(run.run_id).why == ""
+
+
 def test_plans_whose_digests_begin_alike_get_ids_of_their_own(
     store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

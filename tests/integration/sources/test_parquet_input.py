@@ -118,7 +118,9 @@ def test_rows_come_in_order_whatever_the_row_groups(tmp_path: Path) -> None:
     assert read(file).equals(rows())
 
 
-def test_a_file_that_lost_a_column_after_the_plan_is_not_the_planned_one_though_size_and_time_are_the_same(tmp_path: Path) -> None:
+def test_a_file_that_lost_a_column_is_not_the_planned_one_though_size_and_time_are_the_same(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(rows(10), path)
     ((file,), _) = list_inputs(path)
