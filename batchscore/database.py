@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from batchscore.errors import BatchscoreError, DatabaseFailed, Refused
 
@@ -28,7 +28,9 @@ def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
     """
     try:
         parsed = _never_created(sa.make_url(url)) if read_only else sa.make_url(url)
-        engine = sa.create_engine(parsed, hide_parameters=True, poolclass=NullPool, connect_args=_connect_args(parsed))
+        # A writer keeps its connection: closing the last one makes SQLite move its whole log into the database file.
+        pool = NullPool if read_only else QueuePool
+        engine = sa.create_engine(parsed, hide_parameters=True, poolclass=pool, connect_args=_connect_args(parsed))
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError):
         raise Refused(
             "database_error",

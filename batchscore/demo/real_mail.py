@@ -67,8 +67,10 @@ def _write_accounts(mails: pa.Table, path: Path) -> None:
 
 
 def _write_truth(mails: pa.Table, path: Path) -> None:
-    """What a reviewer would have found of each sender: account_id, is_abuse. Never an input of a run."""
+    """What a reviewer would have found of each sender: is_abuse, and since its first spam. Never an input of a run."""
     known = mails.filter(pc.is_valid(mails["sender_id"]))
-    spam = pa.table({"account_id": known["sender_id"].cast(pa.string()), "is_abuse": pc.starts_with(known["label"], "spam")})
-    truth = spam.group_by("account_id").aggregate([("is_abuse", "max")]).rename_columns(["account_id", "is_abuse"])
-    pq.write_table(truth.sort_by("account_id"), path)
+    spam = pc.starts_with(known["label"], "spam")
+    sent_at = pc.cast(pc.multiply(known["ts"], 1_000_000), pa.timestamp("us", tz="UTC"))
+    rows = pa.table({"account_id": known["sender_id"], "is_abuse": spam, "since": pc.if_else(spam, sent_at, None)})
+    truth = rows.group_by("account_id").aggregate([("is_abuse", "max"), ("since", "min")])
+    pq.write_table(truth.rename_columns(["account_id", "is_abuse", "since"]).sort_by("account_id"), path)

@@ -1,4 +1,4 @@
-"""Trains the demo's model on the past: the same sources, rollups and frame as a run, as of one date, and the truth as labels."""
+"""Trains the demo's model on the past: a run's own sources, rollups and frame as of one date, labelled by the truth of that date."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from batchscore.demo.truth import Truth
 from batchscore.features.feature_set import FeatureSet, read_feature_set
 from batchscore.features.frame import make_frame, population
 from batchscore.features.rollup import roll_up
@@ -38,12 +37,12 @@ MAX_TRAINING_ROWS: Final = 200_000  # of a large world the first key ranges are 
 _RANGE_ROWS: Final = 50_000
 
 
-def train_bundle(spec: RunSpec, truth: Path, as_of: datetime) -> None:
-    """Train on every account that existed at ``as_of`` and pack the spec's bundle."""
+def train_bundle(spec: RunSpec, truth: Truth, as_of: datetime) -> None:
+    """Train on the accounts that existed at ``as_of``, labelled by what they had shown by then, and pack the spec's bundle."""
     feature_set = read_feature_set(Path(spec.feature_set))
     with tempfile.TemporaryDirectory() as scratch:
         frame = training_frame(spec, feature_set, as_of, Path(scratch))
-    labels = _labels(frame[ACCOUNT_ID], pq.read_table(truth))
+    labels = truth.is_abusive(frame[ACCOUNT_ID], as_of).to_numpy().astype(np.int32)
     matrix = conform(frame, feature_set.names).matrix
     booster = train(matrix, labels, feature_set.names, n_trees=N_TREES, depth=DEPTH)
     rows = frame.take(pa.array(np.linspace(0, len(frame) - 1, min(N_GOLDEN, len(frame))).astype(np.int64)))
@@ -116,12 +115,3 @@ def _roll_up(spec: RunSpec, feature_set: FeatureSet, table: str, held: Reference
         for events in read_events(work, feature_set):
             rolled = roll_up(events.table, feature_set, table)
             yield write_parquet([rolled], rolled.schema, scratch, "rollups", "rollup")
-
-
-def _labels(ids: pa.ChunkedArray, truth: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    """1 where the truth says abuse, int32 (n,)."""
-    abusive = truth.filter(truth["is_abuse"])["account_id"].combine_chunks()
-    found: np.ndarray[tuple[int], np.dtype[np.int32]] = (
-        pc.is_in(ids, value_set=abusive.cast(ids.type)).to_numpy().astype(np.int32)
-    )
-    return found

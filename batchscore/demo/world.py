@@ -1,7 +1,8 @@
 """The simulated world: accounts and mails of any size with planted abuse, and the truth kept apart.
 
-Everything follows from the seed. Accounts are made a block at a time and mails a day at a time from generators seeded by
-(seed, block, day), so that memory is bounded, and the same account gets the same mails whatever else is in the world.
+Everything follows from the seed. Accounts are drawn in blocks of `BLOCK`, always whole, each from a generator seeded by (seed,
+block), and a block's mails of a day from one seeded by (seed, block, day). So memory is bounded, a world is the beginning of any
+larger one of its days and seed, and how many blocks share a file changes no row.
 
 Kinds (`KINDS`): ``normal``; ``newsletter``, honest and loud, the bait for a careless model; and five kinds of abuse:
 ``burst`` (a new account that mails masses within days), ``drip`` (many recipients, slowly), ``takeover`` (a long honest
@@ -19,18 +20,36 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS: Final = ("normal", "newsletter", "burst", "drip", "takeover", "farm", "scout")
-_SHARES: Final = (0.955, 0.015, 0.008, 0.006, 0.006, 0.006, 0.004)
-BLOCK: Final = 50_000
-MAILS_PER_ACCOUNT: Final = 20.0
+_SHARES: Final = (0.965, 0.005, 0.008, 0.006, 0.006, 0.006, 0.004)
+BLOCK: Final = 4_096  # accounts; part of what a world is
+BLOCKS_PER_FILE: Final = 16
+_ORDINARY_MAILS: Final = 14.0  # of a normal account over all days, on average; the loud few bring the mean of all to about 20
+_PARETO: Final = 1.6  # a few normal accounts send most of the mail
 _LATE: Final = 0.03
 _MAX_LATE_DAYS: Final = 5
 _DAY_US: Final = 86_400_000_000
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
 _STRANGERS: Final = 1 << 40  # recipients outside our own accounts
+
+TRUTH: Final = pa.schema([("account_id", pa.uint64()), ("is_abuse", pa.bool_()), ("since", _MOMENT), ("kind", pa.string())])
+_MAILS: Final = pa.schema(
+    [
+        ("account_id", pa.uint64()),
+        ("event_at", _MOMENT),
+        ("known_at", _MOMENT),
+        ("bytes", pa.int64()),
+        ("n_rcpt", pa.int64()),
+        ("recipient", pa.int64()),
+        ("client_net", pa.int64()),
+        ("has_link", pa.int64()),
+        ("late_days", pa.int64()),
+    ]
+)
 
 Ints = npt.NDArray[np.int64]
 
@@ -40,17 +59,15 @@ def trained_as_of(days: int) -> datetime:
     return START + timedelta(days=days * 3 // 5)
 
 
-def write_world(folder: Path, *, accounts: int, days: int, seed: int) -> None:
+def write_world(folder: Path, *, accounts: int, days: int, seed: int, blocks_per_file: int = BLOCKS_PER_FILE) -> None:
     """Write ``accounts/``, ``mails/day=…/``, ``truth.parquet``, ``features.yaml`` and ``spec.yaml`` into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "accounts").mkdir()
-    schema = pa.schema([("account_id", pa.uint64()), ("is_abuse", pa.bool_()), ("kind", pa.string()), ("since", _MOMENT)])
-    with pq.ParquetWriter(folder / "truth.parquet", schema) as truth:
-        for number, block in enumerate(_blocks(accounts, days, seed)):
-            pq.write_table(block.accounts(), folder / "accounts" / f"part-{number:05d}.parquet")
-            truth.write_table(block.truth().cast(schema))
-    for day in range(days):
-        _write_day(folder / "mails" / f"day={(START + timedelta(days=day)):%Y-%m-%d}", accounts, days, seed, day)
+    (folder / "accounts").mkdir(parents=True)
+    with pq.ParquetWriter(folder / "truth.parquet", TRUTH) as truth:
+        for number, blocks in enumerate(_groups(accounts, days, seed, blocks_per_file)):
+            part = f"part-{number:05d}.parquet"
+            pq.write_table(pa.concat_tables(block.accounts() for block in blocks), folder / "accounts" / part)
+            truth.write_table(pa.concat_tables(block.truth() for block in blocks))
+            _write_mails(folder / "mails", part, blocks, days)
     (folder / "features.yaml").write_text(FEATURES, encoding="utf-8")
     first, last = trained_as_of(days) + timedelta(days=1), START + timedelta(days=days)
     spec = SPEC.format(
@@ -60,11 +77,12 @@ def write_world(folder: Path, *, accounts: int, days: int, seed: int) -> None:
 
 
 class _Block:
-    """Some accounts: who they are and how they mail."""
+    """`BLOCK` accounts: who they are and how they mail. Only the first ``n_kept`` are in the world."""
 
-    def __init__(self, number: int, n: int, days: int, seed: int) -> None:
+    def __init__(self, number: int, n_kept: int, days: int, seed: int) -> None:
+        n = BLOCK
         chance = np.random.default_rng([seed, number])
-        self.number, self.days, self.seed = number, days, seed
+        self.number, self.n_kept, self.days, self.seed = number, n_kept, days, seed
         # Ids are sparse and random in their order, and reach beyond 2^53, where a float would lose them.
         serial = np.arange(number * BLOCK, number * BLOCK + n, dtype=np.uint64)
         self.ids = (serial + np.uint64(1)) * np.uint64(1_000_003) + chance.integers(0, 1_000_003, n).astype(np.uint64)
@@ -73,7 +91,7 @@ class _Block:
         self.created = chance.integers(-3 * 365, days, n) * _DAY_US + chance.integers(0, _DAY_US, n)
         self.plan = chance.choice(3, n, p=(0.8, 0.15, 0.05)).astype(np.int8)
         self.network = chance.zipf(1.3, n) % 50_000
-        self.rate = np.minimum(chance.pareto(1.6, n) * MAILS_PER_ACCOUNT / max(days, 1), 200.0)
+        self.rate = np.minimum(chance.pareto(_PARETO, n) * (_PARETO - 1) * _ORDINARY_MAILS / days, 200.0)
         self.since = np.full(n, -1, np.int64)  # the day abuse begins
         self._plant(chance)
 
@@ -108,17 +126,26 @@ class _Block:
                 "plan": self.plan,
                 "signup_network": self.network.astype(np.int32),
             }
-        )
+        ).slice(0, self.n_kept)
 
     def truth(self) -> pa.Table:
         """What a reviewer would find: kind, and since when."""
         bad = self.since >= 0
         since = pa.array(np.maximum(self.since, 0) * _DAY_US, mask=~bad)
         kinds = pa.array([KINDS[kind] for kind in self.kind])
-        return pa.table({"account_id": self.ids, "is_abuse": bad, "kind": kinds, "since": _moments_of(since)})
+        columns = {"account_id": self.ids, "is_abuse": bad, "since": _moments_of(since), "kind": kinds}
+        return pa.table(columns, schema=TRUTH).slice(0, self.n_kept)
 
-    def mails(self, day: int) -> dict[str, Ints]:
-        """The mails its accounts send on ``day``, sorted by nothing in particular."""
+    def mails(self, day: int) -> pa.Table:
+        """The mails its accounts send on ``day``, by account, with ``late_days`` beside the columns of the input."""
+        drawn = self._draw(day)
+        n = int(np.searchsorted(drawn.pop("place"), self.n_kept))
+        held: dict[str, Any] = {name: values[:n] for name, values in drawn.items()}
+        known_at = _moments(held["event_at"] + held["late_days"] * _DAY_US)
+        return pa.table(held | {"event_at": _moments(held["event_at"]), "known_at": known_at}, schema=_MAILS)
+
+    def _draw(self, day: int) -> dict[str, npt.NDArray[Any]]:
+        """Mails of the whole block, sorted by ``place``: which of its accounts each is of."""
         chance = np.random.default_rng([self.seed, self.number, day])
         n = chance.poisson(np.where(self._alive(day), self._rate_on(day), 0.0))
         who = np.repeat(np.arange(len(n)), n)
@@ -131,7 +158,8 @@ class _Block:
         newsletter = self.kind[who] == KINDS.index("newsletter")
         sizes = np.exp(chance.normal(8.5, 1.1, len(who))).astype(np.int64) + 200
         return {
-            "account_id": self.ids[who].astype(np.int64),
+            "place": who,
+            "account_id": self.ids[who],
             "event_at": np.maximum(at, self.created[who]),
             "late_days": late,
             "bytes": np.where(loud, 900 + sizes // 20, np.minimum(sizes, 25_000_000)),
@@ -163,29 +191,25 @@ class _Block:
         return rate
 
 
-def _blocks(accounts: int, days: int, seed: int) -> Iterator[_Block]:
-    for number in range(-(-accounts // BLOCK)):
-        yield _Block(number, min(BLOCK, accounts - number * BLOCK), days, seed)
+def _groups(accounts: int, days: int, seed: int, size: int) -> Iterator[list[_Block]]:
+    """The world's blocks, ``size`` at a time."""
+    starts = range(0, accounts, BLOCK)
+    for group in range(0, len(starts), size):
+        yield [_Block(start // BLOCK, min(BLOCK, accounts - start), days, seed) for start in starts[group : group + size]]
 
 
-def _write_day(folder: Path, accounts: int, days: int, seed: int, day: int) -> None:
-    """The mails that became known on ``day``: those of the day, and late ones of the days before; a part file per block."""
-    folder.mkdir(parents=True)
-    for block in _blocks(accounts, days, seed):
-        parts = [_known_on(block, sent, day) for sent in range(max(0, day - _MAX_LATE_DAYS), day + 1)]
-        known = pa.concat_tables(parts)
-        pq.write_table(known, folder / f"part-{block.number:05d}.parquet")
-
-
-def _known_on(block: _Block, sent: int, day: int) -> pa.Table:
-    mails = block.mails(sent)
-    late = mails.pop("late_days")
-    chosen = late == day - sent
-    held: dict[str, Any] = {name: values[chosen] for name, values in mails.items()}
-    held["account_id"] = held["account_id"].astype(np.uint64)
-    held["known_at"] = _moments(held["event_at"] + (day - sent) * _DAY_US)
-    held["event_at"] = _moments(held["event_at"])
-    return pa.table(held)
+def _write_mails(folder: Path, part: str, blocks: list[_Block], days: int) -> None:
+    """Of each day the mails that became known on it: those of the day in time, and late ones of the days before."""
+    waiting: dict[int, list[pa.Table]] = {day: [] for day in range(days + _MAX_LATE_DAYS)}
+    for day in range(days):
+        for block in blocks:
+            mails = block.mails(day)
+            for late in range(_MAX_LATE_DAYS + 1):
+                waiting[day + late].append(mails.filter(pc.equal(mails["late_days"], late)).drop_columns("late_days"))
+        known = pa.concat_tables(waiting.pop(day)).sort_by([("account_id", "ascending"), ("event_at", "ascending")])
+        of_day = folder / f"day={(START + timedelta(days=day)):%Y-%m-%d}"
+        of_day.mkdir(parents=True, exist_ok=True)
+        pq.write_table(known, of_day / part)
 
 
 def _moments(us: Ints) -> pa.Array:

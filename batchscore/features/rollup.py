@@ -78,8 +78,9 @@ def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
     numbers: dict[str, Column] = {"n": ones, "last_at": at}
     hashes = {}
     for column, aggregates in _by_column(feature_set, table).items():
+        _require(events.schema.field(column).type, aggregates, column)
         if "distinct" in aggregates:
-            hashes[f"{column}__distinct"] = _hashes(events[column], column)
+            hashes[f"{column}__distinct"] = _hashes(events[column])
         if aggregates != ["distinct"]:
             values, present = _measured(events[column], column)
             numbers[f"{column}__valid"] = ones if present is None else present.astype(np.int64)
@@ -130,7 +131,7 @@ def rollup_schema(feature_set: FeatureSet, table: str, events: pa.Schema) -> pa.
     for column, aggregates in _by_column(feature_set, table).items():
         if aggregates != ["distinct"]:
             fields.append((f"{column}__valid", pa.int64()))
-        held = pa.float64() if pa.types.is_floating(events.field(column).type) else pa.int64()
+        held = pa.float64() if pa.types.is_floating(_value_type(events.field(column).type)) else pa.int64()
         fields += [
             (f"{column}__{aggregate}", pa.list_(pa.uint64()) if aggregate == "distinct" else held) for aggregate in aggregates
         ]
@@ -169,9 +170,13 @@ def _by_column(feature_set: FeatureSet, table: str) -> dict[str, list[str]]:
     return found
 
 
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _refusal(kind: pa.DataType, aggregate: str) -> str | None:
     """Why a column of that type cannot have the aggregate; None when it can. A column of nothing but nulls can."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    kind = _value_type(kind)
     whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
     if aggregate == "sum":
         return None if whole else "integers only: a sum of floats depends on their order"
@@ -182,10 +187,11 @@ def _refusal(kind: pa.DataType, aggregate: str) -> str | None:
     return None if any(is_kind(kind) for is_kind in _COUNTED) else "numbers, text and times only"
 
 
-def _require(kind: pa.DataType, aggregate: str, column: str) -> None:
+def _require(kind: pa.DataType, aggregates: Sequence[str], column: str) -> None:
     """`check_measures` refuses at plan; this is for a file that came later."""
-    if (refusal := _refusal(kind, aggregate)) is not None:
-        raise PartitionError("column_type", f"is {kind}; {refusal}", where=column, remedy="measure another column")
+    for aggregate in aggregates:
+        if (refusal := _refusal(kind, aggregate)) is not None:
+            raise PartitionError("column_type", f"is {kind}; {refusal}", where=column, remedy="measure another column")
 
 
 def _combined(partials: _Partials, schema: pa.Schema, limit: int) -> pa.Table:
@@ -255,9 +261,7 @@ def _measured(values: pa.ChunkedArray, column: str) -> tuple[Column, Mask | None
 
     None: all are. NaN is not.
     """
-    _require(values.type, "max", column)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
+    values = values.cast(_value_type(values.type))
     if pa.types.is_floating(values.type):
         floats = values.cast(pa.float64()).fill_null(np.nan).to_numpy() + 0.0
         return floats, ~np.isnan(floats)
@@ -282,9 +286,8 @@ def _neutral_where_absent(values: Column, present: Mask | None, aggregate: str) 
     return np.where(present, values, ends.max if aggregate == "min" else ends.min)
 
 
-def _hashes(values: pa.ChunkedArray, column: str) -> _Hashes:
+def _hashes(values: pa.ChunkedArray) -> _Hashes:
     """Hashes of the values that are present; each different value is hashed once."""
-    _require(values.type, "distinct", column)
     encoded = _hashable(values.combine_chunks()).dictionary_encode()
     words, rank = np.unique(hash64(encoded.dictionary.drop_null()), return_inverse=True)
     row = np.flatnonzero(encoded.is_valid().to_numpy(zero_copy_only=False))

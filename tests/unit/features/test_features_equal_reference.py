@@ -172,6 +172,22 @@ def test_features_equal_the_slow_reference(kind_and_events: tuple[IdKind, list[d
         np.testing.assert_array_equal(found, np.array([row[name] for row in expected], np.float64), err_msg=name)
 
 
+@settings(max_examples=25, deadline=None)
+@given(LOGS, st.integers(1, 14), st.lists(st.integers(0, 16), min_size=2, max_size=4), st.integers(0, 40))
+def test_one_preparation_serves_any_as_ofs_in_any_order(
+    kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, days: list[int], cut: int
+) -> None:
+    kind, events = kind_and_events
+    features, accounts = feature_set(kind, window), accounts_table(kind)
+    rolled = pa.concat_tables([roll_up(as_table(piece, kind), features, "mails") for piece in (events[:cut], events[cut:])])
+    prepared = {"mails": prepare(accounts["account_id"].combine_chunks(), sort_by_key(rolled), features, "mails")}
+    for day in days:
+        frame = make_frame(accounts, prepared, START + day * DAY, features)
+        for account, row in zip(accounts.to_pylist(), frame.to_pylist(), strict=True):
+            expected = reference(events, account, START + day * DAY, window)
+            np.testing.assert_array_equal([row[name] for name in features.names], [expected[name] for name in features.names])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     LOGS,
@@ -188,8 +204,10 @@ def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(
     cuts = sorted({0, len(shuffled), *(random.randrange(len(shuffled) + 1) for _ in range(4))})
     pieces = [as_table(shuffled[low:high], kind) for low, high in pairwise(cuts)] or [as_table([], kind)]
     accounts = accounts_table(kind)
-    at = random.randrange(len(accounts) + 1)
-    cut = frames(pieces, [accounts.slice(0, at), accounts.slice(at)], features, as_of)
+    edges = [0, *sorted(random.randrange(len(accounts) + 1) for _ in range(random.randrange(5))), len(accounts)]
+    partitions = [accounts.slice(low, high - low) for low, high in pairwise(edges)]
+    cut = frames(pieces, partitions, features, as_of)
+    assert cut["account_id"].to_pylist() == whole["account_id"].to_pylist()
     assert {name: whole[name].to_numpy().tobytes() for name in features.names} == {
         name: cut[name].to_numpy().tobytes() for name in features.names
     }

@@ -1,0 +1,190 @@
+"""A feature set is reviewed text: every mistake is told at once with its line, and equal meaning has one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from batchscore.document import parse_document
+from batchscore.errors import PartitionError, Refused
+from batchscore.features.feature_set import FeatureSet, open_feature_set, read_feature_set
+from batchscore.plan import Reference
+from tests.unit.features.small_log import feature_set
+
+TEXT = """\
+feature_set: senders
+version: 1
+account_id: string
+accounts: {table: accounts, key: id, created_at: made, immutable: [zeta, plan], verdict: [banned]}
+events:
+  - {table: mails, key: id, event_at: {column: ts, unit: s}, known_at: event_at, skew: 1d, verdict: [label]}
+features:
+  z_7d: {count: mails, window: 7d}
+  bytes_7d: {sum: mails.bytes, window: 7d}
+  least: {min: mails.bytes}
+  most: {max: mails.rcpt}
+  mean: {mean: mails.bytes, window: 28d}
+  people: {distinct: mails.to, window: 28d}
+  active: {days_active: mails, window: 28d}
+  quiet: {time_since: mails}
+  burst: {ratio: [z_7d, active], say: "its pace is {value}"}
+  plan: {column: plan}
+  age: {age: created_at}
+"""
+
+
+def read(text: str) -> FeatureSet:
+    return parse_document(text, FeatureSet, name="features.yaml", check=FeatureSet.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ("{count: mials}", "'mials' is no events table → use one of: mails"),
+        ("{count: mails, window: 36h}", "not a whole number of days from 1d to 3650d"),
+        ("{count: mails, window: 3651d}", "not a whole number of days from 1d to 3650d"),
+        ("{count: mails, window: 0d}", "not a whole number of days from 1d to 3650d"),
+        ("{count: mails, window: 7}", "7 is not a duration → write whole days or hours, such as 7d or 12h"),
+        ("{count: mails.bytes}", "count wants a table alone, such as mails → change 'mails.bytes'"),
+        ("{sum: mails}", "sum wants a column, such as mails.bytes → change 'mails'"),
+        ("{sum: 7}", "sum wants a table and column"),
+        ("{total: mails.bytes}", "'total' is not a kind of feature → use one of count, sum,"),
+        ("{count: mails, sum: mails.bytes}", "needs exactly one of count, sum,"),
+        ("{kind: over_events, table: mails, aggregate: sum}", "needs exactly one of count, sum,"),
+        ("{sum: mails.label}", "'label' is a verdict column (verdict_feature)"),
+        ("{column: banned}", "'banned' is a verdict column (verdict_feature)"),
+        ("{column: score_2019}", "'score_2019' is not declared immutable (not_immutable)"),
+        ("{column: created_at}", "is the name of a column we make"),
+        ("{sum: mails.event_at}", "is the name of a column we make"),
+        ("{distinct: mails.account_id}", "is the name of a column we make"),
+        ("{ratio: [x, z_7d]}", "'x' is no feature above this one → define it first"),
+        ("{ratio: [later, z_7d]}", "'later' is no feature above this one → define it first"),
+        ("{ratio: [z_7d]}", "a ratio is of two features"),
+        ("{ratio: [z_7d, z_7d], window: 7d}", "a ratio has no window → remove it"),
+        ("{age: made}", "an age is counted from created_at"),
+        ("{count: mails, say: 'sent {valeu} mails'}", "has braces that are not {value}"),
+        ("{count: mails, say: ''}", "say"),
+    ],
+)
+def test_a_mistaken_feature_is_refused_with_its_line_and_a_remedy(definition: str, said: str) -> None:
+    text = f"{TEXT}  x: {definition}\n  later: {{count: mails}}\n"
+    with pytest.raises(Refused, match=re.escape(said)) as refused:
+        read(text)
+    line = text.splitlines().index(f"  x: {definition}") + 1
+    assert [problem.where for problem in refused.value.problems] == [f"features.yaml:{line}"]
+    assert refused.value.reason == "spec_invalid"
+
+
+@pytest.mark.parametrize("name", ["account_id", "as_of", "score", "margin"])
+def test_a_reserved_name_is_refused(name: str) -> None:
+    with pytest.raises(Refused, match=f"features.{name}: is a reserved name"):
+        read(f"{TEXT}  {name}: {{count: mails}}\n")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(Refused) as refused:
+        read(f"{TEXT}  a: {{count: mials}}\n  score: {{sum: mails.label, window: 12h}}\n  b: {{ratio: [nothing, nowhere]}}\n")
+    assert [problem.where for problem in refused.value.problems] == [f"features.yaml:{line}" for line in (19, 20, 20, 20, 21, 21)]
+
+
+def test_an_events_table_must_declare_when_its_rows_were_known() -> None:
+    with pytest.raises(Refused, match="declare known_at: event_at") as refused:
+        read(TEXT.replace("known_at: event_at, ", ""))
+    assert [problem.where for problem in refused.value.problems] == ["features.yaml:6"]
+
+
+@pytest.mark.parametrize("other", ["mails", "accounts"])
+def test_a_table_is_declared_once(other: str) -> None:
+    with pytest.raises(Refused, match=f"the table '{other}' is declared twice"):
+        read(TEXT.replace("features:\n", f"  - {{table: {other}, key: id, event_at: at, known_at: event_at}}\nfeatures:\n"))
+
+
+def test_an_age_needs_a_declared_created_at() -> None:
+    with pytest.raises(Refused, match="accounts declare no created_at"):
+        read(TEXT.replace("created_at: made, ", ""))
+
+
+@pytest.mark.parametrize(("grain", "said"), [("1h", "must be 1d"), ("0d", "grain")])
+def test_the_grain_is_a_day(grain: str, said: str) -> None:
+    with pytest.raises(Refused, match=said):
+        feature_set("n: {count: mails, window: 7d}", grain=grain)
+
+
+def test_features_keep_the_order_of_the_text_also_when_frozen() -> None:
+    features = read(TEXT)
+    names = ("z_7d", "bytes_7d", "least", "most", "mean", "people", "active", "quiet", "burst", "plan", "age")
+    assert features.names == names
+    assert FeatureSet.thaw(features.frozen_json()) == features
+    assert FeatureSet.thaw(features.frozen_json()).names == names
+
+
+def test_the_columns_an_input_needs_are_those_that_features_read() -> None:
+    features = read(TEXT)
+    assert features.column_names("accounts") == ("plan",)  # zeta is immutable, and no feature reads it
+    assert features.column_names("mails") == ("bytes", "rcpt", "to")
+    assert features.measures("mails") == (("bytes", "min"), ("bytes", "sum"), ("rcpt", "max"), ("to", "distinct"))
+
+
+def test_the_digest_follows_meaning_and_order_not_wording() -> None:
+    features = read(TEXT)
+    reworded = read(
+        TEXT.replace("its pace is {value}", "{value}").replace("{count: mails, window: 7d}", "{window: 7d, count: mails}")
+    )
+    assert reworded.digest == features.digest
+    lines = TEXT.splitlines(keepends=True)
+    changed = [
+        TEXT.replace("window: 7d}", "window: 8d}", 1),
+        "".join([*lines[:8], lines[9], lines[8], *lines[10:]]),
+        TEXT.replace("skew: 1d", "skew: 2d"),
+        TEXT.replace("version: 1", "version: 2"),
+        TEXT.replace("verdict: [label]", "verdict: [label, mid]"),
+    ]
+    assert len({features.digest, *(read(text).digest for text in changed)}) == 1 + len(changed)
+
+
+def test_a_new_feature_over_the_same_measures_rolls_nothing_up_again() -> None:
+    features = read(TEXT)
+    more = read(f"{TEXT}  mean_7d: {{mean: mails.bytes, window: 7d}}\n")
+    other = read(f"{TEXT}  rcpt: {{sum: mails.rcpt}}\n")
+    assert more.rollup_parameters("mails") == features.rollup_parameters("mails")
+    assert other.rollup_parameters("mails") != features.rollup_parameters("mails")
+
+
+def test_each_feature_is_described_in_one_sentence_with_a_place_for_its_value() -> None:
+    features = read(TEXT)
+    assert {name: features.describe(name) for name in features.names} == {
+        "z_7d": "{value} mails in 7 days",
+        "bytes_7d": "bytes of mails add up to {value} in 7 days",
+        "least": "least bytes of mails ever: {value}",
+        "most": "largest rcpt of mails ever: {value}",
+        "mean": "mean bytes of mails in 28 days: {value}",
+        "people": "{value} different to in mails in 28 days",
+        "active": "{value} days with mails in 28 days",
+        "quiet": "{value} days since the last of mails",
+        "burst": "its pace is {value}",
+        "plan": "plan is {value}",
+        "age": "the account is {value} days old",
+    }
+    assert read(TEXT.replace("its pace is {value}", "its pace")).describe("burst") == "its pace: {value}"
+
+
+def test_a_frozen_feature_set_is_opened_by_its_digest_only(tmp_path: Path) -> None:
+    features = read(TEXT)
+    path = tmp_path / "frozen.json"
+    path.write_text(features.frozen_json(), encoding="utf-8")
+    held = Reference(path=str(path), sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    assert open_feature_set(held) == features
+    with pytest.raises(PartitionError) as changed:
+        open_feature_set(Reference(path=str(path), sha256="0" * 64))
+    assert changed.value.reason == "input_digest_mismatch"
+
+
+def test_a_file_is_read_as_its_text(tmp_path: Path) -> None:
+    (tmp_path / "features.yaml").write_text(TEXT, encoding="utf-8")
+    assert read_feature_set(tmp_path / "features.yaml") == read(TEXT)
+    with pytest.raises(Refused) as missing:
+        read_feature_set(tmp_path / "other.yaml")
+    assert missing.value.reason == "file_missing"
