@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from batchscore.ports import Executor
 
 
 @click.command()
@@ -28,12 +23,9 @@ def demo(  # noqa: PLR0913 (a command's options are its arguments)
     """Score real mail (or a simulated world) from raw events to a review queue, and compare with the truth."""
     from rich.console import Console
 
-    from batchscore.demo.story import World, tell
+    from batchscore.cli.runs import open_executor, stop_on_signal
+    from batchscore.demo.story import HowToRun, World, tell
 
-    def executor() -> AbstractContextManager[Executor]:
-        from batchscore.cli.runs import open_executor
-
-        return open_executor(inline=inline, workers=workers)
-
+    how = HowToRun(executor=lambda: open_executor(inline=inline, workers=workers), stop=stop_on_signal, again=again)
     folder = folder or Path("demo" if accounts is None else f"demo-{accounts}")
-    return tell(World(accounts=accounts, days=days, seed=seed), folder, executor=executor, again=again, console=Console())
+    return tell(World(accounts=accounts, days=days, seed=seed), folder, how, Console())

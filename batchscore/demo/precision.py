@@ -66,9 +66,7 @@ def measure(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: datet
         )
 
 
-def _ids(  # noqa: PLR0913 (which rows of which files of which run)
-    row: RunRow, reader: StoreReader, stage: Stage, role: Role, where: pc.Expression, schema: pa.Schema
-) -> pa.ChunkedArray:
+def _ids(row: RunRow, reader: StoreReader, stage: Stage, role: Role, where: pc.Expression, schema: pa.Schema) -> pa.ChunkedArray:
     """Account ids in what a stage of the run wrote, where ``where`` holds; each file is checked against its receipt first."""
     store = Path(row.plan.spec.store)
     outputs = [output for receipt in reader.receipts(row.run_id, stage) for output in receipt.outputs if output.role == role]

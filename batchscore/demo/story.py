@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,33 +11,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from batchscore.demo import real_mail, world
+from batchscore.demo.place import fill, holds
+from batchscore.demo.results import say, show_next, show_results
 from batchscore.demo.training import train_bundle
-from batchscore.errors import Refused
+from batchscore.demo.truth import Truth
+from batchscore.errors import QUARANTINED, Refused
 from batchscore.features.feature_set import FeatureSet
-from batchscore.files import verified
-from batchscore.layout import Definitions
 from batchscore.observe.progress import ProgressObserver
-from batchscore.observe.terminal import show_plan, show_proof, show_queue
-from batchscore.observe.text import plain
+from batchscore.observe.terminal import show_plan
 from batchscore.pipeline import run
-from batchscore.plan import Plan, Stage
+from batchscore.plan import Plan
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow
-from batchscore.proving import prove_run
 from batchscore.spec import RunSpec, read_spec
 from batchscore.store import open_reader, open_store
 
-MARKER: Final = ".batchscore-demo"
 URL_VARIABLE: Final = "BATCHSCORE_URL_DEMO"
-SHOWN_FLAGS: Final = 5
-
-OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +40,7 @@ class World:
     days: int = 60
     seed: int = 1
 
+    @property
     def name(self) -> str:
         """What tells this world from others; kept in the folder's marker."""
         return "real mail" if self.accounts is None else f"simulated {self.accounts} accounts, {self.days} days, seed {self.seed}"
@@ -58,111 +52,82 @@ class World:
         else:
             world.write_world(folder, accounts=self.accounts, days=self.days, seed=self.seed)
 
+    @property
     def trained_as_of(self) -> datetime:
         """The date up to which the model may look."""
         return real_mail.TRAINED_AS_OF if self.accounts is None else world.trained_as_of(self.days)
 
+    @property
+    def caveat(self) -> str:
+        """What the precision does not say."""
+        return real_mail.CAVEAT if self.accounts is None else world.CAVEAT
 
-def tell(chosen: World, folder: Path, *, executor: OpenExecutor, again: bool, console: Console) -> int:
-    """Prepare, train, plan, run and show. The exit code."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HowToRun:
+    """Where attempts run, what asks for a stop, and whether a finished run is to be run again. Both are opened only to run."""
+
+    executor: Callable[[], AbstractContextManager[Executor]]
+    stop: Callable[[], AbstractContextManager[threading.Event]]
+    again: bool = False
+
+
+def tell(chosen: World, folder: Path, how: HowToRun, console: Console) -> int:
+    """Prepare, train, plan, run and show. The exit code.
+
+    Raises:
+        Refused: the folder holds something else; also whatever `make_plan` and `run` raise.
+    """
     folder = folder.absolute()
+    url = f"sqlite:///{folder / real_mail.DATABASE}"
+    os.environ[URL_VARIABLE] = url
     _prepare(chosen, folder, console)
-    spec = read_spec(folder / "spec.yaml")
-    if not Path(spec.bundles[0]).exists():
-        console.print(f"training a model on what was known before {chosen.trained_as_of():%Y-%m-%d}", highlight=False)
-        train_bundle(spec, folder / "truth.parquet", chosen.trained_as_of())
+    spec, truth = read_spec(folder / "spec.yaml"), Truth(folder / "truth.parquet")
+    _train(chosen, spec, truth, console)
     plan = make_plan(spec)
     show_plan(plan, console)
-    row = _run(plan, executor, console, again=again)
-    _show(row, spec, folder, console)
-    if chosen.accounts is None:
-        console.print(f"\n{real_mail.CAVEAT}", highlight=False, style="italic")
-    _show_next(row, folder, console)
-    return 0
+    row = _run(plan, how, console)
+    reader = open_reader(Path(spec.store))
+    show_results(row, reader, truth, chosen.trained_as_of, console)
+    console.print(f"\n{chosen.caveat}", highlight=False, style="italic")
+    show_next(row, folder / "spec.yaml", (URL_VARIABLE, url) if chosen.accounts is None else None, console)
+    aside = reader.quarantined(row.run_id)
+    for partition in aside:
+        say(console, f"quarantined: {partition.stage} {partition.number}: {partition.message}")
+    return QUARANTINED if aside else 0
 
 
 def _prepare(chosen: World, folder: Path, console: Console) -> None:
     """Write the world once; a folder that holds anything else is left alone."""
-    marker = folder / MARKER
-    os.environ[URL_VARIABLE] = f"sqlite:///{folder / 'accounts.db'}"
-    if marker.is_file() and marker.read_text(encoding="utf-8") == chosen.name():
-        console.print(f"{chosen.name()}: already in {plain(str(folder))}", highlight=False)
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise Refused("path_escapes_root", "the demo's folder holds something else", where=str(folder),
-                      remedy="name an empty or new one: --folder demo-2")  # fmt: skip
-    console.print(f"writing {chosen.name()} to {plain(str(folder))}", highlight=False)
-    chosen.write(folder)
-    marker.write_text(chosen.name(), encoding="utf-8")
+    held = holds(folder)
+    if held == chosen.name:
+        say(console, f"{chosen.name}: already in {folder}")
+    elif held == "":
+        say(console, f"writing {chosen.name} to {folder}")
+        fill(folder, chosen.name, chosen.write)
+    else:
+        raise Refused(
+            "path_escapes_root",
+            f"the demo's folder holds {'another world: ' + held if held else 'something else'}",
+            where=str(folder),
+            remedy="name an empty or new one: --folder demo-2",
+        )
 
 
-def _run(plan: Plan, executor: OpenExecutor, console: Console, *, again: bool) -> RunRow:
+def _train(chosen: World, spec: RunSpec, truth: Truth, console: Console) -> None:
+    if not Path(spec.bundles[0]).exists():
+        say(console, f"training a model on what was known before {chosen.trained_as_of:%Y-%m-%d}")
+        train_bundle(spec, truth, chosen.trained_as_of)
+
+
+def _run(plan: Plan, how: HowToRun, console: Console) -> RunRow:
+    """Run the plan, or find it finished: then no worker is started."""
     store = open_store(Path(plan.spec.store), FeatureSet.thaw(plan.feature_set).account_id)
-    console.print()
-    with executor() as opened, ProgressObserver(console) as observer:
-        console.print(f"running on {opened.describe()}", highlight=False)
-        return run(plan, executor=opened, store=store, observer=observer, again=again)
-
-
-def _show(row: RunRow, spec: RunSpec, folder: Path, console: Console) -> None:
-    reader = open_reader(Path(spec.store))
-    console.print()
-    show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id), console)
-    console.print(
-        f"\nthe queue {spec.policy.queue!r}, best {SHOWN_FLAGS} of {len(reader.queue(spec.policy.queue, limit=1_000_000))}:",
-        highlight=False,
-    )
-    show_queue(reader.queue(spec.policy.queue, limit=SHOWN_FLAGS), console)
-    assert row.decision is not None
-    decided = pq.read_table(verified(row.decision.path, row.decision.sha256))
-    truth = pq.read_table(folder / "truth.parquet")
-    console.print(
-        "\nprecision of the flags, beside the base rate of all accounts scored (a coin would do as well as the base rate):",
-        highlight=False,
-    )
-    for as_of in spec.as_ofs():
-        flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, decided["as_of"].type)))
-        hits, flagged = _hits(flags["account_id"], truth)
-        found, scored = _hits(_scored(spec, row, as_of), truth)
-        released = "  ← released" if len(flags) and flags["release"][0].as_py() else ""
-        precision = f"{hits / flagged:.0%}" if flagged else "–"
-        console.print(
-            f"  {as_of:%Y-%m-%d}  {hits:>4} of {flagged:>4} flags right, {precision:>4}; "
-            f"base rate {found / max(1, scored):.0%}{released}",
-            highlight=False,
-        )
-
-
-def _scored(spec: RunSpec, row: RunRow, as_of: datetime) -> pa.ChunkedArray:
-    """Ids of the accounts scored at one as-of."""
-    store = Path(spec.store)
-    tables = [
-        pq.read_table(
-            store / output.path, columns=["account_id"], filters=[("as_of", "=", pa.scalar(as_of, pa.timestamp("us", "UTC")))]
-        )
-        for receipt in open_reader(store).receipts(row.run_id, Stage.SCORE)
-        for output in receipt.outputs
-        if output.role == "scores"
-    ]
-    return pa.concat_tables(tables)["account_id"]
-
-
-def _hits(ids: pa.ChunkedArray, truth: pa.Table) -> tuple[int, int]:
-    """How many of ``ids`` the truth calls abuse, and how many there are."""
-    abusive = truth.filter(truth["is_abuse"])["account_id"].combine_chunks().cast(ids.type)
-    return int(pc.sum(pc.is_in(ids, value_set=abusive)).as_py() or 0), len(ids)
-
-
-def _show_next(row: RunRow, folder: Path, console: Console) -> None:
-    store = plain(row.plan.spec.store)
-    reads_sql = any(source.sql is not None for source in row.plan.spec.sources.values())
-    lines = [f"export {URL_VARIABLE}={plain(os.environ[URL_VARIABLE])}"] if reads_sql else []
-    lines += [
-        f"batchscore status {row.run_id} --store {store}",
-        f"batchscore queue --store {store} -n 25",
-        f"batchscore plan {plain(str(folder / 'spec.yaml'))}",
-        f"batchscore run {plain(str(folder / 'spec.yaml'))} --again    # the next generation: everything is reused",
-    ]
-    console.print("\nnext, try:", highlight=False)
-    for line in lines:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    say(console)
+    runs = store.reader().runs_of_plan(plan.digest)
+    if runs and runs[0].state == "finished" and not how.again:
+        say(console, f"run {runs[0].run_id} of this plan is finished; --again runs its next generation")
+        return runs[0]
+    with how.stop() as stop, how.executor() as opened, ProgressObserver(console) as observer:
+        say(console, f"running on {opened.describe()}")
+        return run(plan, executor=opened, store=store, observer=observer, again=how.again, stop=stop)

@@ -1,4 +1,4 @@
-"""Trains the demo's model on the past: a run's own sources, rollups and frame as of one date, labelled by the truth of that date."""
+"""Trains the demo's model on the past: a run's own sources, rollups and frame as of one date, labelled by the truth of then."""
 
 from __future__ import annotations
 

@@ -25,6 +25,10 @@ import pyarrow.parquet as pq
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 KINDS: Final = ("normal", "newsletter", "burst", "drip", "takeover", "farm", "scout")
+CAVEAT: Final = (
+    "This world is simulated: abuse was planted where the features look, so its precision tells that the run works, and nothing "
+    "of how a model would do on real accounts."
+)
 _SHARES: Final = (0.965, 0.005, 0.008, 0.006, 0.006, 0.006, 0.004)
 BLOCK: Final = 4_096  # accounts; part of what a world is
 BLOCKS_PER_FILE: Final = 16

@@ -152,10 +152,20 @@ def test_a_file_that_is_broken_after_the_plan_is_set_aside_when_it(how: str, wor
     stopped(world, plan, "input_digest_mismatch")
 
 
-def test_a_file_broken_after_the_plan_with_its_size_and_time_kept_is_input_corrupt(world: SmallWorld) -> None:
+def test_a_file_overwritten_after_the_plan_with_its_size_and_time_kept_differs_from_its_pinned_footer(world: SmallWorld) -> None:
     plan = make_plan(world.spec())
     overwrite(first(world), lambda held: b"\0" * len(held))
+    stopped(world, plan, "input_digest_mismatch")
+
+
+def test_pages_overwritten_after_the_plan_below_the_footer_that_was_pinned_are_input_corrupt(world: SmallWorld) -> None:
+    plan = make_plan(world.spec())
+    overwrite(first(world), lambda held: held[:4] + b"\0" * (footer_at(held) - 4) + held[footer_at(held) :])
     stopped(world, plan, "input_corrupt")
+
+
+def footer_at(payload: bytes) -> int:
+    return len(payload) - 8 - int.from_bytes(payload[-8:-4], "little")
 
 
 def test_a_file_that_is_gone_after_the_plan_is_set_aside(world: SmallWorld) -> None:
@@ -219,7 +229,7 @@ def test_every_bit_of_a_footer_is_pinned(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1, 2, 3]}), path)
     (file,), _ = list_inputs(path)
     payload = path.read_bytes()
-    footer = len(payload) - 8 - int.from_bytes(payload[-8:-4], "little")
+    footer = footer_at(payload)
     for at in range(footer, len(payload) - 4):
         flipped = payload[:at] + bytes([payload[at] ^ 1 << at % 8]) + payload[at + 1 :]
         overwrite(path, _always(flipped))
@@ -236,7 +246,7 @@ def test_an_unknown_codec_is_refused_by_name(world: SmallWorld) -> None:
         assert file.metadata.row_group(0).column(0).compression == "BROTLI"
     # thrift, compact: field 4 of a column's metadata (codec), zigzag 4 (BROTLI) becomes 3 (LZO), which nobody reads any more
     payload = path.read_bytes()
-    footer = len(payload) - 8 - int.from_bytes(payload[-8:-4], "little")
+    footer = footer_at(payload)
     at = payload.index(b"\x19\x18\x02id\x15\x08", footer) + 6
     path.write_bytes(payload[:at] + b"\x06" + payload[at + 1 :])
     assert "LZO" in refused(world, "parquet_codec")
