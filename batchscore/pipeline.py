@@ -38,6 +38,7 @@ from batchscore.report.proof import Proof
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
 RENEW_EVERY_S: Final = 5.0
+COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
 
 
 def run(
@@ -198,14 +199,22 @@ class _Walk:
             [Task(run_id=self._run_id, store=store, partition=partition) for partition in partitions], self._stop
         )
         told = False
-        for outcomes in self._executor.outcomes(worklist):
-            self._tell_waiting()
-            self._commit([outcome for outcome in outcomes if isinstance(outcome, Finished)])
-            for outcome in outcomes:
-                self._hear(outcome, worklist)
-            if self._stop.is_set() and not told:
-                self._observer(Stopping(run_id=self._run_id))
-                told = True
+        waiting: list[Finished] = []
+        committed_at = float("-inf")
+        try:
+            for outcomes in self._executor.outcomes(worklist):
+                self._tell_waiting()
+                waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
+                if waiting and time.monotonic() - committed_at >= COMMIT_EVERY_S:
+                    self._commit(waiting)
+                    waiting, committed_at = [], time.monotonic()
+                for outcome in outcomes:
+                    self._hear(outcome, worklist)
+                if self._stop.is_set() and not told:
+                    self._observer(Stopping(run_id=self._run_id))
+                    told = True
+        finally:
+            self._commit(waiting)  # what came home counts, whatever ended the stage
         if self._stop.is_set():
             raise Interrupted("interrupted", "stopped on request; everything committed is kept")
 
