@@ -34,7 +34,7 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_di
 from batchscore.layout import flags_of
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
-from batchscore.models.scorer import Scorer, load_scorer
+from batchscore.models.scorer import Route, Scorer, load_scorer
 from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.proof import key_name
@@ -52,6 +52,8 @@ class _Outcome:
     counts: dict[str, int] = field(default_factory=dict)
     keys: dict[str, KeyDigest] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    scorer: str = ""
+    alerts: list[str] = field(default_factory=list)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -74,8 +76,8 @@ class _Outcome:
             self.keys[name] = self.keys.get(name, KeyDigest()) + key_digest(ids)
 
 
-def attempt(task: Task) -> Receipt:
-    """Do the task's partition.
+def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
+    """Do the task's partition; ``route`` (see `load_scorer`) changes the speed and never a bit.
 
     Raises:
         PartitionError: doing it again would not help: the partition is to be quarantined.
@@ -92,9 +94,9 @@ def attempt(task: Task) -> Receipt:
         case Rollup():
             _roll_up(task, work, outcome)
         case Score():
-            _score(task, work, outcome)
+            _score(task, work, outcome, route)
         case Reasons():
-            _explain(task, work, outcome)
+            _explain(task, work, outcome, route)
     return Receipt(
         stage=task.partition.stage,
         number=task.partition.number,
@@ -104,6 +106,8 @@ def attempt(task: Task) -> Receipt:
         counts=outcome.counts,
         keys={name: str(keys) for name, keys in outcome.keys.items()},
         seconds=outcome.seconds,
+        scorer=outcome.scorer,
+        alerts=tuple(outcome.alerts),
     )
 
 
@@ -177,9 +181,10 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 
-def _score(task: Task, work: Score, outcome: _Outcome) -> None:
+def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     accounts = _Slice(task, work, outcome)
-    scorer = load_scorer(work.bundles[0])
+    scorer = load_scorer(work.bundles[0], route=route)
+    outcome.scorer, n_fallbacks = scorer.name, scorer.n_fallbacks
     rejects: list[pa.Table] = []
 
     def scored() -> Iterator[pa.Table]:
@@ -190,6 +195,8 @@ def _score(task: Task, work: Score, outcome: _Outcome) -> None:
     written = write_parquet(scored(), scores_schema(accounts.id_type), store, address, "scores")
     outcome.outputs.append(written)
     outcome.count("scores", written.n_rows)
+    if scorer.n_fallbacks > n_fallbacks:
+        outcome.alerts.append("scorer_differs")
     n_rejected = sum(len(table) for table in rejects)
     if n_rejected:
         outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
@@ -227,11 +234,11 @@ def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: lis
     return _rows(as_of, ids, {"margin": margin[good], "score": score[good]}, scores_schema(accounts.id_type))
 
 
-def _explain(task: Task, work: Reasons, outcome: _Outcome) -> None:
+def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
     decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
     accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
-    scorer = load_scorer(work.score.bundles[0])
+    scorer = load_scorer(work.score.bundles[0], route=route)
     schema = reasons_schema(accounts.id_type)
     tables = []
     for as_of in work.score.as_ofs:

@@ -97,6 +97,11 @@ REJECT_CODES: Final[dict[str, str]] = {
     "score_invalid": "the model gave NaN or a value outside [0, 1]",
 }
 
+# what an attempt found amiss and put right by itself: told, never raised
+ALERTS: Final[dict[str, str]] = {
+    "scorer_differs": "the compiled scorer gave other bits than XGBoost; XGBoost's were taken",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:

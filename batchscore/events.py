@@ -45,6 +45,15 @@ class PartitionCommitted(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PartitionAlerted(Event):
+    """An attempt put something right by itself that a person should know of (`errors.ALERTS`)."""
+
+    stage: str
+    number: int
+    alert: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionFailed(Event):
     """An attempt failed or its worker was lost; ``quarantined`` says that it was the last."""
 

@@ -18,6 +18,7 @@ from batchscore.driver import driver_name
 from batchscore.errors import BatchscoreError, Fenced, Interrupted, Problem, QuarantineStop, Refused, RunFailed
 from batchscore.events import (
     DecisionRecorded,
+    PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
     Proven,
@@ -32,7 +33,7 @@ from batchscore.layout import Definitions, lay_out_freeze, lay_out_reasons, lay_
 from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
-from batchscore.receipt import Failed, Finished, Outcome, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Receipt, Suspected
 from batchscore.report.proof import Proof
 
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
@@ -232,16 +233,16 @@ class _Walk:
         for outcome in finished:
             partition = outcome.task.partition
             if partition.number in new:
-                seconds = sum(outcome.receipt.seconds.values())
-                self._observer(
-                    PartitionCommitted(
-                        run_id=self._run_id,
-                        stage=partition.stage,
-                        number=partition.number,
-                        n_rows=partition.n_rows,
-                        seconds=seconds,
-                    )
-                )
+                self._tell_committed(partition, outcome.receipt)
+
+    def _tell_committed(self, partition: Partition, receipt: Receipt) -> None:
+        stage, number = partition.stage, partition.number
+        for alert in receipt.alerts:
+            self._observer(PartitionAlerted(run_id=self._run_id, stage=stage, number=number, alert=alert))
+        seconds = sum(receipt.seconds.values())
+        self._observer(
+            PartitionCommitted(run_id=self._run_id, stage=stage, number=number, n_rows=partition.n_rows, seconds=seconds)
+        )
 
     def _hear(self, outcome: Outcome, worklist: _Worklist) -> None:
         """What an outcome that is not a receipt means: a failure counts, a lost worker only accuses."""

@@ -25,7 +25,8 @@ class Receipt(Value):
 
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`),
     named ``accounts`` for a freeze, and ``scored 2002-08-19T00:00:00+00:00`` (also ``outside``, ``unscoreable``,
-    ``rejected``) for a score; a name that is absent is the empty set.
+    ``rejected``) for a score; a name that is absent is the empty set. ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the
+    work went, not what came of it.
     """
 
     stage: Stage
@@ -36,9 +37,11 @@ class Receipt(Value):
     counts: dict[str, int] = Field(default_factory=dict)
     keys: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
+    scorer: str = ""
+    alerts: tuple[str, ...] = ()
 
     def content(self) -> tuple[object, ...]:
-        """What must be equal between attempts: everything but names and times."""
+        """What must be equal between attempts: everything but names, times and how it was done."""
         files = tuple((output.role, output.sha256, output.n_rows) for output in self.outputs)
         return (self.address, files, tuple(sorted(self.counts.items())), tuple(sorted(self.keys.items())))
 

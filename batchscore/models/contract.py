@@ -22,7 +22,7 @@ Matrix = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """Rows a model can score. Only `conform` makes one.
+    """Rows a model can score. Only `conform` makes one, and `take` a part of one.
 
     ``matrix``: float32 (n, F), C order, columns as ``names``, NaN is missing. ``nonfinite``: bool (n,): the row holds ±inf,
     or a number too large for float32; the caller rejects such rows (`nonfinite_feature`), and a scorer gives NaN for them.
@@ -34,6 +34,10 @@ class Frame:
 
     def __len__(self) -> int:
         return len(self.matrix)
+
+    def take(self, places: npt.NDArray[np.int64]) -> Frame:
+        """The rows at ``places``."""
+        return Frame(self.names, self.matrix[places], self.nonfinite[places])
 
 
 def conform(table: pa.Table, names: Sequence[str]) -> Frame:

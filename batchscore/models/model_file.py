@@ -91,7 +91,7 @@ def read_model_facts(payload: bytes, *, where: str) -> ModelFacts:
     Raises:
         Refused: ``model_format``, ``model_version``, ``model_objective`` or ``feature_contract``.
     """
-    suffix, document = _parse(payload, where)
+    suffix, document = parse_model(payload, where=where)
     try:
         written_by = _version(document["version"])
     except _SHAPELESS:
@@ -134,7 +134,12 @@ def settled_range(facts: ModelFacts, asked: tuple[int, int] | None, *, where: st
     return asked
 
 
-def _parse(payload: bytes, where: str) -> tuple[str, Any]:
+def parse_model(payload: bytes, *, where: str) -> tuple[str, Any]:
+    """The form of a model file (``ubj`` or ``json``) and its document as plain values.
+
+    Raises:
+        Refused: ``model_format``: it is neither, or damaged.
+    """
     head = payload[:_HEAD]
     for pattern, what, remedy in _FOREIGN:
         if re.match(pattern.encode("ascii"), head, re.DOTALL):

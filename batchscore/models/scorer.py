@@ -1,20 +1,32 @@
 """The scorer: what turns a frame into margins, scores and contributions. A protocol, and the one way to get one.
 
-XGBoost is the only implementation and the reference; a compiled one must give its bits (`tests/contract/scorer`).
+XGBoost is the reference. The compiled scorer gives its bits ten times faster (`tests/contract/scorer`, `make bench`), where
+the extra `fast` is installed.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from batchscore.models.bundle import Manifest, read_checked
+from batchscore.models.bundle import CheckedBundle, Manifest, read_checked
 from batchscore.models.contract import Frame, Matrix
 from batchscore.plan import Reference
+
+if TYPE_CHECKING:
+    from batchscore.models.xgboost_scorer import XGBoostScorer
 
 
 class Scorer(Protocol):
     """A loaded bundle. Safe to share between threads."""
+
+    @property
+    def name(self) -> str:
+        """Who computes: ``xgboost`` or ``compiled``."""
+
+    @property
+    def n_fallbacks(self) -> int:
+        """Frames so far whose margins had to come from the reference, because a sample of them differed."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -46,22 +58,41 @@ class Scorer(Protocol):
         """
 
 
-_loaded: Final[dict[tuple[str, int], Scorer]] = {}
+Route = Literal["fastest", "xgboost"]
+_loaded: Final[dict[tuple[str, int, Route], Scorer]] = {}
 _loading: Final = threading.Lock()
 
 
-def load_scorer(reference: Reference, *, nthread: int = 1) -> Scorer:
+def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "fastest") -> Scorer:
     """The scorer of the bundle whose manifest ``reference`` names; loaded and proven once per process and digest.
 
     Every file's SHA-256 is checked before XGBoost sees a byte, and the golden rows must come out to the bit.
+
+    Args:
+        reference: The manifest.
+        nthread: Threads of XGBoost.
+        route: ``xgboost`` for the reference alone. The bits are the same.
 
     Raises:
         Refused: all of `bundle.read_checked`'s, and ``golden_mismatch``.
     """
     with _loading:
-        key = (reference.sha256, nthread)
+        key = (reference.sha256, nthread, route)
         if key not in _loaded:
             from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (reading manifests needs no xgboost)
 
-            _loaded[key] = XGBoostScorer(read_checked(reference), nthread=nthread)
+            checked = read_checked(reference)
+            scorer = XGBoostScorer(checked, nthread=nthread)
+            _loaded[key] = _fastest(checked, scorer) if route == "fastest" else scorer
         return _loaded[key]
+
+
+def _fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
+    """The compiled scorer where it is installed and passes its certificate."""
+    try:
+        from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (needs the extra `fast`)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "llvmlite":
+            raise
+        return reference
+    return fastest(checked, reference)

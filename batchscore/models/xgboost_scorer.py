@@ -8,6 +8,7 @@ trees of depth 6 take about 5 µs.
 
 from __future__ import annotations
 
+import json
 import platform
 import threading
 from functools import cache
@@ -35,6 +36,8 @@ class XGBoostScorer:
         self.manifest: Manifest = checked.bundle.manifest
         self.names: tuple[str, ...] = self.manifest.names
         self.bundle_digest: str = checked.bundle.digest
+        self.name: str = "xgboost"
+        self.n_fallbacks: int = 0
         self._nthread = nthread
         self._booster = load_booster(checked.model, nthread=nthread, where=self.manifest.name)
         self._explaining = threading.Lock()  # only in-place prediction is documented as safe between threads
@@ -64,6 +67,13 @@ class XGBoostScorer:
             found: Matrix = self._booster.predict(rows, pred_contribs=True, iteration_range=self.manifest.iteration_range)
         found[frame.nonfinite] = np.nan
         return found
+
+    def base_margin(self) -> np.float32:
+        """The margin before any tree, as XGBoost makes it from the base score."""
+        score = json.loads(self.manifest.base_score)  # "5E-1" up to XGBoost 3.0, "[5E-1]" from 3.1
+        empty = _without_trees(1, float(score[0] if isinstance(score, list) else score))
+        margin: np.float32 = empty.inplace_predict(np.zeros((1, 1), np.float32), predict_type="margin").reshape(-1)[0]
+        return margin
 
     def _require_golden(self, payload: bytes) -> None:
         golden = read_golden(payload, self.manifest)
@@ -117,6 +127,6 @@ def sigmoid(margin: Matrix, *, nthread: int) -> Matrix:
 
 
 @cache
-def _without_trees(nthread: int) -> xgb.Booster:
-    parameters = {"objective": "binary:logistic", "base_score": 0.5, "nthread": nthread}
+def _without_trees(nthread: int, base_score: float = 0.5) -> xgb.Booster:
+    parameters = {"objective": "binary:logistic", "base_score": base_score, "nthread": nthread}
     return xgb.train(parameters, xgb.DMatrix(np.zeros((1, 1), np.float32), np.zeros(1)), num_boost_round=0)

@@ -13,9 +13,11 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from batchscore.errors import ALERTS
 from batchscore.events import (
     DecisionRecorded,
     Event,
+    PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
     Proven,
@@ -83,6 +85,8 @@ class ProgressObserver:
                 self._start(event)
             case PartitionCommitted():
                 self._advance(event)
+            case PartitionAlerted():
+                self._say(f"  {event.stage} {event.number}: {ALERTS[event.alert]}")
             case PartitionFailed():
                 end = "quarantined" if event.quarantined else "will be tried again"
                 self._say(f"  {event.stage} {event.number}: {event.reason}, {end}")

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from batchscore.errors import Refused
 from batchscore.models.bundle import ReasonTemplate, read_checked
+from batchscore.models.compiled_scorer import fastest
 from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.scorer import Scorer
@@ -34,7 +35,12 @@ def xgboost_scorer(reference: Reference, nthread: int) -> Scorer:
     return XGBoostScorer(read_checked(reference), nthread=nthread)
 
 
-SCORERS: dict[str, Callable[[Reference, int], Scorer]] = {"xgboost": xgboost_scorer}
+def compiled_scorer(reference: Reference, nthread: int) -> Scorer:
+    checked = read_checked(reference)
+    return fastest(checked, XGBoostScorer(checked, nthread=nthread))
+
+
+SCORERS: dict[str, Callable[[Reference, int], Scorer]] = {"xgboost": xgboost_scorer, "compiled": compiled_scorer}
 SHAPES: dict[str, dict[str, Any]] = {
     "shallow": {"max_depth": 2},
     "deep": {"max_depth": 8, "min_child_weight": 0},
@@ -83,6 +89,12 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     )
     reference = pack_bundle(booster, folder, features=NAMES, feature_set_digest="0" * 64, golden=rows(64, seed=2), about=about)
     return Case(booster, reference, make, make(reference, 1), rounds)
+
+
+def test_a_scorer_says_who_computes(case: Case) -> None:
+    assert case.scorer.name in SCORERS
+    assert SCORERS[case.scorer.name] is case.make
+    assert case.scorer.n_fallbacks == 0
 
 
 def test_margins_and_scores_have_the_bits_of_xgboost(case: Case) -> None:

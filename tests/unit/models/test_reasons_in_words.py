@@ -23,6 +23,8 @@ class FixedScorer:
     """A scorer whose contributions are given: one row."""
 
     bundle_digest = "fixed"
+    name = "fixed"
+    n_fallbacks = 0
 
     def __init__(self, contributions: dict[str, tuple[float, str, str]], bias: float = 0.25) -> None:
         """``contributions``: feature → (contribution, code, sentence)."""

@@ -1,0 +1,101 @@
+"""The fast scorer: `kernel`'s margins, which count only as long as they are XGBoost's to the bit.
+
+It is used when a certificate holds: equal bits on the bundle's golden rows, and on rows made of the model's own cut points,
+their neighbours, zeros, the largest and smallest floats, and missing values. After that a sample of every frame goes through
+XGBoost too, and one differing bit gives the whole frame to XGBoost. What is not a margin (probabilities, contributions) is
+XGBoost's anyway.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from batchscore.models.bundle import CheckedBundle, Manifest
+from batchscore.models.contract import Frame, Matrix, conform, require_names
+from batchscore.models.forest import Forest, NotCompilable, read_forest
+from batchscore.models.golden import differing_rows, read_golden
+from batchscore.models.kernel import score_margins
+from batchscore.models.scorer import Scorer
+from batchscore.models.xgboost_scorer import XGBoostScorer
+
+N_WITNESSES: Final = 1_024
+N_SAMPLED: Final = 64  # rows of a frame that XGBoost scores too: some 1 % of the time
+_EXTREMES: Final = np.array([np.nan, 0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38], np.float32)
+_log: Final = logging.getLogger(__name__)
+
+
+class CompiledScorer:
+    """``reference`` with its margins computed by the kernel from ``forest``."""
+
+    def __init__(self, reference: XGBoostScorer, forest: Forest) -> None:
+        self._reference = reference
+        self._forest = forest
+        self._base_margin = reference.base_margin()
+        self.name: str = "compiled"
+        self.manifest: Manifest = reference.manifest
+        self.names: tuple[str, ...] = reference.names
+        self.bundle_digest: str = reference.bundle_digest
+        self.n_fallbacks: int = 0
+
+    def margin(self, frame: Frame) -> Matrix:
+        """See `Scorer.margin`."""
+        require_names(frame, self.names)
+        margins = score_margins(self._forest, frame.matrix, self._base_margin)
+        margins[frame.nonfinite] = np.nan
+        sampled = np.unique(np.linspace(0, len(frame) - 1, min(N_SAMPLED, len(frame))).astype(np.int64))
+        expected = self._reference.margin(frame.take(sampled))
+        if differing_rows(margins[sampled], expected).any():
+            self.n_fallbacks += 1
+            return self._reference.margin(frame)
+        return margins
+
+    def score_of(self, margin: Matrix) -> Matrix:
+        """See `Scorer.score_of`."""
+        return self._reference.score_of(margin)
+
+    def contributions(self, frame: Frame) -> Matrix:
+        """See `Scorer.contributions`."""
+        return self._reference.contributions(frame)
+
+    def n_uncertified(self, frame: Frame) -> int:
+        """How many rows of a finite frame have other bits than XGBoost's."""
+        margins = score_margins(self._forest, frame.matrix, self._base_margin)
+        return int(differing_rows(margins, self._reference.margin(frame)).sum())
+
+
+def fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
+    """The compiled scorer, when it passes its certificate; else ``reference``, and the log says why."""
+    manifest = reference.manifest
+    try:
+        forest = read_forest(checked.model, manifest.iteration_range[1])
+        compiled = CompiledScorer(reference, forest)
+        golden = read_golden(checked.golden, manifest)
+        frames = (golden.frame, witnesses(forest, manifest.names))
+        n_differ = sum(compiled.n_uncertified(frame) for frame in frames)
+    except (NotCompilable, RuntimeError, OSError) as error:  # of LLVM: a processor or a sandbox it cannot make code for
+        _log.warning("compiled scorer not used", extra={"bundle": manifest.name, "cause": type(error).__name__})
+        return reference
+    if n_differ:
+        _log.error("compiled scorer failed its certificate", extra={"bundle": manifest.name, "n_rows": n_differ})
+        return reference
+    return compiled
+
+
+def witnesses(forest: Forest, names: tuple[str, ...]) -> Frame:
+    """`N_WITNESSES` rows for a certificate: values at cut points, just below them, at the edges of float32, and missing."""
+    chance = np.random.default_rng(0)
+    matrix = chance.choice(_EXTREMES, (N_WITNESSES, len(names)))
+    for feature, (first, end) in zip(forest.feature.tolist(), pairwise(forest.table.tolist()), strict=True):
+        cuts = forest.cuts[first:end]
+        at = chance.choice(cuts[~np.isnan(cuts)], N_WITNESSES)
+        with np.errstate(over="ignore"):  # below the smallest float: missing, at the end
+            below = np.nextafter(at, np.float32(-np.inf))
+        values = np.where(chance.random(N_WITNESSES) < 0.5, at, below)
+        matrix[:, feature] = np.where(chance.random(N_WITNESSES) < 0.8, values, matrix[:, feature])
+    matrix[np.isinf(matrix)] = np.nan
+    return conform(pa.table({name: matrix[:, place] for place, name in enumerate(names)}), names)
