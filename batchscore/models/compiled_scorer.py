@@ -72,7 +72,7 @@ def fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
     """The compiled scorer, when it passes its certificate; else ``reference``, and the log says why."""
     manifest = reference.manifest
     try:
-        forest = read_forest(checked.model, manifest.iteration_range[1])
+        forest = read_forest(checked.facts, manifest.iteration_range[1])
         compiled = CompiledScorer(reference, forest)
         golden = read_golden(checked.golden, manifest)
         frames = (golden.frame, witnesses(forest, manifest.names))

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from batchscore.models.model_file import parse_model
+from batchscore.models.model_file import ModelFacts
 
 TOP_DEPTH: Final = 6
 FANOUT: Final = 16  # cuts compared at once when a value is binned
@@ -100,16 +100,14 @@ class _Tree:
         return deepest
 
 
-def read_forest(model: bytes, n_rounds: int) -> Forest:
-    """The first ``n_rounds`` rounds of a model file that `model_file` has let pass.
+def read_forest(facts: ModelFacts, n_rounds: int) -> Forest:
+    """The first ``n_rounds`` rounds of a model that `model_file` has let pass.
 
     Raises:
         NotCompilable: a cut or leaf is not finite, or a feature has more than `MAX_CUTS` cuts.
     """
-    _, document = parse_model(model, where="model")
-    booster = document["learner"]["gradient_booster"]["model"]
-    per_round = int(booster["gbtree_model_param"].get("num_parallel_tree") or "1") or 1
-    trees = [_Tree.of(tree) for tree in booster["trees"][: n_rounds * per_round]]
+    per_round = facts.n_trees // facts.n_rounds
+    trees = [_Tree.of(tree) for tree in facts.trees[: n_rounds * per_round]]
     if not all(np.isfinite(tree.condition).all() for tree in trees):
         raise NotCompilable
     bins = _Bins(trees)

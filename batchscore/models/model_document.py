@@ -17,8 +17,10 @@ import numpy as np
 
 MAX_DEPTH: Final = 32
 
-_INTEGERS: Final = {b"i": ">b", b"U": ">B", b"I": ">h", b"l": ">i", b"L": ">q"}
-_NUMBERS: Final = {**_INTEGERS, b"d": ">f", b"D": ">d"}
+_INTEGERS: Final = {
+    marker: struct.Struct(layout) for marker, layout in ((b"i", ">b"), (b"U", ">B"), (b"I", ">h"), (b"l", ">i"), (b"L", ">q"))
+}
+_NUMBERS: Final = {**_INTEGERS, b"d": struct.Struct(">f"), b"D": struct.Struct(">d")}
 _CONSTANTS: Final[dict[bytes, Any]] = {b"T": True, b"F": False, b"Z": None}
 
 
@@ -77,17 +79,18 @@ class _Reader:
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
+        self.n_bytes = len(payload)
         self.at = 0
 
     def take(self, n_bytes: int) -> bytes:
-        if not 0 <= n_bytes <= len(self.payload) - self.at:
+        if not 0 <= n_bytes <= self.n_bytes - self.at:
             msg = f"cut short, or a size that lies, at byte {self.at}"
             raise NotReadable(msg)
         start, self.at = self.at, self.at + n_bytes
         return self.payload[start : self.at]
 
-    def number(self, layout: str) -> int | float:
-        value: int | float = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+    def number(self, layout: struct.Struct) -> int | float:
+        value: int | float = layout.unpack(self.take(layout.size))[0]
         return value
 
     def size(self) -> int:
@@ -97,7 +100,7 @@ class _Reader:
             msg = f"a size is expected at byte {self.at}"
             raise NotReadable(msg)
         size = int(self.number(_INTEGERS[marker]))
-        if not 0 <= size <= len(self.payload) - self.at:
+        if not 0 <= size <= self.n_bytes - self.at:
             msg = f"a size that lies at byte {self.at}"
             raise NotReadable(msg)
         return size
@@ -151,7 +154,7 @@ class _Reader:
         if marker not in _NUMBERS or self.take(1) != b"#":
             msg = f"a typed array of an unknown form at byte {self.at}"
             raise NotReadable(msg)
-        layout = np.dtype(_NUMBERS[marker])
+        layout = np.dtype(_NUMBERS[marker].format)
         return np.frombuffer(self.take(self.size() * layout.itemsize), dtype=layout).astype(layout.newbyteorder("="))
 
     def peek(self) -> bytes:

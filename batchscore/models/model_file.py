@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
 import numpy as np
@@ -68,7 +68,10 @@ _OBJECTIVES: Final[dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFacts:
-    """What a model file says of itself. ``base_score`` is the text XGBoost keeps; a round may grow several trees."""
+    """What a model file says of itself. ``base_score`` is the text XGBoost keeps; a round may grow several trees.
+
+    ``trees`` are as the file has them, plain values; only `forest` looks into them.
+    """
 
     written_by: tuple[int, int, int]
     objective: str
@@ -78,6 +81,7 @@ class ModelFacts:
     n_rounds: int
     best_iteration: int | None
     suffix: str  # ubj or json
+    trees: Sequence[Any] = field(compare=False, repr=False)
 
     @property
     def version_text(self) -> str:
@@ -91,7 +95,7 @@ def read_model_facts(payload: bytes, *, where: str) -> ModelFacts:
     Raises:
         Refused: ``model_format``, ``model_version``, ``model_objective`` or ``feature_contract``.
     """
-    suffix, document = parse_model(payload, where=where)
+    suffix, document = _parse(payload, where)
     try:
         written_by = _version(document["version"])
     except _SHAPELESS:
@@ -134,12 +138,7 @@ def settled_range(facts: ModelFacts, asked: tuple[int, int] | None, *, where: st
     return asked
 
 
-def parse_model(payload: bytes, *, where: str) -> tuple[str, Any]:
-    """The form of a model file (``ubj`` or ``json``) and its document as plain values.
-
-    Raises:
-        Refused: ``model_format``: it is neither, or damaged.
-    """
+def _parse(payload: bytes, where: str) -> tuple[str, Any]:
     head = payload[:_HEAD]
     for pattern, what, remedy in _FOREIGN:
         if re.match(pattern.encode("ascii"), head, re.DOTALL):
@@ -214,6 +213,7 @@ def _facts(written_by: tuple[int, int, int], suffix: str, learner: Any, model: A
         n_rounds=n_trees // per_round,
         best_iteration=None if best is None else int(best),
         suffix=suffix,
+        trees=trees,
     )
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_engine, bench_score
+from tests.benchmarks import bench_compiled, bench_engine, bench_score
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "score parquet": bench_score.score_parquet,
+    "compiled scorer": bench_compiled.compiled_scorer,
+    "compiled scorer rows that differ": bench_compiled.equal_bits,
     "memory": bench_score.memory,
     "ledger overhead": bench_engine.ledger_overhead,
     "driver time": bench_engine.driver_time,

@@ -19,11 +19,17 @@ from hypothesis import strategies as st
 from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
 from batchscore.models.compiled_scorer import CompiledScorer, fastest, witnesses
 from batchscore.models.contract import conform
-from batchscore.models.forest import MAX_CUTS, NotCompilable, read_forest
+from batchscore.models.forest import MAX_CUTS, Forest, NotCompilable, read_forest
 from batchscore.models.kernel import score_margins
+from batchscore.models.model_file import read_model_facts
 from batchscore.models.scorer import load_scorer
 from batchscore.models.xgboost_scorer import XGBoostScorer
 from tests.unit.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
+
+
+def forest_of(model: bytes, n_rounds: int) -> Forest:
+    return read_forest(read_model_facts(model, where="model"), n_rounds)
+
 
 shapes = st.builds(
     Shape,
@@ -41,7 +47,7 @@ shapes = st.builds(
 def test_random_models_give_xgboosts_margins_to_the_bit(shape: Shape, seed: int, n: int) -> None:
     model, booster = random_model(shape, seed)
     rows = rows_on_the_cuts(model, n, seed)
-    found = score_margins(read_forest(model, shape.n_trees), rows, base_margin(model))
+    found = score_margins(forest_of(model, shape.n_trees), rows, base_margin(model))
     if n:
         expected = booster.inplace_predict(rows, predict_type="margin", missing=np.nan)
         assert found.tobytes() == expected.tobytes()
@@ -52,7 +58,7 @@ def test_random_models_give_xgboosts_margins_to_the_bit(shape: Shape, seed: int,
 def test_blocks_of_any_length_are_whole(n: int) -> None:
     model, booster = random_model(Shape(n_features=3, n_trees=5, depth=4, n_cuts=50), seed=1)
     rows = rows_on_the_cuts(model, n, seed=2)
-    found = score_margins(read_forest(model, 5), rows, base_margin(model))
+    found = score_margins(forest_of(model, 5), rows, base_margin(model))
     assert found.tobytes() == booster.inplace_predict(rows, predict_type="margin", missing=np.nan).tobytes()
 
 
@@ -60,19 +66,19 @@ def test_only_the_first_rounds_are_summed_when_asked() -> None:
     model, booster = random_model(Shape(n_features=4, n_trees=9, depth=3, n_cuts=40), seed=3)
     rows = rows_on_the_cuts(model, 100, seed=3)
     expected = booster.inplace_predict(rows, predict_type="margin", iteration_range=(0, 4), missing=np.nan)
-    assert score_margins(read_forest(model, 4), rows, base_margin(model)).tobytes() == expected.tobytes()
+    assert score_margins(forest_of(model, 4), rows, base_margin(model)).tobytes() == expected.tobytes()
 
 
 def test_more_cuts_than_can_be_counted_are_left_to_xgboost() -> None:
     model, _ = random_model(Shape(n_features=1, n_trees=40, depth=11, n_cuts=3 * MAX_CUTS, full=1), seed=4)
     with pytest.raises(NotCompilable):
-        read_forest(model, 40)
+        forest_of(model, 40)
 
 
 def test_a_leaf_that_is_not_finite_is_left_to_xgboost() -> None:
     model, _ = random_model(Shape(n_features=1, n_trees=1, depth=1, n_cuts=1), seed=5)
     with pytest.raises(NotCompilable):
-        read_forest(model.replace(b'"split_conditions": [', b'"split_conditions": [NaN, NaN, NaN], "was": [', 1), 1)
+        forest_of(model.replace(b'"split_conditions": [', b'"split_conditions": [NaN, NaN, NaN], "was": [', 1), 1)
 
 
 @pytest.fixture
@@ -87,7 +93,7 @@ def reference(checked: CheckedBundle) -> XGBoostScorer:
 
 def lying(reference: XGBoostScorer, checked: CheckedBundle) -> CompiledScorer:
     """A compiled scorer one of whose leaves is wrong by the last bit."""
-    forest = read_forest(checked.model, reference.manifest.iteration_range[1])
+    forest = read_forest(checked.facts, reference.manifest.iteration_range[1])
     wrong = np.nextafter(forest.exit_value, np.float32(np.inf))
     return CompiledScorer(reference, replace(forest, exit_value=wrong))
 
@@ -98,7 +104,7 @@ def test_a_model_that_passes_is_scored_by_the_compiled_scorer(checked: CheckedBu
 
 def test_the_certificate_finds_a_leaf_that_is_wrong_by_one_bit(checked: CheckedBundle, reference: XGBoostScorer) -> None:
     scorer = lying(reference, checked)
-    forest = read_forest(checked.model, reference.manifest.iteration_range[1])
+    forest = read_forest(checked.facts, reference.manifest.iteration_range[1])
     assert scorer.n_uncertified(witnesses(forest, reference.names)) > 0
 
 
@@ -113,7 +119,8 @@ def test_a_sample_that_differs_gives_the_whole_frame_to_xgboost(
 def test_a_failed_certificate_is_logged_and_xgboost_scores(
     checked: CheckedBundle, reference: XGBoostScorer, caplog: pytest.LogCaptureFixture, trainer: Callable[..., xgb.Booster]
 ) -> None:
-    other = replace(checked, model=bytes(trainer(6, seed=9, max_depth=2).save_raw("ubj")))  # trees of another model
+    another = bytes(trainer(6, seed=9, max_depth=2).save_raw("ubj"))
+    other = replace(checked, facts=read_model_facts(another, where="another model"))
     with caplog.at_level(logging.ERROR):
         assert fastest(other, reference) is reference
     assert "failed its certificate" in caplog.text
