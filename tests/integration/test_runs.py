@@ -6,6 +6,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pytest
 
 from batchscore.attempt import attempt
 from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
-from batchscore.events import Event, PartitionCommitted, PartitionFailed, StageStarted
+from batchscore.events import Event, PartitionAlerted, PartitionCommitted, PartitionFailed, StageStarted
 from batchscore.executors.connect import local_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt, attempted
@@ -107,6 +108,29 @@ def test_scores_and_flags_are_bit_equal_inline_and_on_one_and_two_workers(world:
     assert digest_of(world, walk(world, two_workers, store="two")) == inline
     with local_cluster(attempt, n_workers=1) as one_worker:
         assert digest_of(world, walk(world, one_worker, store="one")) == inline
+
+
+def scorers_of(row: RunRow) -> set[str]:
+    return {receipt.scorer for receipt in open_reader(Path(row.plan.spec.store)).receipts(row.run_id, Stage.SCORE)}
+
+
+def test_scores_and_flags_are_bit_equal_by_the_compiled_scorer_and_by_xgboost(world: SmallWorld) -> None:
+    compiled = walk(world, store="compiled")
+    by_xgboost = walk(world, InlineExecutor(partial(attempt, route="xgboost")), store="xgboost")
+    assert (scorers_of(compiled), scorers_of(by_xgboost)) == ({"compiled"}, {"xgboost"})
+    assert digest_of(world, compiled) == digest_of(world, by_xgboost)
+
+
+def test_what_an_attempt_put_right_by_itself_is_told_and_changes_nothing(world: SmallWorld) -> None:
+    def alerted(task: Task) -> Receipt:
+        return attempt(task).model_copy(update={"alerts": ("scorer_differs",)} if task.partition.stage is Stage.SCORE else {})
+
+    heard = Heard()
+    row = walk(world, InlineExecutor(alerted), store="alerted", heard=heard)
+    alerts = [event for event in heard if isinstance(event, PartitionAlerted)]
+    assert {event.alert for event in alerts} == {"scorer_differs"}
+    assert len(alerts) == len({event.number for event in alerts}) > 1
+    assert digest_of(world, row) == digest_of(world, walk(world, store="quiet"))
 
 
 def test_the_proof_of_a_run_closes_and_counts_every_account(world: SmallWorld) -> None:
