@@ -58,6 +58,7 @@ def run(
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
     with _lease_kept(store, handle), _closed_properly(plan, store, handle):
+        store.note_executor(handle, executor.describe())
         walk = _Walk(plan, handle, executor, store, observer, stop or threading.Event())
         walk.freeze()
         walk.rollup()

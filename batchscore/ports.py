@@ -64,6 +64,7 @@ class RunRow(Value):
     memory: Reference | None = None
     released_at: datetime | None = None
     why: str = ""  # for held and failed
+    executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
 
 
 class StageRow(Value):
@@ -84,6 +85,18 @@ class QuarantinedRow(Value):
 
     stage: Stage
     number: int
+    reason: str
+    message: str
+
+
+class FailureRow(Value):
+    """A partition at which attempts failed or workers were lost, with what the last of them said; ``state`` as it stands now."""
+
+    stage: Stage
+    number: int
+    state: str
+    n_failures: int
+    n_suspicions: int
     reason: str
     message: str
 
@@ -134,6 +147,18 @@ class StoreReader(Protocol):
 
     def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
         """Partitions set aside."""
+
+    def failures(self, run_id: str) -> tuple[FailureRow, ...]:
+        """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
+
+    def reused(self, run_id: str) -> frozenset[tuple[Stage, int]]:
+        """Partitions whose receipt an earlier run had: no attempt was made at them."""
+
+    def run_before(self, row: RunRow) -> RunRow | None:
+        """The newest finished run of the same spec name that was opened before this one."""
+
+    def flag_states(self, run_id: str) -> dict[str, int]:
+        """How many flags of a run stand in each state (`FlagState`); empty before its release."""
 
     def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
         """Every released flag of the queue, except the run's own, sorted by account id then opened_at."""
@@ -197,6 +222,9 @@ class Store(Protocol):
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""
+
+    def note_executor(self, run: RunHandle, description: str) -> None:
+        """Say in the run's row where its attempts run (`Executor.describe`)."""
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, held, interrupted or failed."""

@@ -28,6 +28,7 @@ from batchscore.store.tables import attempts, outputs, partitions, run_outputs, 
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
+EXECUTOR_CHARS: Final = 255
 
 
 class Ledger:
@@ -162,6 +163,11 @@ class Ledger:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
         with self._fenced(run) as connection:
             connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(why=reason[:MESSAGE_CHARS]))
+
+    def note_executor(self, run: RunHandle, description: str) -> None:
+        """Say in the run's row where its attempts run."""
+        with self._fenced(run) as connection:
+            connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(executor=description[:EXECUTOR_CHARS]))
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, held, interrupted or failed."""

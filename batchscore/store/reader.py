@@ -13,10 +13,10 @@ from batchscore.database import translated
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow
+from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow
 from batchscore.receipt import Receipt
 from batchscore.store.rows import flag_row, moment, partition_of, past_flag, run_row
-from batchscore.store.tables import flags_table, partitions, runs, stages
+from batchscore.store.tables import attempts, flags_table, partitions, runs, stages
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
@@ -145,6 +145,58 @@ class Reader:
             QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"])
             for row in found
         )
+
+    def failures(self, run_id: str) -> tuple[FailureRow, ...]:
+        """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
+        newest = (
+            sa.select(attempts.c.stage, attempts.c.number, sa.func.max(attempts.c.attempt_id).label("attempt_id"))
+            .where(attempts.c.run_id == run_id)
+            .group_by(attempts.c.stage, attempts.c.number)
+            .subquery()
+        )
+        of_partition = (newest.c.stage == partitions.c.stage) & (newest.c.number == partitions.c.number)
+        columns = (
+            partitions.c.stage,
+            partitions.c.number,
+            partitions.c.state,
+            partitions.c.n_failures,
+            partitions.c.n_suspicions,
+        )
+        query = (
+            sa.select(*columns, attempts.c.reason, attempts.c.message)
+            .select_from(partitions.join(newest, of_partition).join(attempts, attempts.c.attempt_id == newest.c.attempt_id))
+            .where(partitions.c.run_id == run_id)
+        )
+        with self._connection() as connection:
+            found = [FailureRow.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+        return tuple(sorted(found, key=lambda row: (list(Stage).index(row.stage), row.number)))
+
+    def reused(self, run_id: str) -> frozenset[tuple[Stage, int]]:
+        """Partitions whose receipt an earlier run had: they were committed in the transaction that laid their stage out."""
+        query = (
+            sa.select(partitions.c.stage, partitions.c.number)
+            .join(stages, (stages.c.run_id == partitions.c.run_id) & (stages.c.stage == partitions.c.stage))
+            .where(partitions.c.run_id == run_id, partitions.c.state == "committed")
+            .where(partitions.c.updated_at == stages.c.laid_out_at)
+        )
+        with self._connection() as connection:
+            return frozenset((Stage(row.stage), row.number) for row in connection.execute(query))
+
+    def run_before(self, row: RunRow) -> RunRow | None:
+        """The newest finished run of the same spec name that was opened before this one."""
+        this = sa.select(runs.c.created_at).where(runs.c.run_id == row.run_id).scalar_subquery()
+        query = sa.select(runs).where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
+        query = query.where(runs.c.created_at <= this).order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1)
+        with self._connection() as connection:
+            found = connection.execute(query).mappings().first()
+        return None if found is None else run_row(found)
+
+    def flag_states(self, run_id: str) -> dict[str, int]:
+        """How many flags of a run stand in each state; empty before its release."""
+        flags = flags_table("integer")
+        query = sa.select(flags.c.state, sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c.state)
+        with self._connection() as connection:
+            return {row.state: row.n for row in connection.execute(query)}
 
     def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
         """Every flag of the queue that a released run opened, except the run's own, by account id then opened_at."""

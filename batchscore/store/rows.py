@@ -75,6 +75,7 @@ def run_row(row: RowMapping) -> RunRow:
         memory=_reference(row["memory_path"], row["memory_sha256"]),
         released_at=moment(row["released_at"]),
         why=row["why"],
+        executor=row["executor"],
     )
 
 

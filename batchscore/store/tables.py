@@ -36,6 +36,7 @@ runs: Final = sa.Table(
     sa.Column("memory_path", sa.Text),
     sa.Column("memory_sha256", sa.String(64)),
     sa.Column("released_at", sa.Float),
+    sa.Column("executor", sa.String(255), nullable=False, server_default=""),
 )
 
 stages: Final = sa.Table(

@@ -55,6 +55,7 @@ def test_an_expired_lease_is_taken_over_and_the_old_driver_is_fenced(open_again:
         lambda: old_store.count_failure(old, make_task(old.run_id, make_partitions(1)[0]), "x", "", quarantine_at=1),
         lambda: old_store.count_suspicion(old, make_task(old.run_id, make_partitions(1)[0])),
         lambda: old_store.record_decision(old, Reference(path="d", sha256="0"), Reference(path="m", sha256="0")),
+        lambda: old_store.note_executor(old, "inline"),
         lambda: old_store.release(old, iter(())),
         lambda: old_store.close(old, "finished"),
     ):

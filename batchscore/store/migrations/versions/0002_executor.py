@@ -1,0 +1,12 @@
+"""A run's row says where its attempts ran, so that a report can."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Runs of before are left without it."""
+    op.add_column("runs", sa.Column("executor", sa.String(255), nullable=False, server_default=""))
