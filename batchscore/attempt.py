@@ -37,8 +37,11 @@ from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer
 from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
+from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
+from batchscore.sources.canonical import Rows
 from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_events, write_rejects
+from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
 MOMENT: Final = pa.timestamp("us", tz="UTC")
@@ -86,6 +89,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
     """
     work = task.partition.work
     outcome = _Outcome()
+    started = time.perf_counter()
     match work:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
@@ -97,6 +101,8 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
             _score(task, work, outcome, route)
         case Reasons():
             _explain(task, work, outcome, route)
+    other = time.perf_counter() - started - sum(outcome.seconds.values())  # opening, hashing and what else has no name
+    outcome.seconds["other"] = round(max(0.0, other), 4)
     return Receipt(
         stage=task.partition.stage,
         number=task.partition.number,
@@ -122,8 +128,8 @@ def rejects_schema(id_type: pa.DataType) -> pa.Schema:
 
 
 def reasons_schema(id_type: pa.DataType) -> pa.Schema:
-    """One row per flag: its reasons as JSON."""
-    return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("reasons", pa.string())])
+    """One row per flag: its reasons as JSON, and its account's segment (null where there is none)."""
+    return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("reasons", pa.string()), (SEGMENT, pa.string())])
 
 
 class _Slice:
@@ -172,13 +178,20 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
     store, address = Path(task.store), task.partition.address
     feature_set = open_feature_set(work.feature_set)
     rejects: list[pa.Table] = []
-    for events in read_events(work, feature_set):
+    batches = read_events(work, feature_set)
+    while (events := _read_next(batches, outcome)) is not None:
         with outcome.timed("rollup"):
             rolled = roll_up(events.table, feature_set, work.table)
-        outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
+        with outcome.timed("write"):
+            outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
+
+
+def _read_next(batches: Iterator[Rows], outcome: _Outcome) -> Rows | None:
+    with outcome.timed("read"):
+        return next(batches, None)
 
 
 def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
@@ -186,14 +199,22 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     scorer = load_scorer(work.bundles[0], route=route)
     outcome.scorer, n_fallbacks = scorer.name, scorer.n_fallbacks
     rejects: list[pa.Table] = []
+    footer: dict[str, str] = {}
 
     def scored() -> Iterator[pa.Table]:
+        histograms: dict[datetime, Counts] = {}
         for as_of in work.as_ofs:
-            yield _score_as_of(accounts, scorer, as_of, rejects, outcome)
+            table = _score_as_of(accounts, scorer, as_of, rejects, outcome)
+            histograms[as_of] = histogram(table["score"].to_numpy())
+            yield table
+        footer.update(to_footer(histograms))
 
     store, address = Path(task.store), task.partition.address
-    written = write_parquet(scored(), scores_schema(accounts.id_type), store, address, "scores")
+    started, before = time.perf_counter(), sum(outcome.seconds.values())
+    written = write_parquet(scored(), scores_schema(accounts.id_type), store, address, "scores", footer=footer)
     outcome.outputs.append(written)
+    in_between = sum(outcome.seconds.values()) - before  # features and scores are made while they are written
+    outcome.seconds["write"] = round(max(0.0, time.perf_counter() - started - in_between), 4)
     outcome.count("scores", written.n_rows)
     if scorer.n_fallbacks > n_fallbacks:
         outcome.alerts.append("scorer_differs")
@@ -250,8 +271,16 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
             with outcome.timed("reasons"):
                 explained = explain(scorer, frame, flags["margin"].to_numpy())
             texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
-            tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts}, schema))
+            segments = _segments(accounts.accounts, wanted)
+            tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
+
+
+def _segments(accounts: pa.Table, wanted: npt.NDArray[np.bool_]) -> pa.Array | pa.ChunkedArray:
+    """The segment of each ``wanted`` account, cut where no name of a group is so long; null where the spec declares none."""
+    if SEGMENT not in accounts.column_names:
+        return pa.nulls(int(wanted.sum()), pa.string())
+    return pc.utf8_slice_codeunits(accounts[SEGMENT].filter(pa.array(wanted)).cast(pa.string()), 0, MAX_SEGMENT_CHARS)
 
 
 def _rows(as_of: datetime, ids: pa.ChunkedArray, columns: dict[str, object], schema: pa.Schema) -> pa.Table:

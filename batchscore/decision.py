@@ -94,7 +94,7 @@ def _scores(definitions: Definitions, files: Iterable[Output], as_of: datetime) 
         path = verified(str(definitions.store / output.path), output.sha256)
         table = pq.read_table(path, columns=_SCORES, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))], use_threads=False)
         if len(table):
-            yield table
+            yield table.replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
 
 
 def _reasons(definitions: Definitions, explained: Iterable[Receipt], decided: pa.Table) -> dict[Any, tuple[Reason, ...]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -35,7 +35,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_parquet(
+def write_parquet(  # noqa: PLR0913 (what, where, and two that one caller each needs)
     tables: Iterable[pa.Table],
     schema: pa.Schema,
     store: Path,
@@ -43,11 +43,13 @@ def write_parquet(
     role: Role,
     *,
     group_rows: int = MAX_SNAPSHOT_GROUP_ROWS,
+    footer: Mapping[str, str] | None = None,
 ) -> Output:
     """Write tables of one schema as ``<store>/<address>/<uuid>.parquet``, durably.
 
     Pages carry checksums. Equal tables give equal bytes, so that two attempts can be compared by SHA-256; that is why the
-    tables are cut into row groups of ``group_rows`` here, and not as they happen to come.
+    tables are cut into row groups of ``group_rows`` here, and not as they happen to come. ``footer`` goes into the file's
+    key-value metadata; it is read after the last table, so whoever makes the tables may fill it in.
 
     Raises:
         AttemptFailed: ``write_failed`` (disk full, I/O error); nothing is left under a final name.
@@ -58,7 +60,7 @@ def write_parquet(
     try:
         _make_folder(folder)
         try:
-            n_rows = _write_groups(tables, schema, temporary, group_rows)
+            n_rows = _write_groups(tables, schema, temporary, group_rows, {} if footer is None else footer)
             sha256 = publish(temporary, final)
         finally:
             _discard(temporary)
@@ -68,7 +70,7 @@ def write_parquet(
     return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=n_rows, n_bytes=n_bytes)
 
 
-def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, group_rows: int) -> int:
+def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, group_rows: int, footer: Mapping[str, str]) -> int:
     n_rows, waiting, n_waiting = 0, [], 0
     with (
         pa.OSFile(str(path), "wb") as sink,
@@ -87,6 +89,8 @@ def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, gro
         if n_waiting or n_rows == 0:
             writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=group_rows)
             n_rows += n_waiting
+        if footer:
+            writer.add_key_value_metadata(footer)
     return n_rows
 
 

@@ -63,10 +63,11 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         "accounts": accounts.model_dump(mode="json"),
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
+        **({"segment": plan.spec.segment} if plan.spec.segment else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
-        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file)
+        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file, segment=plan.spec.segment)
         return tuple(
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)
@@ -79,6 +80,7 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         sql_table=source.table,
         high=high,
         opened_for=run_id,
+        segment=plan.spec.segment,
     )
     n_rows = int(plan.observed.get(f"rows of {accounts.table}", 0))
     return (Partition.of(live, number=0, n_rows=n_rows, reads=_reads(reads, run=run_id)),)

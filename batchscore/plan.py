@@ -27,7 +27,7 @@ class Stage(StrEnum):
 
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test.
-STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage.SCORE: 1, Stage.REASONS: 1}
+STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage.SCORE: 2, Stage.REASONS: 2}
 
 
 class InputFile(Value):
@@ -65,6 +65,7 @@ class FreezeParquet(Value):
     table: str
     feature_set: Reference
     files: tuple[InputFile, ...]
+    segment: str | None = None
 
 
 class FreezeSql(Value):
@@ -77,6 +78,7 @@ class FreezeSql(Value):
     sql_table: str
     high: int | str | None
     opened_for: str  # the run: a live table is never the same input twice
+    segment: str | None = None
 
 
 class Rollup(Value):

@@ -16,6 +16,7 @@ from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import InputFile, Plan, StageEstimate
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
+from batchscore.sources.segment import segment_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source
 
@@ -42,8 +43,10 @@ def make_plan(spec: RunSpec) -> Plan:
             inputs[table.table] = files
             passed_over += [f"{table.table}/{name}" for name in hidden]
             problems += _problems_of_files(files, table, feature_set)
+            if spec.segment and isinstance(table, AccountsTable):
+                problems += segment_problems_of_files(files, spec.segment, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
-            seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table))
+            seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table), spec.segment)
             observed |= seen
             problems += wrong
     if problems:
@@ -89,6 +92,9 @@ def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[B
         for as_of in spec.as_ofs()
         if (as_of.hour, as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0, 0)
     ]
+    if spec.segment:
+        accounts = feature_set.accounts
+        problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
     if problems:
         raise Refused("spec_invalid", f"{len(problems)} mistake(s)", where=spec.name, problems=tuple(problems))
     for bundle in bundles:
@@ -142,6 +148,8 @@ def _pinned(
         "as-of dates": digest_of(list(spec.as_ofs())),
         "release": spec.release,
     }
+    if spec.segment:
+        pinned["segment"] = spec.segment
     for bundle in bundles:
         pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():

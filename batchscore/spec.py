@@ -176,6 +176,8 @@ class RunSpec(Value):
     release: Literal["none", "latest"] = "none"
     store: Location = "store"
     partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
+    # A column of the accounts table: reports count flags by it. No feature and no score sees it.
+    segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
     @model_validator(mode="after")
     def _has_as_ofs(self) -> RunSpec:

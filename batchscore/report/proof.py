@@ -66,25 +66,30 @@ def prove(
 
     ``quarantined``: as-of → (keys planned, keys outside) of the score partitions that were set aside.
     """
-    as_ofs, frozen, scored = sorted(as_ofs), list(frozen), list(scored)
+    as_ofs, frozen = sorted(as_ofs), list(frozen)
     accounts = total(KeyDigest.parse(receipt.keys[ACCOUNTS]) for receipt in frozen)
+    parts: dict[str, KeyDigest] = {}
+    n_orphans = 0
+    for receipt in scored:
+        for name, keys in receipt.keys.items():
+            parts[name] = parts.get(name, KeyDigest()) + KeyDigest.parse(keys)
+        # Each key range is scored once for every group of as-ofs, and counts its orphans each time: one group is enough.
+        n_orphans += receipt.counts.get(key_name("orphans", as_ofs[0]), 0)
     return Proof(
         accounts=str(accounts),
         as_ofs=tuple(
-            _prove_as_of(as_of, accounts, scored, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs
+            _prove_as_of(as_of, accounts, parts, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs
         ),
         n_rows_rejected=sum(_n_rejected(receipt) for receipt in [*frozen, *rolled_up]),
-        # Each key range is scored once for every group of as-ofs, and counts its orphans each time: one group is enough.
-        n_orphans=sum(receipt.counts.get(key_name("orphans", as_ofs[0]), 0) for receipt in scored),
+        n_orphans=n_orphans,
     )
 
 
 def _prove_as_of(
-    as_of: datetime, accounts: KeyDigest, scored: list[Receipt], set_aside: tuple[KeyDigest, KeyDigest]
+    as_of: datetime, accounts: KeyDigest, found: Mapping[str, KeyDigest], set_aside: tuple[KeyDigest, KeyDigest]
 ) -> AsOfProof:
     def part(name: str) -> KeyDigest:
-        key = key_name(name, as_of)
-        return total(KeyDigest.parse(receipt.keys[key]) for receipt in scored if key in receipt.keys)
+        return found.get(key_name(name, as_of), KeyDigest())
 
     quarantined, outside_of_quarantined = set_aside
     outside = part("outside") + outside_of_quarantined

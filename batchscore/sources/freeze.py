@@ -22,6 +22,7 @@ from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
+from batchscore.sources.segment import SEGMENT, segment_names
 from batchscore.sources.sql import read_pages
 from batchscore.spec import SqlSource
 
@@ -33,9 +34,12 @@ RUN_BYTES: Final = 256 << 20
 Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
 
 
-def plan_freeze(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[FreezeParquet, ...]:
-    """Works that bring the accounts of ``files`` into snapshots."""
-    return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group) for group in group_files(files))
+def plan_freeze(
+    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None
+) -> tuple[FreezeParquet, ...]:
+    """Works that bring the accounts of ``files`` into snapshots, with the column ``segment`` if a spec names one."""
+    groups = group_files(files)
+    return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group, segment=segment) for group in groups)
 
 
 def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[Rollup, ...]:
@@ -63,8 +67,8 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
         PartitionError: a file is not what was planned, or does not decode.
     """
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    raw = _numbered(work.files, _raw_columns(accounts, columns))
-    rows = (canonical_accounts(batch, accounts, columns, feature_set.account_id, place) for batch, place in raw)
+    raw = _numbered(work.files, _raw_columns(accounts, [*columns, *([work.segment] if work.segment else [])]))
+    rows = _canonical(raw, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
 
 
@@ -72,9 +76,20 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     """The accounts of a live table as snapshots, read once up to the work's bound; as `freeze_parquet` otherwise."""
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     source = SqlSource(url=work.url, table=work.sql_table)
-    pages = read_pages(source, accounts, columns, feature_set.account_id, work.high)
-    rows = (canonical_accounts(page, accounts, columns, feature_set.account_id, place) for page, place in pages)
+    pages = read_pages(source, accounts, columns, feature_set.account_id, work.high, work.segment)
+    rows = _canonical(pages, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:
+    """Canonical accounts of each batch, with their segment under a name of ours where there is one."""
+    accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
+    for batch, place in raw:
+        if segment is None:
+            yield canonical_accounts(batch, accounts, columns, feature_set.account_id, place)
+        else:
+            named = batch.append_column(SEGMENT, segment_names(batch[segment], f"{place.source}: {segment}"))
+            yield canonical_accounts(named, accounts, [*columns, SEGMENT], feature_set.account_id, place)
 
 
 def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:

@@ -8,6 +8,7 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -40,7 +41,7 @@ def _connected(source: SqlSource) -> Iterator[sa.Connection]:
 
 
 def inspect_table(
-    source: SqlSource, accounts: AccountsTable, columns: Iterable[str]
+    source: SqlSource, accounts: AccountsTable, columns: Iterable[str], segment: str | None = None
 ) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
 
@@ -61,6 +62,7 @@ def inspect_table(
         types = {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
         n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
     problems = [problem for name in _names(accounts, columns) for problem in _problems_of(name, types, accounts)]
+    problems += _problems_of_segment(segment, types, accounts) if segment else ()
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
 
@@ -80,6 +82,14 @@ def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable) -
         yield Problem(
             where=where, what=f"column_type: is {types[name]}, which is no number", remedy="make it a number, also in a view"
         )
+
+
+def _problems_of_segment(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
+    if name not in types:
+        yield from _problems_of(name, types, accounts)
+    elif isinstance(types[name], (sa.Numeric, sa.Float, sa.Date, sa.DateTime)):
+        what = f"column_type: is {types[name]}, which names no group"
+        yield Problem(where=f"{accounts.table}.{name}", what=what, remedy="use text, an integer or a bool")
 
 
 def _nearest(name: str, among: Iterable[str]) -> str | None:
@@ -113,15 +123,23 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
 
 
 def read_pages(
-    source: SqlSource, accounts: AccountsTable, columns: Sequence[str], kind: IdKind, high: int | str | None
+    source: SqlSource,
+    accounts: AccountsTable,
+    columns: Sequence[str],
+    kind: IdKind,
+    high: int | str | None,
+    segment: str | None = None,
 ) -> Iterator[tuple[pa.Table, Place]]:
     """Raw rows with keys up to ``high``, a page at a time; then those whose key is null, which no range holds.
+
+    The column ``segment`` comes as text, unless a feature reads it too.
 
     Raises:
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
         PartitionError: ``column_type``: values of one column that no single type holds.
     """
-    names = _names(accounts, columns)
+    names = _names(accounts, [*columns, *([segment] if segment else [])])
+    as_text = {segment} - {*columns}
     n_read = 0
     table = _table(source, names)
     key = table.c[accounts.key]
@@ -132,7 +150,7 @@ def read_pages(
         connection.rollback()
         for first in range(0, n_null, PAGE_ROWS):  # of such a row nothing is used but that it is there
             nothing = [(None,) * len(names)] * min(PAGE_ROWS, n_null - first)
-            yield _as_table(nothing, names, accounts, kind, seen), Place(source.table, n_read)
+            yield _as_table(nothing, names, accounts, kind, seen, as_text), Place(source.table, n_read)
             n_read += len(nothing)
         last: int | str | None = None
         while high is not None:
@@ -147,7 +165,7 @@ def read_pages(
             same = connection.execute(wanted.where(key == last)).all()
             connection.rollback()
             rows = _with_whole_group(rows, same)
-            yield _as_table(rows, names, accounts, kind, seen), Place(source.table, n_read)
+            yield _as_table(rows, names, accounts, kind, seen, as_text), Place(source.table, n_read)
             n_read += len(rows)
 
 
@@ -192,9 +210,17 @@ def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:
 
 
 def _as_table(
-    rows: Sequence[Any], names: Sequence[str], accounts: AccountsTable, kind: IdKind, seen: Mapping[str, set[str]]
+    rows: Sequence[Any],
+    names: Sequence[str],
+    accounts: AccountsTable,
+    kind: IdKind,
+    seen: Mapping[str, set[str]],
+    as_text: AbstractSet[str | None],
 ) -> pa.Table:
-    """A page as Arrow: keys exact, times as moments or integers, other columns as numbers. ``seen``: kinds of earlier pages."""
+    """A page as Arrow: keys exact, times as moments or integers, columns ``as_text``, others as numbers.
+
+    ``seen``: kinds of earlier pages.
+    """
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     times = {time.column: time for time in _times(accounts)}
     made = {}
@@ -204,6 +230,8 @@ def _as_table(
             made[name] = _key_array(keys, kind)
         elif name in times:
             made[name] = _moments(values, times[name], name)
+        elif name in as_text:
+            made[name] = _group_names(values, name)
         else:
             made[name] = _numbers(values, name, seen[name])
     return pa.table(made)
@@ -246,6 +274,16 @@ def _moment(value: Any) -> Any:
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day)  # noqa: DTZ001 (the declared zone is applied later)
     return value
+
+
+def _group_names(values: Sequence[Any], column: str) -> pa.Array:
+    """A segment's column as text. SQLite may mix text with integers: a group is named by what is written, 1 or '1'."""
+    if any(isinstance(value, (float, bytes)) for value in values):
+        raise PartitionError(
+            "column_type", "holds a value that names no group", where=column, remedy="use text, an integer or a bool"
+        )
+    names = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return pa.array([None if value is None else name for value, name in zip(values, names, strict=True)], pa.string())
 
 
 def _numbers(values: Sequence[Any], column: str, seen: set[str]) -> pa.Array:

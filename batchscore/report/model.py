@@ -1,0 +1,175 @@
+"""What a report says: one value, printed as JSON as it is, and drawn as a page by `page`. No account id stands in it.
+
+Times are aware UTC, ``*_s`` and ``seconds`` are seconds. What an unfinished run has no answer to yet is None or empty, and what
+could not be read is named in ``gaps``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from batchscore.ports import FailureRow
+from batchscore.report.histogram import EDGES, Counts
+from batchscore.report.proof import Proof
+from batchscore.spec import Value
+
+ProofState = Literal["closes", "does not close", "not yet", "not readable"]
+
+
+class RunFacts(Value):
+    """Which run, and how it stands."""
+
+    run_id: str
+    name: str
+    state: str
+    why: str
+    queue: str
+    release: Literal["none", "latest"]
+    as_ofs: tuple[datetime, ...]
+    opened_at: datetime
+    finished_at: datetime | None
+    released_at: datetime | None
+    generation: int
+    n_drivers: int  # how many drivers had it, one after the other
+
+
+class StageReport(Value):
+    """One stage: the plan's estimate beside what was done.
+
+    ``rows_done``: accounts frozen, events rolled up, scores written or refused, flags explained; of committed partitions.
+    ``seconds``: from its layout to its last commit, pauses of a resumed run among them. ``attempt_s``: seconds of attempts
+    by part, summed over workers, without partitions that were reused.
+    """
+
+    stage: str
+    does: str
+    rows_planned: int | None
+    rows_done: int | None
+    partitions_planned: int | None = None
+    n_partitions: int | None = None
+    n_committed: int = 0
+    n_reused: int = 0
+    n_quarantined: int = 0
+    seconds: float | None = None
+    attempt_s: dict[str, float] = Field(default_factory=dict)
+
+
+class AsOfHistogram(Value):
+    """How many scores of one as-of lie in each bin; the bins are `Report.edges`'."""
+
+    as_of: datetime
+    counts: Counts
+
+
+class DriftLine(Value):
+    """Scores of one as-of against those of another run's; ``psi`` is None where either has none."""
+
+    as_of: datetime
+    against_as_of: datetime
+    psi: float | None
+
+
+class Drift(Value):
+    """Against the last finished run of the same spec name. ``lines``: as-ofs both have, and the latest of each."""
+
+    against_run: str
+    latest: DriftLine
+    against_counts: Counts  # of `latest`
+    lines: tuple[DriftLine, ...]
+
+
+class ReasonCount(Value):
+    """A reason code: flags for which it speaks, and those for which it speaks loudest. ``sentence`` has … for the value."""
+
+    code: str
+    sentence: str
+    n_flags: int
+    n_first: int
+
+
+class DateFlags(Value):
+    """The flags of one as-of. ``reasons``: the commonest few."""
+
+    as_of: datetime
+    n_selected: int
+    n_to_release: int
+    reasons: tuple[ReasonCount, ...]
+
+
+class SegmentFlags(Value):
+    """The flags of one segment over all as-ofs; None: accounts in no segment."""
+
+    segment: str | None
+    n_selected: int
+    n_to_release: int
+    reasons: tuple[ReasonCount, ...]
+
+
+class Segments(Value):
+    """Flags by the column that the spec names. The largest few segments; the others are counted together.
+
+    ``withheld``: most flags have a segment of their own, so the column names accounts rather than groups: nothing is shown.
+    """
+
+    column: str
+    shown: tuple[SegmentFlags, ...]
+    n_others: int = 0
+    n_selected_in_others: int = 0
+    withheld: bool = False
+
+
+class Flags(Value):
+    """What decide selected, what was explained, and what became of the release."""
+
+    n_selected: int
+    n_to_release: int
+    n_explained: int
+    n_released: int
+    n_overtaken: int
+    dates: tuple[DateFlags, ...]
+    reasons: tuple[ReasonCount, ...]
+    segments: Segments | None
+
+
+class Rejects(Value):
+    """Rows set aside under one code: of an input, or (for score) account × as-of."""
+
+    stage: str
+    code: str
+    meaning: str
+    n: int
+
+
+class PartitionTime(Value):
+    """A partition that took long: seconds by part."""
+
+    stage: str
+    number: int
+    n_rows: int
+    seconds: float
+    parts: dict[str, float]
+
+
+class Report(Value):
+    """All of it."""
+
+    run: RunFacts
+    stages: tuple[StageReport, ...]
+    proof_state: ProofState
+    proof: Proof | None
+    edges: tuple[float, ...] = EDGES
+    threshold: float | None
+    budget: int | None
+    histograms: tuple[AsOfHistogram, ...]
+    drift: Drift | None
+    flags: Flags | None
+    rejects: tuple[Rejects, ...]
+    slowest: tuple[PartitionTime, ...]
+    failures: tuple[FailureRow, ...]
+    environment: dict[str, str]
+    digests: dict[str, str]
+    gaps: tuple[str, ...]
+    next: tuple[str, ...]

@@ -1,0 +1,78 @@
+"""The segment of an account: the group (a plan, a country, a top-level domain) by which reports count its flags.
+
+It is a column of the accounts table that a run spec names. It is frozen beside the features, under a name of ours and as text,
+and no feature and no score can see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchscore.errors import Problem, Refused
+from batchscore.features.feature_set import AccountsTable, TimeColumn
+from batchscore.plan import InputFile
+from batchscore.sources.canonical import decoded
+
+SEGMENT: Final = "_segment"  # the column's name in snapshots and reasons; features cannot read a column of that name
+_FOOTER_THREADS: Final = 8
+MAX_SEGMENT_CHARS: Final = 80  # of a segment's name, where it is kept with a flag
+
+
+def segment_problems(segment: str, accounts: AccountsTable, columns: Sequence[str]) -> tuple[Problem, ...]:
+    """What is wrong with naming that column, whatever the input holds. ``columns``: those that features read."""
+    times = [time.column for time in (accounts.created_at, accounts.deleted_at) if isinstance(time, TimeColumn)]
+    if segment == accounts.key:
+        what = "is the account id, and a segment is a group of accounts"
+        return (Problem(where="segment", what=what, remedy="name a column with few values, such as a plan or a country"),)
+    if segment in times:
+        return (Problem(where="segment", what="is a time", remedy="name a column with few values, such as a plan or a country"),)
+    if SEGMENT in columns:
+        return (Problem(where="segment", what=f"features read a column named {SEGMENT!r}", remedy="rename that column"),)
+    return ()
+
+
+def segment_problems_of_files(files: Sequence[InputFile], segment: str, table: str) -> tuple[Problem, ...]:
+    """What is wrong with the column in Parquet files: absent, twice there, or of a type that names no group."""
+    problems: dict[str, Problem] = {}
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        schemas = list(pool.map(lambda file: pq.read_schema(Path(file.root) / file.path), files))
+    for file, schema in zip(files, schemas, strict=True):
+        n_found = schema.names.count(segment)
+        if n_found == 0:
+            what, remedy = "column_missing: is not among the columns", "name a column of the accounts, or remove 'segment'"
+        elif n_found > 1:
+            what, remedy = f"column_duplicate: stands {n_found} times", "keep one column of that name"
+        elif not names_groups(schema.field(segment).type):
+            what, remedy = f"column_type: is {schema.field(segment).type}, which names no group", "use text, an integer or a bool"
+        else:
+            continue
+        problems.setdefault(what, Problem(where=f"{table}.{segment}", what=f"{what} (first in {file.path})", remedy=remedy))
+    return tuple(problems.values())
+
+
+def names_groups(kind: pa.DataType) -> bool:
+    """Whether values of that type can be names of groups: text, integers, bools, or nothing but nulls."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    )  # fmt: skip
+
+
+def segment_names(column: pa.ChunkedArray, where: str) -> pa.Array:
+    """Names of groups as text, one for each row; null where the account is in none.
+
+    Raises:
+        Refused: ``column_type``.
+    """
+    if not names_groups(column.type):
+        raise Refused(
+            "column_type", f"is {column.type}, which names no group", where=where, remedy="use text, an integer or a bool"
+        )
+    return decoded(column).cast(pa.string())
