@@ -32,6 +32,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         "A pinned part (input, bundle, feature set, policy, code, library) differs from the plan that was approved.",
     ),
     "store_missing": (107, "There is no store at that place yet; the first run creates it."),
+    "report_unwritable": (108, "The page of a report could not be written where it was asked for; the run is not touched."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),

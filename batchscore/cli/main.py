@@ -22,6 +22,7 @@ _COMMANDS = {
     "watch": "batchscore.cli.look",
     "queue": "batchscore.cli.look",
     "clean": "batchscore.cli.look",
+    "report": "batchscore.cli.report",
 }
 _HELP = {
     "demo": "Run the whole story on real mail, or on a simulated world.",
@@ -32,6 +33,7 @@ _HELP = {
     "status": "Show runs, or the progress of one.",
     "watch": "Follow a run's progress until it ends.",
     "queue": "Show the flags before the reviewers, best first.",
+    "report": "Report on a run, or on what differs between two: a page, or JSON.",
     "clean": "Delete files no run refers to. Shows them first.",
 }
 

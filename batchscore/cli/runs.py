@@ -132,7 +132,7 @@ def tell_end(row: RunRow) -> int:
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))
-    click.echo(f"next: batchscore status {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
+    click.echo(f"next: batchscore report {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
     return QUARANTINED if aside else 0
 
 

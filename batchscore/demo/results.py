@@ -61,6 +61,7 @@ def show_next(row: RunRow, spec_path: Path, url: tuple[str, str] | None, console
     say(console, "\nnext, try:")
     for command in (
         *([f"export {url[0]}={shlex.quote(url[1])}"] if url else []),
+        f"batchscore report {row.run_id} --store {store}    # one page: flags, scores, proof, times",
         f"batchscore status {row.run_id} --store {store}",
         f"batchscore queue --store {store} -n 25",
         f"batchscore plan {spec}",

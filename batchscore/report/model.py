@@ -143,6 +143,15 @@ class Rejects(Value):
     n: int
 
 
+class Alerts(Value):
+    """Something attempts put right by themselves, and at how many partitions."""
+
+    stage: str
+    code: str
+    meaning: str
+    n_partitions: int
+
+
 class PartitionTime(Value):
     """A partition that took long: seconds by part."""
 
@@ -167,6 +176,7 @@ class Report(Value):
     drift: Drift | None
     flags: Flags | None
     rejects: tuple[Rejects, ...]
+    alerts: tuple[Alerts, ...]
     slowest: tuple[PartitionTime, ...]
     failures: tuple[FailureRow, ...]
     environment: dict[str, str]

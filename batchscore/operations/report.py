@@ -1,0 +1,287 @@
+"""Gathers what a report is made of, at any moment of a run: the ledger, footers of score files, the decision, the reasons.
+
+Reads only. A file that is gone or damaged leaves a gap that the report names; it never keeps the rest from being told.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchscore.digest import KeyDigest
+from batchscore.errors import BatchscoreError, Refused
+from batchscore.files import verified
+from batchscore.layout import Definitions
+from batchscore.models.bundle import parse_manifest
+from batchscore.observe.text import plain
+from batchscore.plan import Stage
+from batchscore.ports import RunRow, StageRow, StoreReader
+from batchscore.proving import prove_run
+from batchscore.report.drift import drift_against
+from batchscore.report.flags import count_flags
+from batchscore.report.histogram import Counts, added, from_footer
+from batchscore.report.model import AsOfHistogram, Drift, Flags, ProofState, Report, RunFacts, StageReport
+from batchscore.report.page import page
+from batchscore.report.proof import Proof
+from batchscore.report.work import StageWork, slowest_of_all
+from batchscore.sources.segment import SEGMENT
+
+_FOOTER_THREADS: Final = 8
+_ADDRESS: Final = re.compile(r"\s*\S+://[^\s,]+")
+_LIBRARY: Final = "library "
+
+
+class Gaps(list[str]):
+    """What could not be read, in words."""
+
+    @contextmanager
+    def around(self, what: str) -> Iterator[None]:
+        """Go on after a failure to read, and remember it. Foreign messages are left out: they may hold a path or a value."""
+        try:
+            yield
+        except BatchscoreError as error:
+            self.append(f"{what}: {error.what} [{error.where}]")
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            self.append(f"{what}: cannot be read ({type(error).__name__})")
+
+
+def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
+    """The report of a run as it stands. ``store``: the store's folder as the reader of the report would type it.
+
+    Raises:
+        Refused: ``run_unknown`` or ``run_id_invalid``.
+    """
+    row = reader.run(run_id)
+    gaps = Gaps()
+    stages = {stage.stage: stage for stage in reader.stages(run_id)}
+    reused = reader.reused(run_id)
+    works = {stage: StageWork(stage, reader.receipts(run_id, stage), reused) for stage in Stage}
+    histograms = score_histograms(row, reader, gaps)
+    proof_state, proof = _proof(row, reader, stages.get(Stage.SCORE), gaps)
+    if proof is not None:
+        gaps += _miscounted(proof, histograms)
+    flags = _flags(row, reader, gaps)
+    rows = {
+        "decide": sum(KeyDigest.parse(line.scored).n for line in proof.as_ofs) if proof and flags else None,
+        "prove": sum(KeyDigest.parse(line.planned).n for line in proof.as_ofs) if proof else None,
+        "release": flags.n_released if flags else None,
+    }
+    before = reader.run_before(row)
+    drift = _drift(before, reader, histograms, gaps) if before else None
+    return Report(
+        run=_run_facts(row),
+        stages=tuple(_stages(row, works, stages, rows)),
+        proof_state=proof_state,
+        proof=proof,
+        threshold=row.plan.spec.policy.threshold,
+        budget=row.plan.spec.policy.budget,
+        histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
+        drift=drift,
+        flags=flags,
+        rejects=tuple(rejects for work in works.values() for rejects in work.rejects()),
+        alerts=tuple(alerts for work in works.values() for alerts in work.alerts()),
+        slowest=slowest_of_all(works.values()),
+        failures=reader.failures(run_id),
+        environment=_environment(row, works[Stage.SCORE]),
+        digests=_digests(row, proof),
+        gaps=tuple(gaps),
+        next=tuple(_next(row, before, flags, shlex.quote(store))),
+    )
+
+
+def write_page(report: Report, path: Path) -> Path:
+    """Draw the report as one HTML page, in place of an older one; a reader never meets half a page.
+
+    Raises:
+        Refused: ``report_unwritable``.
+    """
+    drawn = page(report, plain=plain)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(drawn, encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        what = f"the page cannot be written: {os.strerror(error.errno or 0)}"
+        raise Refused("report_unwritable", what, where=str(path), remedy="name another file: --html FILE") from error
+    return path
+
+
+def score_histograms(row: RunRow, reader: StoreReader, gaps: list[str]) -> dict[datetime, Counts]:
+    """As-of → counts of all scores committed so far. Not hashed: the proof's counts are compared with them."""
+    folder = Path(row.plan.spec.store)
+    paths = [
+        output.path
+        for receipt in reader.receipts(row.run_id, Stage.SCORE)
+        for output in receipt.outputs
+        if output.role == "scores"
+    ]
+    found: dict[datetime, Counts] = {}
+    missing = 0
+
+    def read(path: str) -> dict[datetime, Counts] | None:
+        try:
+            return from_footer(pq.read_metadata(folder / path).metadata)
+        except (OSError, ValueError, pa.ArrowException):
+            return None
+
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for held in pool.map(read, paths):
+            missing += held is None
+            for as_of, counts in (held or {}).items():
+                found[as_of] = added([found[as_of], counts]) if as_of in found else counts
+    if missing:
+        gaps.append(f"histograms: {missing} of {len(paths)} score files of {row.run_id} are gone or cannot be read")
+    return found
+
+
+def _miscounted(proof: Proof, histograms: dict[datetime, Counts]) -> Iterator[str]:
+    """As-ofs whose histogram holds other than the scores that were proven."""
+    for line in proof.as_ofs:
+        n_scored, n_counted = KeyDigest.parse(line.scored).n, sum(histograms.get(line.as_of, ()))
+        if n_scored != n_counted:
+            yield f"histogram of {line.as_of:%Y-%m-%d}: holds {n_counted:,} of {n_scored:,} scores"
+
+
+def _proof(row: RunRow, reader: StoreReader, score: StageRow | None, gaps: Gaps) -> tuple[ProofState, Proof | None]:
+    """The proof, once every score partition is committed or set aside; before that nothing can close."""
+    if score is None or score.n_committed + score.n_quarantined < score.n_partitions:
+        return "not yet", None
+    with gaps.around("proof"):
+        proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
+        return "closes" if proof.closes else "does not close", proof
+    return "not readable", None
+
+
+def _drift(before: RunRow, reader: StoreReader, histograms: dict[datetime, Counts], gaps: Gaps) -> Drift | None:
+    return drift_against(before.run_id, histograms, score_histograms(before, reader, gaps))
+
+
+def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
+    """None until decide has run."""
+    if row.decision is None:
+        return None
+    with gaps.around("flags"):
+        decided = pq.read_table(verified(row.decision.path, row.decision.sha256), columns=["as_of", "release"])
+        return count_flags(
+            decided,
+            _explained(row, reader, gaps),
+            segment=row.plan.spec.segment,
+            sentences=_sentences(row, gaps),
+            states=reader.flag_states(row.run_id),
+        )
+    return None
+
+
+def _explained(row: RunRow, reader: StoreReader, gaps: Gaps) -> Iterator[pa.Table]:
+    folder = Path(row.plan.spec.store)
+    for receipt in reader.receipts(row.run_id, Stage.REASONS):
+        for output in receipt.outputs:
+            table = None
+            with gaps.around(f"reasons of partition {receipt.number}"):
+                path = verified(str(folder / output.path), output.sha256)
+                table = pq.read_table(path, columns=["as_of", "reasons", SEGMENT])
+            if table is not None:
+                yield table
+
+
+def _sentences(row: RunRow, gaps: Gaps) -> dict[str, str]:
+    """Reason code → its sentence, with … where the value of an account would stand."""
+    sentences: dict[str, str] = {}
+    for bundle in row.plan.bundles:
+        with gaps.around("sentences of the reasons"):
+            path = verified(bundle.path, bundle.sha256)
+            for template in parse_manifest(path.read_bytes(), where=path.name).reasons.values():
+                sentences.setdefault(template.code, template.sentence.replace("{value}", "…"))
+    return sentences
+
+
+def _run_facts(row: RunRow) -> RunFacts:
+    spec = row.plan.spec
+    return RunFacts(
+        run_id=row.run_id,
+        name=row.name,
+        state=row.state,
+        why=row.why,
+        queue=spec.policy.queue,
+        release=spec.release,
+        as_ofs=spec.as_ofs(),
+        opened_at=row.created_at,
+        finished_at=row.finished_at,
+        released_at=row.released_at,
+        generation=row.generation,
+        n_drivers=row.epoch,
+    )
+
+
+def _stages(
+    row: RunRow, works: dict[Stage, StageWork], stages: dict[Stage, StageRow], rows: dict[str, int | None]
+) -> Iterator[StageReport]:
+    """All stages of the plan. Those of the driver took from the ledger's mark before them to the one after."""
+    scored, explained = stages.get(Stage.SCORE), stages.get(Stage.REASONS)
+    seconds = {
+        "decide": _seconds(scored.updated_at, explained.started_at) if scored and explained else None,
+        "release": _seconds(explained.updated_at, row.released_at) if explained else None,
+    }
+    for planned in row.plan.stages:
+        if planned.stage in set(Stage):
+            stage = Stage(planned.stage)
+            yield works[stage].report(planned, stages.get(stage))
+        else:
+            yield StageReport(
+                stage=planned.stage,
+                does=planned.does,
+                rows_planned=planned.n_rows,
+                rows_done=rows.get(planned.stage),
+                seconds=seconds.get(planned.stage),
+            )
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    return max(0.0, (end - start).total_seconds()) if start and end else None
+
+
+def _environment(row: RunRow, score: StageWork) -> dict[str, str]:
+    """What decides bits, and how the attempts ran; of the executor its kind and size, not its address."""
+    libraries = {
+        name.removeprefix(_LIBRARY): version for name, version in sorted(row.plan.pinned.items()) if name.startswith(_LIBRARY)
+    }
+    executor = _ADDRESS.sub("", row.executor) or "unknown"
+    scorers = ", ".join(f"{name} ({n:,} partitions)" for name, n in sorted(score.scorers.items()))
+    ran = {"executor": executor} | ({"scorer": scorers} if scorers else {})
+    return ran | {"rows a partition": f"{row.plan.spec.partition_rows:,}", **libraries}
+
+
+def _digests(row: RunRow, proof: Proof | None) -> dict[str, str]:
+    pinned = {name: value for name, value in sorted(row.plan.pinned.items()) if not name.startswith(_LIBRARY)}
+    found = {"plan": row.plan.digest} | {name: value for name, value in pinned.items() if name not in {"spec", "release"}}
+    for name, file in (("decision", row.decision), ("memory", row.memory)):
+        if file is not None:
+            found[name] = file.sha256
+    return found | ({"accounts, by key": proof.accounts} if proof else {})
+
+
+def _next(row: RunRow, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
+    if row.state == "running":
+        yield f"batchscore watch {row.run_id} --store {store}"
+    elif row.state != "finished":
+        yield f"batchscore resume {row.run_id} --store {store}"
+    if flags is not None and flags.n_released:
+        yield f"batchscore queue --store {store} --queue {row.plan.spec.policy.queue}"
+    yield f"batchscore status {row.run_id} --store {store}"
+    if before is not None:
+        yield f"batchscore report diff {before.run_id} {row.run_id} --store {store}"
