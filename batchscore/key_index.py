@@ -130,12 +130,11 @@ class KeyIndex:
         names = list(self.schema.names if columns is None else columns)
         schema = pa.schema([self.schema.field(name) for name in names])
         tables = [
-            _read_groups(verified(str(self.store / path), sha256), sorted(groups), names, keys).cast(schema)
+            _read_groups(verified(str(self.store / path), sha256), part, names, keys, among).cast(schema)
             for (path, sha256), groups in sorted(self.files(keys, among).items())
+            for part in ([sorted(groups)] if among is None else [[group] for group in sorted(groups)])  # a few of many rows
         ]
         table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-        if among is not None:
-            table = table.filter(pc.is_in(table[ACCOUNT_ID], value_set=among))
         return table if _sorted(table) else sort_by_key(table)
 
 
@@ -151,14 +150,15 @@ def _open_index(store: str, kind: IdKind, path: str, sha256: str) -> KeyIndex:
     return KeyIndex(Path(store), kind, held.replace_schema_metadata(None).cast(_schema(kind)), schema)
 
 
-def _read_groups(path: Path, groups: list[int], names: list[str], keys: KeyRange) -> pa.Table:
+def _read_groups(path: Path, groups: list[int], names: list[str], keys: KeyRange, among: pa.Array | None) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read_row_groups(groups, columns=names)
     except (OSError, pa.ArrowException) as error:
         raise PartitionError("input_corrupt", "a page does not decode", where=path.name, remedy="restore the file") from error
     mask = in_range(table[ACCOUNT_ID], keys.low, keys.high)
-    return table if mask is None else table.filter(mask)
+    table = table if mask is None else table.filter(mask)
+    return table if among is None else table.filter(pc.is_in(table[ACCOUNT_ID], value_set=among))
 
 
 def _row_groups(file: pq.ParquetFile, output: Output) -> Iterator[dict[str, Any]]:

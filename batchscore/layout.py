@@ -6,7 +6,7 @@ what they wrote; reasons once the decision stands. The ledger keeps the layout, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
 from batchscore.sources.sql import largest_key
 
+FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
 AS_OFS_PER_PARTITION: Final = 8  # keeps a receipt under 2 KB: it holds key digests for each as-of
 
 
@@ -149,19 +150,38 @@ def lay_out_score(
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """The score partitions that hold a flag of the decision."""
+    """Key ranges that hold up to `FLAGS_PER_PARTITION` flags of the decision: those of one or more score partitions together."""
     decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
-    for partition in score:
-        work = partition.work
-        assert isinstance(work, Score)
-        n_flags = len(flags_of(decided, work))
-        if n_flags:
-            reads: dict[str, object] = {"score": partition.address, "decision": decision.sha256}
-            partitions.append(
-                Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads)
-            )
+    for members, n_flags in _together(score, decided):
+        first, last = _score_of(members[0]), _score_of(members[-1])
+        work = first.model_copy(update={"keys": KeyRange(low=first.keys.low, high=last.keys.high)})
+        reads: dict[str, object] = {"score": [member.address for member in members], "decision": decision.sha256}
+        partitions.append(
+            Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads)
+        )
     return tuple(partitions)
+
+
+def _together(score: Sequence[Partition], decided: pa.Table) -> Iterator[tuple[list[Partition], int]]:
+    """Score partitions that hold flags, in groups of the same as-ofs, and how many flags each group holds."""
+    group: list[Partition] = []
+    n_flags = 0
+    for partition in score:
+        n_here = len(flags_of(decided, _score_of(partition)))
+        if not n_here:
+            continue
+        if group and (_score_of(group[-1]).as_ofs != _score_of(partition).as_ofs or n_flags + n_here > FLAGS_PER_PARTITION):
+            yield group, n_flags
+            group, n_flags = [], 0
+        group, n_flags = [*group, partition], n_flags + n_here
+    if group:
+        yield group, n_flags
+
+
+def _score_of(partition: Partition) -> Score:
+    assert isinstance(partition.work, Score)
+    return partition.work
 
 
 def flags_of(decided: pa.Table, work: Score) -> pa.Table:

@@ -334,3 +334,14 @@ def test_events_of_unknown_accounts_are_counted_once_however_many_dates_are_scor
     proof = prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id)
     assert proof.closes
     assert proof.n_orphans == 7
+
+
+def test_flags_of_many_score_partitions_are_explained_together_and_alike(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = walk(world, store="together", partition_rows="20")
+    monkeypatch.setattr("batchscore.layout.FLAGS_PER_PARTITION", 1)
+    apart = walk(world, store="apart", partition_rows="20")
+    n_together, n_apart = (
+        len(open_reader(Path(row.plan.spec.store)).partitions(row.run_id, Stage.REASONS)) for row in (together, apart)
+    )
+    assert n_together < n_apart
+    assert digest_of(world, together) == digest_of(world, apart)
