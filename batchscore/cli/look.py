@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from batchscore.cli.options import JSON, OPTIONAL_RUN, RUN, STORE
 from batchscore.observe.text import plain
 
-STORE = click.option(
-    "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
-)
+if TYPE_CHECKING:
+    from batchscore.cli.outputs import RunStatus
+    from batchscore.ports import RunRow, StoreReader
+    from batchscore.report.proof import Proof
+
 WATCH_EVERY_S = 1.0
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", required=False)
+@OPTIONAL_RUN
 @STORE
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
     """Show the runs of a store, or the stages, quarantine and proof of RUN."""
     from batchscore.store import open_reader
@@ -30,68 +33,88 @@ def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
     if run_id is None:
         runs = reader.runs()
         if as_json:
-            click.echo(json.dumps([row.model_dump(mode="json", exclude={"plan"}) for row in runs], indent=2))
+            from batchscore.cli.outputs import RunShown, RunsShown
+
+            click.echo(RunsShown(runs=tuple(map(RunShown.of, runs))).model_dump_json(indent=2))
         else:
             from batchscore.observe.terminal import show_runs
 
             show_runs(runs, Console())
         return 0
-    row, stages, aside = reader.run(run_id), reader.stages(run_id), reader.quarantined(run_id)
+    row = reader.run(run_id)
+    proof = _prove(row, reader) if row.state == "finished" else None
     if as_json:
-        said = {
-            "run": row.model_dump(mode="json", exclude={"plan"}),
-            "stages": [stage.model_dump(mode="json") for stage in stages],
-            "quarantined": [partition.model_dump(mode="json") for partition in aside],
-        }
-        click.echo(json.dumps(said, indent=2))
+        click.echo(_status(row, reader, proof).model_dump_json(indent=2))
         return 0
     from batchscore.observe.terminal import show_proof, show_stages
 
     console = Console()
-    show_stages(row, stages, console)
-    for partition in aside:
+    show_stages(row, reader.stages(run_id), console)
+    for partition in reader.quarantined(run_id):
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"))
-    if row.state == "finished":
-        from batchscore.layout import Definitions
-        from batchscore.proving import prove_run
-
-        show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, run_id), console)
+    if proof is not None:
+        show_proof(proof, console)
     else:
         click.echo(f"next: batchscore resume {row.run_id} --store {plain(str(store))}")
     return 0
 
 
+def _prove(row: RunRow, reader: StoreReader) -> Proof:
+    from batchscore.layout import Definitions
+    from batchscore.proving import prove_run
+
+    return prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
+
+
+def _status(row: RunRow, reader: StoreReader, proof: Proof | None) -> RunStatus:
+    from batchscore.cli.outputs import RunShown, RunStatus
+
+    stages, aside = reader.stages(row.run_id), reader.quarantined(row.run_id)
+    return RunStatus(run=RunShown.of(row), stages=stages, quarantined=aside, proof=proof)
+
+
 @click.command()
-@click.argument("run_id", metavar="RUN")
+@RUN
 @STORE
-def watch(run_id: str, store: Path) -> int:
-    """Follow RUN from any terminal until it ends. Reads only; leaving (Ctrl-C) does not touch the run."""
+@JSON
+def watch(run_id: str, store: Path, *, as_json: bool) -> int:
+    """Follow RUN from any terminal until it ends. Reads only; leaving (Ctrl-C) does not touch the run.
+
+    With --json each look is one line, so that a program may read them as they come.
+    """
     from batchscore.observe.terminal import show_stages
     from batchscore.store import open_reader
 
     reader = open_reader(store)
     console = Console()
-    while (row := reader.run(run_id)).state == "running":
-        if console.is_terminal:
-            console.clear()
-        show_stages(row, reader.stages(run_id), console)
+    while True:
+        row = reader.run(run_id)
+        running = row.state == "running"
+        if as_json:
+            click.echo(_status(row, reader, None).model_dump_json())
+        else:
+            if running and console.is_terminal:
+                console.clear()
+            show_stages(row, reader.stages(run_id), console)
+        if not running:
+            return 0
         time.sleep(WATCH_EVERY_S)
-    show_stages(row, reader.stages(run_id), console)
-    return 0
 
 
 @click.command()
 @STORE
 @click.option("--queue", "name", help="Only this review queue.")
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many flags.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def queue(store: Path, name: str | None, limit: int, *, as_json: bool) -> int:
     """Show the open flags of released runs, best first, with their reasons."""
     from batchscore.store import open_reader
 
     flags = open_reader(store).queue(name, limit=limit)
     if as_json:
-        click.echo(json.dumps([row.model_dump(mode="json") for row in flags], indent=2))
+        from batchscore.cli.outputs import QueueShown
+
+        click.echo(QueueShown(flags=flags).model_dump_json(indent=2))
         return 0
     from batchscore.observe.terminal import show_queue
 
@@ -105,11 +128,17 @@ def queue(store: Path, name: str | None, limit: int, *, as_json: bool) -> int:
 @STORE
 @click.option("--grace-hours", type=click.IntRange(min=0), default=24, show_default=True, help="Leave files younger than this.")
 @click.option("--apply", is_flag=True, help="Delete them.  [default: only show]")
-def clean(store: Path, grace_hours: int, *, apply: bool) -> int:
+@JSON
+def clean(store: Path, grace_hours: int, *, apply: bool, as_json: bool) -> int:
     """Show, or delete, the files of a store that no run refers to (left by attempts that lost)."""
     from batchscore.store import open_cleaner
 
     paths = open_cleaner(store).clean(grace=timedelta(hours=grace_hours), apply=apply)
+    if as_json:
+        from batchscore.cli.outputs import Cleaned
+
+        click.echo(Cleaned(deleted=apply, paths=tuple(map(str, paths))).model_dump_json(indent=2))
+        return 0
     for path in paths:
         click.echo(plain(str(path)))
     click.echo(f"{len(paths)} file(s) {'deleted' if apply else 'would be deleted: --apply deletes them'}")

@@ -1,6 +1,7 @@
 """Entry point: the command group, and the one place where an error becomes a message and an exit code.
 
-Heavy libraries are imported inside the commands, so that ``--help`` stays quick.
+Heavy libraries are imported inside the commands, so that ``--help`` stays quick. Whatever goes wrong is said on stderr; with
+``--json`` it is also a `Failure` on stdout, so that a program reads one stream and finds one document there.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import click
 from batchscore.errors import BUG, INTERRUPTED, BatchscoreError
 
 # command → module and function; imported when the command is asked for
-_COMMANDS = {
+COMMANDS = {
     "demo": "batchscore.cli.demo",
+    "doctor": "batchscore.cli.doctor",
     "check": "batchscore.cli.runs",
     "plan": "batchscore.cli.runs",
     "run": "batchscore.cli.runs",
@@ -23,9 +25,13 @@ _COMMANDS = {
     "queue": "batchscore.cli.look",
     "clean": "batchscore.cli.look",
     "report": "batchscore.cli.report",
+    "schema": "batchscore.cli.learn",
+    "help": "batchscore.cli.learn",
+    "completion": "batchscore.cli.completion",
 }
 _HELP = {
     "demo": "Run the whole story on real mail, or on a simulated world.",
+    "doctor": "Look at this machine, a spec, a store, a cluster: what is wrong, and its fix.",
     "check": "Find every mistake in a run spec and its feature set.",
     "plan": "Show what a run would do, and its hash. Writes nothing.",
     "run": "Do what the plan says; an unfinished run is resumed.",
@@ -35,6 +41,9 @@ _HELP = {
     "queue": "Show the flags before the reviewers, best first.",
     "report": "Report on a run, or on what differs between two: a page, or JSON.",
     "clean": "Delete files no run refers to. Shows them first.",
+    "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
+    "help": "Explain an error by its code (BS-203) or reason.",
+    "completion": "Print the completion script of a shell.",
 }
 
 
@@ -42,19 +51,23 @@ class _Lazy(click.Group):
     """Knows its commands by name and one line of help; imports one only when it is called."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         from importlib import import_module
 
-        command: click.Command = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name]), _function(cmd_name))
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_HELP.items()))
+
+
+def _function(command: str) -> str:
+    return "help_" if command == "help" else command  # the builtin keeps its name
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,23 +86,34 @@ def main() -> None:
     try:
         status = cli(standalone_mode=False)
     except BatchscoreError as error:
-        _complain(str(error))
-        sys.exit(error.exit_code)
+        # A stopped run's last line is the command that resumes it, to be copied: nothing follows it.
+        _complain(str(error) if error.exit_code == INTERRUPTED else f"{error}\n  more: batchscore help {error.code}")
+        _fail_in_json(error, "", error.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        _fail_in_json(None, error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted")
-        sys.exit(INTERRUPTED)
+        _fail_in_json(None, "interrupted", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone: nothing is wrong, and nobody listens
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 (the last resort; a traceback may quote a row, so only its place is told)
         from batchscore.cli.bug import tell_bug
 
-        tell_bug(error)
-        sys.exit(BUG)
-    sys.exit(status if isinstance(status, int) else 0)
+        _fail_in_json(None, tell_bug(error), BUG)
+    else:
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail_in_json(error: BatchscoreError | None, what: str, exit_code: int) -> None:
+    """End with that code, after a `Failure` on stdout for whoever asked for JSON."""
+    if "--json" in sys.argv[1:]:
+        from batchscore.cli.outputs import Failure
+
+        failure = Failure.of(error) if error else Failure.without_code(what, exit_code=exit_code)
+        click.echo(failure.model_dump_json(indent=2))
+    sys.exit(exit_code)
 
 
 def _complain(message: str) -> None:

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import click
 
+from batchscore.cli.options import JSON, RUN, STORE
 from batchscore.observe.text import plain
-
-STORE = click.option(
-    "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _RunOrDiff(click.Group):
@@ -33,7 +29,7 @@ def report() -> None:
 
 
 @report.command("run", hidden=True)
-@click.argument("run_id", metavar="RUN")
+@RUN
 @STORE
 @JSON
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from batchscore.cli.options import JSON, RUN, STORE
 from batchscore.errors import QUARANTINED, Refused
 from batchscore.observe.text import plain
 
@@ -36,21 +37,29 @@ def executor_options(command: click.decorators.FC) -> click.decorators.FC:
 
 @click.command()
 @SPEC
-def check(spec: Path) -> int:
+@JSON
+def check(spec: Path, *, as_json: bool) -> int:
     """Find every mistake in SPEC, its feature set, bundle and inputs. Writes nothing."""
     plan = _plan(spec)
+    if as_json:
+        from batchscore.cli.outputs import Checked
+
+        click.echo(Checked(spec=str(spec), plan_digest=plan.digest).model_dump_json(indent=2))
+        return 0
     click.echo(f"{plain(spec.name)}: no mistakes; plan {plan.digest[:12]}")
     return 0
 
 
 @click.command()
 @SPEC
-@click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
+@JSON
 def plan(spec: Path, *, as_json: bool) -> int:
     """Show what a run of SPEC would do, and its hash. Writes nothing."""
     made = _plan(spec)
     if as_json:
-        click.echo(made.model_copy(update={"feature_set": ""}).model_dump_json(indent=2, exclude={"feature_set"}))
+        from batchscore.cli.outputs import PlanShown
+
+        click.echo(PlanShown.of(made).model_dump_json(indent=2))
         return 0
     from batchscore.observe.terminal import show_plan
 
@@ -64,8 +73,17 @@ def plan(spec: Path, *, as_json: bool) -> int:
 @click.option("--plan", "approved", metavar="HASH", help="Run only this plan: refuse when a pinned part has changed since.")
 @click.option("--again", is_flag=True, help="The plan was run before: run its next generation.")
 @executor_options
+@JSON
 def run(  # noqa: PLR0913 (a command's options are its arguments)
-    spec: Path, *, approved: str | None, again: bool, inline: bool, workers: int | None, scheduler: str | None, insecure: bool
+    spec: Path,
+    *,
+    approved: str | None,
+    again: bool,
+    inline: bool,
+    workers: int | None,
+    scheduler: str | None,
+    insecure: bool,
+    as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
     made = _plan(spec)
@@ -76,19 +94,23 @@ def run(  # noqa: PLR0913 (a command's options are its arguments)
             where=f"run {spec.name}",
             remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
         )
-    return run_plan(
+    row = run_plan(
         made, again=again, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
     )
+    return tell_end(row, as_json=as_json)
 
 
 MIN_HASH = 8
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN")
-@click.option("--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder.")
+@RUN
+@STORE
 @executor_options
-def resume(run_id: str, store: Path, *, inline: bool, workers: int | None, scheduler: str | None, insecure: bool) -> int:
+@JSON
+def resume(  # noqa: PLR0913 (a command's options are its arguments)
+    run_id: str, store: Path, *, inline: bool, workers: int | None, scheduler: str | None, insecure: bool, as_json: bool
+) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
     from batchscore.planner import make_plan
     from batchscore.store import open_reader
@@ -102,13 +124,14 @@ def resume(run_id: str, store: Path, *, inline: bool, workers: int | None, sched
             where=row.run_id,
             remedy="put it back, or start a new run of the spec",
         )
-    return run_plan(
+    ended = run_plan(
         made, again=False, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
     )
+    return tell_end(ended, as_json=as_json)
 
 
-def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> int:
-    """Walk a plan with progress on stderr and say how it ended."""
+def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> RunRow:
+    """Walk a plan with progress on stderr."""
     from batchscore.features.feature_set import FeatureSet
     from batchscore.observe.progress import ProgressObserver
     from batchscore.pipeline import run as walk
@@ -117,18 +140,22 @@ def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Execut
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
-        row = walk(
+        return walk(
             made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop
         )
-    return tell_end(row)
 
 
-def tell_end(row: RunRow) -> int:
+def tell_end(row: RunRow, *, as_json: bool) -> int:
     """One line on how the run stands and the command that comes next; the exit code."""
     from batchscore.store import open_reader
 
     store = row.plan.spec.store
     aside = open_reader(Path(store)).quarantined(row.run_id)
+    if as_json:
+        from batchscore.cli.outputs import RunEnded, RunShown
+
+        click.echo(RunEnded(run=RunShown.of(row), store=store, quarantined=aside).model_dump_json(indent=2))
+        return QUARANTINED if aside else 0
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))

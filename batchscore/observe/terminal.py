@@ -121,6 +121,18 @@ def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
             )
 
 
+def show_diagnosis(findings: Sequence[tuple[str, str, str, str]], console: Console) -> None:
+    """Findings as (check, level, found, remedy), one line each, and a line for the remedy of what is not well."""
+    wide = max(len(check) for check, *_ in findings)
+    for check, level, found, remedy in findings:
+        style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[level]
+        console.print(Text(f"{level:<4}", style=style), Text(plain(f"  {check:<{wide}}  {found}")), soft_wrap=True, sep="")
+        if remedy and level != "ok":
+            _line(console, f"{'':<{wide + 8}}→ {remedy}")
+    counts = [sum(level == each for _, level, *_ in findings) for each in ("fail", "warn", "ok")]
+    _line(console, f"{counts[0]} failed, {counts[1]} warned, {counts[2]} ok")
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from batchscore.database import open_engine, translated
 from batchscore.errors import Refused
-from batchscore.keys import IdKind
 from batchscore.store.clean import Cleaner
 from batchscore.store.ledger import LEASE_S, Ledger
 from batchscore.store.reader import Reader
-from batchscore.store.schema import require_current, upgrade
+from batchscore.store.schema import require_current
+
+if TYPE_CHECKING:
+    from batchscore.keys import IdKind  # brings numpy and pyarrow, which `status` does without
 
 DATABASE: Final = "batchscore.db"
 
@@ -24,6 +26,8 @@ def open_store(folder: Path, id_kind: IdKind, *, lease_s: float = LEASE_S) -> Le
     Raises:
         Refused: ``id_kind``, ``store_schema``, or the database cannot be opened.
     """
+    from batchscore.store.migrate import upgrade  # noqa: PLC0415 (alembic takes 0.1 s; who only reads does without)
+
     folder.mkdir(parents=True, exist_ok=True)
     engine = _engine(folder)
     with translated(where="store"), engine.begin() as connection:

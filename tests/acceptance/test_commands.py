@@ -93,7 +93,7 @@ def test_the_queue_shows_the_best_flags_with_reasons_in_words(finished: SmallWor
     shown = batchscore(finished.folder, "queue", "-n", "3").stdout
     assert shown.count("account ") == 3
     assert "mails 7d is" in shown
-    ranks = [row["flag"]["rank"] for row in json.loads(batchscore(finished.folder, "queue", "--json").stdout)]
+    ranks = [row["flag"]["rank"] for row in json.loads(batchscore(finished.folder, "queue", "--json").stdout)["flags"]]
     assert ranks == sorted(ranks)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_compiled, bench_engine, bench_score
+from tests.benchmarks import bench_cli, bench_compiled, bench_engine, bench_score
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -24,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "ledger overhead": bench_engine.ledger_overhead,
     "driver time": bench_engine.driver_time,
     "resume finished": bench_engine.resume_finished,
+    "cli help": bench_cli.help_time,
+    "cli status": bench_cli.status_time,
 }
 
 

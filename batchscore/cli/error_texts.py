@@ -1,0 +1,304 @@
+"""What `batchscore help BS-NNN` says of each error: what brings it about, and what to do. Imported by that command alone.
+
+The catalogue (`errors.CATALOGUE`) has number and meaning; here is what somebody needs at three in the morning.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from batchscore.errors import CATALOGUE
+
+_BEFORE: Final = "2: refused, nothing was written"
+_ANYWHERE: Final = "2 when a plan finds it; 3 when an attempt does, and its partition alone is quarantined"
+
+
+class Advice(NamedTuple):
+    """Common causes, most likely first; and what to do, with the command to type."""
+
+    causes: str
+    remedy: str
+
+
+ADVICE: Final[dict[str, Advice]] = {
+    "spec_invalid": Advice(
+        "A misspelt key, a duration such as 7 in place of 7d, a number in quotes or with a comma, a feature that names a "
+        "column of no table, or a YAML feature we leave out on purpose (tags, anchors, aliases).",
+        "Each mistake is listed with its line and its fix; mend them all, then `batchscore check SPEC`. `batchscore "
+        "schema spec` and `batchscore schema feature-set` print JSON Schemas with which an editor marks mistakes while "
+        "you type.",
+    ),
+    "file_missing": Advice(
+        "A path in the spec is relative to the spec's own folder, not to where you stand; a mount is absent; the user "
+        "that runs batchscore (or a worker on another host) may not read the file.",
+        "Look at the path in the message with `ls -l` as that user, on the host that complained. On a cluster every "
+        "worker must see inputs and store under the same paths: `batchscore doctor --spec SPEC --scheduler ADDRESS` tries "
+        "it.",
+    ),
+    "secret_missing": Advice(
+        "The spec says `url: crm`, and neither BATCHSCORE_URL_CRM nor BATCHSCORE_URL_CRM_FILE is set where it is needed: "
+        "in your shell, in the unit or container of the driver, and in that of every worker that freezes a table.",
+        "Export the variable with a SQLAlchemy URL (sqlite:////path/to.db), or point …_FILE to a file that holds it, as "
+        "systemd and Kubernetes hand out secrets. The URL never belongs into the spec.",
+    ),
+    "run_unknown": Advice(
+        "The id is of another store, a digit was lost in copying, or the run was never opened because its spec was refused.",
+        "`batchscore status --store DIR` lists the runs of a store; the run spec's `store:` says where its runs are.",
+    ),
+    "run_id_invalid": Advice(
+        "Something that is no run id stood where one belongs: a spec's name, a path, a plan's hash.",
+        "`batchscore status` lists run ids; a shell with completion (`batchscore completion bash`) offers them after a tab.",
+    ),
+    "plan_changed": Advice(
+        "Since the plan was approved or the run began, an input file was replaced, a bundle packed anew, the policy or "
+        "feature set edited, or a library upgraded. The message names the part.",
+        "Was the change not meant? Put the part back and go on: `batchscore resume RUN`. Was it meant? `batchscore plan "
+        "SPEC`, look at it, and run the new hash: what does not depend on the change is reused.",
+    ),
+    "store_missing": Advice(
+        "No run was made with this store yet, or you stand in another folder: --store is relative to where you are, the "
+        "spec's `store:` to the spec.",
+        "Name the folder that holds batchscore.db with --store, or make it with a first `batchscore run SPEC`.",
+    ),
+    "report_unwritable": Advice(
+        "The folder is not there, is read-only or full, or a folder stands where the page is to be written.",
+        "Name another place: `batchscore report RUN --html FILE`; or take the report as JSON, which writes no file: --json.",
+    ),
+    "not_parquet": Advice(
+        "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
+        "or the file's columns are encrypted.",
+        "Export the named files again, to a name that begins with `_` or `.`, and rename them when they are whole: such "
+        "names are passed over. Move what is no input out of the folder.",
+    ),
+    "parquet_codec": Advice(
+        "The file was written with a codec this pyarrow was built without (LZO, for one).",
+        "Write it again with zstd, which reads everywhere.",
+    ),
+    "column_missing": Advice(
+        "The column was renamed upstream, has another case, or stands in some of the files only; or the feature set has a "
+        "typing error. The message names the nearest column there is.",
+        "Mend the name in the feature set, or export the column again in every file. Nothing is filled in with nulls, "
+        "because a model takes a null for an honest 'missing'.",
+    ),
+    "column_duplicate": Advice(
+        "A join upstream kept the key of both sides, or two columns were given one name.",
+        "Keep one of the two where the file is made.",
+    ),
+    "column_type": Advice(
+        "Text where a number is declared, a nested column (struct, list), a number without a unit where a time is "
+        "declared, or a table of SQLite that mixes types in one column.",
+        "Cast the column where it is made. For a time in numbers say its unit: `event_at: {column: ts, unit: ms}`.",
+    ),
+    "type_drift": Advice(
+        "One export wrote integers and a later one floats or text, often because a null made pandas change the type.",
+        "Write all files with one type; pandas' nullable Int64 or Arrow's int64 keep integers exact beside nulls.",
+    ),
+    "id_physical_type": Advice(
+        "pandas turns integers into floats as soon as one is null, and a float cannot tell 2^53 from 2^53+1: two accounts "
+        "would become one, and the wrong person be flagged.",
+        "Export the ids again as integers or as text, from where they are still exact. Casting the floats back does not "
+        "bring the lost digits back.",
+    ),
+    "id_kind": Advice(
+        "The feature set says `account_id: string` and the store was made for integers, or the other way round.",
+        "Use one store per kind: set `store:` in the spec to a new folder. Kinds are never mixed in one review queue.",
+    ),
+    "id_too_large": Advice(
+        "SQLite has signed 64-bit integers, and an id is above 2^63−1.",
+        "Declare `account_id: string` in the feature set, use a new store, and give the ids as text.",
+    ),
+    "duplicate_id": Advice(
+        "The accounts table has history rows, a join doubled some accounts, or a folder holds yesterday's export beside today's.",
+        "Leave one row for each account: keep one export in the folder, or name a view that picks the newest row.",
+    ),
+    "naive_timestamp": Advice(
+        "A timestamp column carries no zone, so that its meaning changes with the clock of whoever wrote it.",
+        "Say what it was written in: `created_at: {column: created_at, zone: UTC}` (or Europe/Berlin).",
+    ),
+    "timestamp_range": Advice(
+        "A wrong unit: seconds read as milliseconds or nanoseconds give years such as 1970 or 52000.",
+        "Correct `unit:` of that column in the feature set (s, ms, us or ns).",
+    ),
+    "path_escapes_root": Advice(
+        "A symlink in an input folder leads elsewhere, a path holds `..`, or the demo was pointed at a folder that holds "
+        "other things.",
+        "Copy the files in, or name the folder they are really in. For the demo choose an empty folder: `--folder demo-2`.",
+    ),
+    "input_digest_mismatch": Advice(
+        "A file was replaced, appended to or touched after the plan; or a disk or network changed its bytes.",
+        "Restore the file and `batchscore resume RUN`, or plan again. Exports should write new names, never over old "
+        "ones. If nobody touched it, distrust the disk: an unexpected digest is how silent corruption shows.",
+    ),
+    "input_empty": Advice(
+        "The folder is one level off, the export did not run, or all names begin with `_` or `.`.",
+        "Correct `path:` in the spec. An empty table is fine as a Parquet file with no rows; a folder without a file is not.",
+    ),
+    "memory_limit": Advice(
+        "A row group of hundreds of millions of bytes, very long text, or a file that decodes to far more than it says (a bomb).",
+        "Write the file with row groups of about 100,000 rows. Do not raise limits for a file you do not trust.",
+    ),
+    "invalid_utf8": Advice(
+        "Raw bytes of mail headers were written into a text column without decoding.",
+        "Decode with replacement where the file is made, or declare the column as bytes and leave it out of features.",
+    ),
+    "sum_overflow": Advice(
+        "A feature sums a column of huge integers (nanoseconds, or 64-bit ids), beyond what 64 bits hold.",
+        "Sum a column in a coarser unit, or count distinct values in place of summing ids.",
+    ),
+    "table_missing": Advice(
+        "A misspelt table, another schema than the URL's, or a user who may not see it.",
+        "Check `table:` in the spec against the database with the same user; the message names the nearest table.",
+    ),
+    "input_corrupt": Advice(
+        "A bit flipped on disk or on the way, or the writer died half-way. The page's checksum found it.",
+        "Restore that file from its source and resume. Look at the disk's health if it happens twice.",
+    ),
+    "bundle_invalid": Advice(
+        "There is no bundle yet at the spec's `bundles:` path, it was copied without its manifest, something already "
+        "stands where a new one is to be packed, or a feature has no reason sentence.",
+        "Copy the whole folder from where it was packed, or pack the trained model into a new folder: "
+        "`batchscore.models.pack.pack_bundle` in Python; its docstring says what it wants.",
+    ),
+    "bundle_digest": Advice(
+        "A file of the bundle was edited, or a copy went wrong (a tool that rewrites line ends, for one).",
+        "Copy the whole folder again from where it was packed. To change a model, train and pack a new bundle.",
+    ),
+    "model_format": Advice(
+        "A pickle, a joblib file, XGBoost's old binary format, a text dump or a LightGBM model was given. Pickles are "
+        "never opened: they run code.",
+        "In the environment that trained it: `booster.save_model('model.ubj')`, then pack that file.",
+    ),
+    "model_version": Advice(
+        "The model was saved by a newer XGBoost, whose files an older one may read wrongly without a word.",
+        "Install that version here and on every worker, or save the model with the version that scores.",
+    ),
+    "model_objective": Advice(
+        "The model was trained with another objective than binary:logistic (a ranker, a regressor, a custom loss).",
+        "Train with `objective='binary:logistic'`: a threshold needs a probability.",
+    ),
+    "feature_contract": Advice(
+        "The feature set was edited after the model was trained, or the bundle is of another feature set. Equal names may "
+        "hold other values: a window of 7d in place of 28d, say.",
+        "Use the feature set the bundle was trained with (its digest is in the message and in the bundle's manifest), or "
+        "train and pack again with this one.",
+    ),
+    "margin_mismatch": Advice(
+        "The features of a flagged account, made a second time, gave another margin: its snapshot changed, or hosts "
+        "differ in libraries or in hardware arithmetic.",
+        "Run `batchscore doctor --scheduler ADDRESS` to compare the hosts, then the run again with `--again`. If it "
+        "stays, report it: it must not be.",
+    ),
+    "score_invalid": Advice(
+        "The model gives NaN or values outside 0 to 1 for many rows; a broken calibration, or inputs it never saw.",
+        "Score the bundle's golden rows (`batchscore doctor --spec SPEC`), then look at the features of the named partition.",
+    ),
+    "golden_mismatch": Advice(
+        "This machine does not reproduce what the model gave when it was packed: another XGBoost, or other arithmetic.",
+        "Install the library versions of the lock file, or pack the model again on the kind of machine that scores.",
+    ),
+    "commit_conflict": Advice(
+        "Two drivers or two attempts reached the ledger at the same time. One of them won, whole.",
+        "Nothing is lost: `batchscore status RUN` shows what stands, `batchscore resume RUN` goes on from there.",
+    ),
+    "fenced": Advice(
+        "This driver slept or was cut off longer than its lease, and a newer driver took the run.",
+        "Let this one end; it has written nothing since. Follow the new one with `batchscore watch RUN`.",
+    ),
+    "run_taken": Advice(
+        "Another driver is at work on this run: a second terminal, a cron job, or one on a host that died a moment ago.",
+        "Follow it with `batchscore watch RUN`. If its host is dead, wait a minute until the lease has run out and resume.",
+    ),
+    "nondeterministic": Advice(
+        "Two attempts at one partition gave different bytes: hosts with different libraries or processors, failing "
+        "memory, or an input that changed between the two.",
+        "`batchscore doctor --scheduler ADDRESS` compares the hosts. Take the odd one out of the cluster, then run with "
+        "`--again`.",
+    ),
+    "worker_lost": Advice(
+        "A worker was killed (memory, by the kernel or the nanny), its host went away, or the partition crashes a library.",
+        "Nothing at first: the partition is tried elsewhere, at last alone in a child process. If many are lost, use "
+        "fewer workers or a smaller `partition_rows`: `batchscore doctor` compares memory with the number of workers.",
+    ),
+    "attempt_failed": Advice(
+        "An exception nobody foresaw, on a worker. Its type and place are in the message, its text is not: it might quote a row.",
+        "Look into that worker's log. If the input is sound it is a bug in batchscore: report the type and the place.",
+    ),
+    "proof_failed": Advice(
+        "Some account was lost, doubled or swapped between freezing and scoring. This must never be, so nothing was released.",
+        "`batchscore status RUN` shows which as-of does not close. Keep the store, report it, and run with `--again`.",
+    ),
+    "interrupted": Advice(
+        "Ctrl-C, SIGTERM (a deploy, a node that drains), or a scheduler that went away.",
+        "`batchscore resume RUN` goes on; everything committed is kept.",
+    ),
+    "partition_quarantined": Advice(
+        "A partition failed three times, or for a reason that no second try would change: the message names it, often a "
+        "bad file.",
+        "`batchscore status RUN` lists what was set aside and why. Mend the input, then `batchscore run SPEC --again`: "
+        "the rest is reused.",
+    ),
+    "store_busy": Advice(
+        "Another process holds the database's lock: a backup, an open sqlite3 shell, or a second driver on a slow disk.",
+        "`fuser STORE/batchscore.db` shows who; end it and resume. Keep the store on a local disk, never on NFS.",
+    ),
+    "database_error": Advice(
+        "A wrong URL, a missing right, a read-only server, a file that cannot be opened; or a statement the database cannot do.",
+        "`batchscore doctor --spec SPEC` tries each database named. The driver's own words are left out: they may quote the URL.",
+    ),
+    "store_schema": Advice(
+        "The store was written by another version of batchscore than this one.",
+        "A newer one: use that version. An older one: the next `batchscore run` migrates it; copy batchscore.db first.",
+    ),
+    "write_failed": Advice(
+        "The disk is full, a quota is reached, or the device fails.",
+        "Free space (`batchscore clean` shows files no run needs) or mend the disk, then `batchscore resume RUN`.",
+    ),
+    "run_failed": Advice(
+        "The run met something it cannot go on with, before anything reached the queue.",
+        "The message names it; `batchscore status RUN` shows how far it came.",
+    ),
+    "scheduler_unreachable": Advice(
+        "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
+        "the other does not.",
+        "Start it (`dask scheduler`), or leave --scheduler out to use this machine. `batchscore doctor --scheduler "
+        "ADDRESS` tries again.",
+    ),
+    "scheduler_insecure": Advice(
+        "The address is on another host and begins with tcp://. Whoever reaches a Dask scheduler runs code on its workers.",
+        "Use tls:// with certificates in Dask's configuration (distributed.comm.tls). `--insecure` accepts the risk, for "
+        "a network you own.",
+    ),
+    "version_skew": Advice(
+        "Workers were deployed from another lock file: another python, numpy, pandas, pyarrow, xgboost or batchscore.",
+        "Install the same lock file on every host, or use one image for driver and workers. The list names each difference.",
+    ),
+    "no_workers": Advice(
+        "The scheduler is up and has no workers yet, or they all died (look for memory kills).",
+        "Start some: `dask worker ADDRESS --nthreads 1 --nworkers 4`, then run again.",
+    ),
+}
+
+_EXITS: Final = {
+    "margin_mismatch": "3: the partition of reasons is quarantined, nothing is released",
+    "score_invalid": "3: the partition is quarantined",
+    "commit_conflict": "1; the ledger is whole",
+    "fenced": "5: the newer driver goes on",
+    "run_taken": _BEFORE,
+    "nondeterministic": "1: the run stops, nothing is released",
+    "worker_lost": "3 if it stays",
+    "attempt_failed": "3: after three failures the partition is quarantined",
+    "proof_failed": "1: nothing is released",
+    "interrupted": "5: resumable",
+    "partition_quarantined": "3: done, or ended, with quarantine",
+    "store_busy": "1; resumable",
+    "database_error": "2 before a run, 1 during one; resumable",
+    "store_schema": _BEFORE,
+    "write_failed": "1 in the driver, 3 in an attempt; resumable",
+    "run_failed": "1",
+}
+
+
+def exits(reason: str) -> str:
+    """Which exit code this reason leads to, in words."""
+    number = CATALOGUE[reason][0]
+    return _EXITS.get(reason) or (_ANYWHERE if 200 <= number < 400 else _BEFORE)

@@ -1,0 +1,30 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+STORE = click.option(
+    "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (batchscore schema COMMAND describes it).")
+MAX_OFFERED = 30
+
+
+def _run_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The newest runs of the store on the line so far; nothing when there is none: a tab must not fail loudly."""
+    with contextlib.suppress(Exception):
+        from batchscore.store import open_reader
+
+        store = ctx.params.get("store") or Path("store")
+        rows = open_reader(store).runs(limit=MAX_OFFERED)
+        return [CompletionItem(row.run_id, help=f"{row.name}, {row.state}") for row in rows if row.run_id.startswith(incomplete)]
+    return []
+
+
+RUN = click.argument("run_id", metavar="RUN", shell_complete=_run_ids)
+OPTIONAL_RUN = click.argument("run_id", metavar="RUN", required=False, shell_complete=_run_ids)

@@ -1,0 +1,210 @@
+"""What each command prints with ``--json``: one model a command. The table `OUTPUTS` is the whole contract.
+
+`batchscore schema COMMAND` prints the JSON Schema of a model. On an error the command prints a `Failure` on stdout in its
+place, the same words as ever on stderr, and ends with the same exit code.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, Self
+
+from pydantic import BaseModel
+
+from batchscore.errors import BatchscoreError
+from batchscore.operations.doctor.finding import Diagnosis
+from batchscore.plan import InputFile, Plan, Reference, StageEstimate
+from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow
+from batchscore.report.difference import Difference
+from batchscore.report.model import Report
+from batchscore.report.proof import Proof
+from batchscore.spec import RunSpec, Value
+
+if TYPE_CHECKING:
+    from batchscore.errors import Problem
+
+
+class ProblemSaid(Value):
+    """One mistake among several: where it stands, what it is, what mends it."""
+
+    where: str
+    what: str
+    remedy: str
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """As it was raised."""
+        return cls(where=problem.where, what=problem.what, remedy=problem.remedy)
+
+
+class ErrorSaid(Value):
+    """An error: ``code`` (BS-NNN) and ``reason`` are stable; both are empty for a mistake in the command line or a bug."""
+
+    code: str
+    reason: str
+    what: str
+    where: str
+    remedy: str
+    problems: tuple[ProblemSaid, ...] = ()
+    exit_code: int
+
+
+class Failure(Value):
+    """What any command prints with --json when it cannot do what it was asked."""
+
+    error: ErrorSaid
+
+    @classmethod
+    def of(cls, error: BatchscoreError) -> Self:
+        """The error as it stands on stderr, in parts."""
+        said = ErrorSaid(
+            code=error.code,
+            reason=error.reason,
+            what=error.what,
+            where=error.where,
+            remedy=error.remedy,
+            problems=tuple(map(ProblemSaid.of, error.problems)),
+            exit_code=error.exit_code,
+        )
+        return cls(error=said)
+
+    @classmethod
+    def without_code(cls, what: str, *, exit_code: int) -> Self:
+        """A mistake in the command line, an interruption, or a bug."""
+        return cls(error=ErrorSaid(code="", reason="", what=what, where="", remedy="", exit_code=exit_code))
+
+
+class Checked(Value):
+    """check: nothing is wrong; the digest of the plan that `run` would walk."""
+
+    spec: str
+    plan_digest: str
+
+
+class PlanShown(Value):
+    """plan: all of it but the text of the feature set."""
+
+    digest: str
+    spec: RunSpec
+    pinned: dict[str, str]
+    bundles: tuple[Reference, ...]
+    inputs: dict[str, tuple[InputFile, ...]]
+    stages: tuple[StageEstimate, ...]
+    observed: dict[str, str | int]
+    passed_over: tuple[str, ...]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """What stands in the plan."""
+        return cls(
+            digest=plan.digest,
+            spec=plan.spec,
+            pinned=plan.pinned,
+            bundles=plan.bundles,
+            inputs=plan.inputs,
+            stages=plan.stages,
+            observed=plan.observed,
+            passed_over=plan.passed_over,
+        )
+
+
+class RunShown(Value):
+    """A run's row without its plan. ``why``: the reason it waits, was held or failed."""
+
+    run_id: str
+    name: str
+    plan_digest: str
+    generation: int
+    state: str
+    epoch: int
+    created_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+    released_at: datetime | None
+    why: str
+
+    @classmethod
+    def of(cls, row: RunRow) -> Self:
+        """What stands in the row."""
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class RunEnded(Value):
+    """run, resume, demo: how the run stands, and what was set aside."""
+
+    run: RunShown
+    store: str
+    quarantined: tuple[QuarantinedRow, ...]
+
+
+class RunsShown(Value):
+    """status: the runs of a store, the newest first."""
+
+    runs: tuple[RunShown, ...]
+
+
+class RunStatus(Value):
+    """status RUN, and each line of watch RUN. ``proof``: of a finished run, in status alone."""
+
+    run: RunShown
+    stages: tuple[StageRow, ...]
+    quarantined: tuple[QuarantinedRow, ...]
+    proof: Proof | None = None
+
+
+class QueueShown(Value):
+    """queue: open flags of released runs, best first."""
+
+    flags: tuple[FlagRow, ...]
+
+
+class Cleaned(Value):
+    """clean: files no run refers to; ``deleted`` says whether they are gone now."""
+
+    deleted: bool
+    paths: tuple[str, ...]
+
+
+class ErrorHelp(Value):
+    """One error of the catalogue, explained."""
+
+    code: str
+    reason: str
+    meaning: str
+    causes: str
+    remedy: str
+    exits: str
+
+
+class HelpShown(Value):
+    """help: the errors asked for; all of them when none was named."""
+
+    errors: tuple[ErrorHelp, ...]
+
+
+class Script(Value):
+    """completion: the shell's script, and the line that installs it."""
+
+    shell: str
+    install: str
+    script: str
+
+
+OUTPUTS: Final[dict[str, type[BaseModel]]] = {
+    "demo": RunEnded,
+    "doctor": Diagnosis,
+    "check": Checked,
+    "plan": PlanShown,
+    "run": RunEnded,
+    "resume": RunEnded,
+    "status": RunsShown,
+    "status RUN": RunStatus,
+    "watch": RunStatus,
+    "queue": QueueShown,
+    "report": Report,
+    "report diff": Difference,
+    "clean": Cleaned,
+    "help": HelpShown,
+    "completion": Script,
+    "error": Failure,
+}

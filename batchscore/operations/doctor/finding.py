@@ -1,0 +1,62 @@
+"""What doctor looks at, and what it says of each thing it looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from batchscore.spec import RunSpec, Value
+
+Level = Literal["ok", "warn", "fail"]
+
+
+class Finding(Value):
+    """One check: what was found, and for a warning or a failure what mends it."""
+
+    check: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+class Diagnosis(Value):
+    """All findings, in the order they were made; ``healthy`` when none is a failure."""
+
+    healthy: bool
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Patient:
+    """What is to be looked at beside this machine. ``store`` is there when one was named, or the spec names one."""
+
+    spec: RunSpec | None = None
+    store: Path | None = None
+    scheduler: str | None = None
+    insecure: bool = False
+    n_workers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a check returns; its name is added where the checks are listed."""
+
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def ok(found: str) -> Seen:
+    """Nothing to do."""
+    return Seen("ok", found)
+
+
+def warn(found: str, remedy: str) -> Seen:
+    """It will run, but not as well, or not as safely, as it could."""
+    return Seen("warn", found, remedy)
+
+
+def fail(found: str, remedy: str) -> Seen:
+    """A run would be refused, die, or be unsafe."""
+    return Seen("fail", found, remedy)
