@@ -336,7 +336,9 @@ def test_events_of_unknown_accounts_are_counted_once_however_many_dates_are_scor
     assert proof.n_orphans == 7
 
 
-def test_flags_of_many_score_partitions_are_explained_together_and_alike(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flags_of_many_score_partitions_are_explained_together_and_alike(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
     together = walk(world, store="together", partition_rows="20")
     monkeypatch.setattr("batchscore.layout.FLAGS_PER_PARTITION", 1)
     apart = walk(world, store="apart", partition_rows="20")
