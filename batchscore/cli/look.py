@@ -21,10 +21,21 @@ WATCH_EVERY_S = 1.0
 @click.command()
 @click.argument("run_id", metavar="RUN", required=False)
 @STORE
+@click.option("--rejected", is_flag=True, help="What RUN set aside by row: counts by file and code, the first rows.")
+@click.option("--quarantined", is_flag=True, help="The partitions that RUN set aside, and why.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
+def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool, as_json: bool) -> int:
     """Show the runs of a store, or the stages, quarantine and proof of RUN."""
     from batchscore.store import open_reader
+
+    if rejected or quarantined:
+        from batchscore.cli.retry import show_quarantined, show_rejected
+
+        if run_id is None or (rejected and quarantined):
+            msg = "--rejected and --quarantined are asked of one RUN, one at a time"
+            raise click.UsageError(msg)
+        (show_rejected if rejected else show_quarantined)(run_id, store, as_json=as_json)
+        return 0
 
     reader = open_reader(store)
     if run_id is None:

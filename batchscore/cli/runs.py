@@ -38,8 +38,17 @@ def executor_options(command: click.decorators.FC) -> click.decorators.FC:
 @SPEC
 def check(spec: Path) -> int:
     """Find every mistake in SPEC, its feature set, bundle and inputs. Writes nothing."""
-    plan = _plan(spec)
-    click.echo(f"{plain(spec.name)}: no mistakes; plan {plan.digest[:12]}")
+    from batchscore.planner import make_plan
+    from batchscore.spec import read_spec
+
+    read = read_spec(spec)
+    if read.as_of is not None:
+        click.echo(f"{plain(spec.name)}: no mistakes; plan {make_plan(read).digest[:12]}")
+        return 0
+    from batchscore.cli.schedule import today
+
+    make_plan(read.at((today(read),), release=read.release))
+    click.echo(f"{plain(spec.name)}: no mistakes; its as-of is said by batchscore backfill or batchscore sweep")
     return 0
 
 
@@ -109,6 +118,11 @@ def resume(run_id: str, store: Path, *, inline: bool, workers: int | None, sched
 
 def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> int:
     """Walk a plan with progress on stderr and say how it ended."""
+    return tell_end(walk_plan(made, again=again, executor=executor))
+
+
+def walk_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> RunRow:
+    """Walk a plan with progress on stderr; its run as it ended."""
     from batchscore.features.feature_set import FeatureSet
     from batchscore.observe.progress import ProgressObserver
     from batchscore.pipeline import run as walk
@@ -117,10 +131,9 @@ def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Execut
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
-        row = walk(
+        return walk(
             made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop
         )
-    return tell_end(row)
 
 
 def tell_end(row: RunRow) -> int:
@@ -132,6 +145,8 @@ def tell_end(row: RunRow) -> int:
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))
+    if aside:
+        click.echo(f"mend the cause, then: batchscore retry {row.run_id} --quarantined --store {plain(store)}")
     click.echo(f"next: batchscore report {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
     return QUARANTINED if aside else 0
 
