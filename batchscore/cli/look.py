@@ -68,7 +68,8 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
 
         show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, run_id), console)
     else:
-        click.echo(f"next: batchscore resume {row.run_id} --store {plain(str(store))}")
+        verb = f"retry {row.run_id} --quarantined" if row.state == "failed" and aside else f"resume {row.run_id}"
+        click.echo(f"next: batchscore {verb} --store {plain(str(store))}")
     return 0
 
 

@@ -131,7 +131,7 @@ def sweep(  # noqa: PLR0913 (a command's options are its arguments)
             missed = make_plan(read.at(_range(found.missed[0], found.missed[-1], every), release="none"))
             walk_plan(missed, again=False, executor=how())
         store.begin_sweep(made)
-        row = walk_plan(made, again=found.standing is not None, executor=how())
+        row = walk_plan(made, again=reprocess != "none", executor=how())
     ended = swept(row, found, store.reader())
     if as_json:
         click.echo(ended.model_dump_json(indent=2))

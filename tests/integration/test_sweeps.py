@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
-from batchscore.errors import Interrupted, PartitionError, Refused
+from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
 from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
 from batchscore.store import open_reader
@@ -153,6 +153,21 @@ def test_reprocessing_what_failed_redoes_that_and_nothing_else(world: SmallWorld
     done.clear()
     assert sweep(world, "2026-01-14", "--reprocess", "failed").code == 0
     assert done == []
+
+
+def test_a_sweep_that_ended_at_a_quarantined_rollup_is_reprocessed(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(task: Task) -> Receipt:
+        if task.partition.stage is Stage.ROLLUP:
+            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
+        return attempt(task)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(batchscore.attempt, "attempt", fails)
+        with pytest.raises(QuarantineStop):
+            sweep(world, "2026-01-14")
+    (row,) = open_reader(world.store).runs()
+    assert "retry" in call("status", row.run_id, "--store", world.store).stdout
+    assert "watermark 2026-01-14" in sweep(world, "2026-01-14", "--reprocess", "failed").stdout
 
 
 def test_an_interrupted_sweep_is_gone_on_with(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
