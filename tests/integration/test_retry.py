@@ -24,7 +24,6 @@ from tests.commands import Said, call
 from tests.small_world import SmallWorld, make_small_world
 
 attempt = batchscore.attempt.attempt
-BUDGET = 20
 
 
 @pytest.fixture
@@ -81,6 +80,8 @@ def test_a_retry_shows_first_and_then_redoes_exactly_what_was_quarantined(world:
 
 def test_the_retry_of_a_released_run_loses_and_doubles_no_flag(tmp_path: Path) -> None:
     whole, broken = make_small_world(tmp_path / "whole"), make_small_world(tmp_path / "broken")
+    for made in (whole, broken):
+        made.spec(policy="{queue: abuse, threshold: 0.0, budget: 100}")
     run(whole)
     undisturbed = set(flagged(whole.store))
     with failing((Stage.SCORE, 0)):

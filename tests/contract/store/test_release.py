@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, Flag
 from batchscore.ports import ReleaseCount, RunHandle, RunRow
-from batchscore.store import Ledger, flags, open_reader
+from batchscore.store import DATABASE, Ledger, flags, open_reader
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
 
 
@@ -209,6 +211,15 @@ def test_flags_of_a_run_that_stopped_inside_its_release_give_way_and_do_not_come
     assert store.release(first, flags_of(first, 1, 2, 3, 4)) == ReleaseCount(n_flags=2, n_overtaken=2)
     found = {row.flag.account_id: row.flag.run_id for row in store.reader().queue(None, limit=10)}
     assert found == {1: second.run_id, 2: first.run_id, 3: first.run_id, 4: second.run_id}
+
+
+def test_what_a_person_closed_is_not_put_before_them_again_for_the_same_as_of(store: Ledger, store_folder: Path) -> None:
+    first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
+    store.release(first, flags_of(first, 1, 2))
+    with closing(sqlite3.connect(store_folder / DATABASE)) as database, database:
+        database.execute("UPDATE flags SET state = 'cleared', open_marker = NULL, closed_at = 1 WHERE account_id = 1")
+    assert store.release(second, flags_of(second, 1, 3)) == ReleaseCount(n_flags=1, n_overtaken=1)
+    assert {row.flag.account_id for row in store.reader().queue(None, limit=10)} == {2, 3}
 
 
 def test_memory_does_not_hold_the_answer_to_the_same_question(store: Ledger, store_folder: Path) -> None:
