@@ -33,6 +33,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     ),
     "store_missing": (107, "There is no store at that place yet; the first run creates it."),
     "report_unwritable": (108, "The page of a report could not be written where it was asked for; the run is not touched."),
+    "as_of_ahead": (121, "An as-of lies in the future: not all input that counts for it can be there."),
+    "as_of_behind": (122, "A newer as-of of this spec was swept: a sweep never releases the past over it."),
+    "nothing_to_retry": (123, "A retry would do nothing else than the run did."),
+    "file_exists": (124, "A file that would be written is there already; nothing is written over."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),

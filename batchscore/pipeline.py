@@ -135,7 +135,7 @@ class _Walk:
         row = self._reader.run(self._run_id)
         if row.decision is None:
             scores = (output for receipt in self._reader.receipts(self._run_id, Stage.SCORE) for output in receipt.outputs)
-            past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=self._run_id)
+            past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=row)
             decision = make_decision(self._plan, self._definitions, scores, past)
             row = self._store.record_decision(self._handle, decision.file, decision.memory)
             self._observer(
@@ -281,7 +281,7 @@ class _Walk:
                 "partition_quarantined",
                 f"{len(aside)} partition(s) of {stage} were set aside; the others are committed and will be reused",
                 where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
-                remedy="mend the input, then: batchscore run SPEC --again",
+                remedy=f"mend the cause, then: batchscore retry {self._run_id} --quarantined --store {self._plan.spec.store}",
             )
 
 

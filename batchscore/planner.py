@@ -87,6 +87,9 @@ def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[B
             problems.append(
                 Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet")
             )
+    if spec.as_of is None:
+        how = "add it, or say it on the command line: batchscore backfill SPEC --from … --to …, or batchscore sweep SPEC"
+        problems.append(Problem(where="as_of", what="is missing", remedy=how))
     problems += [
         Problem(where="as_of", what=f"{as_of.isoformat()} is not a whole day in UTC", remedy="use dates: the grain is 1d")
         for as_of in spec.as_ofs()

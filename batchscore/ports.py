@@ -67,6 +67,16 @@ class RunRow(Value):
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
 
 
+class SweepRow(Value):
+    """A sweep that was begun: its as-of, its plan, and a run of that plan (none before a driver opened it)."""
+
+    as_of: datetime
+    plan_digest: str
+    run_id: str | None
+    state: str | None
+    released_at: datetime | None
+
+
 class StageRow(Value):
     """Progress of one stage: the same numbers in every command."""
 
@@ -160,8 +170,18 @@ class StoreReader(Protocol):
     def flag_states(self, run_id: str) -> dict[str, int]:
         """How many flags of a run stand in each state (`FlagState`); empty before its release."""
 
-    def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
-        """Every released flag of the queue, except the run's own, sorted by account id then opened_at."""
+    def is_done(self, partition: Partition) -> bool:
+        """Whether a run has committed that partition's address, and its files are there: it would not be done again."""
+
+    def sweeps(self, name: str) -> tuple[SweepRow, ...]:
+        """The sweeps of the spec of that name and their runs, by as-of, then in the order in which the runs were made."""
+
+    def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
+        """Every released flag of the queue, sorted by account id then opened_at.
+
+        Left out are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
+        that this run asks again, so they must neither block its flags nor make room for others.
+        """
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs, best rank first (queue, newest as-of, rank)."""
@@ -184,10 +204,18 @@ class Store(Protocol):
     def open(self, plan: Plan, *, owner: str, again: bool = False) -> tuple[RunHandle, RunRow]:
         """Create the run of this plan, or take over its newest unfinished generation.
 
-        ``again`` opens the next generation of a finished one; otherwise a finished run is returned as it is, and not taken.
+        ``again`` opens the next generation of a finished or failed one; otherwise a finished run is returned as it is, and not
+        taken, and a failed one is gone on with.
 
         Raises:
             Refused: ``run_taken`` when another driver's lease has not run out.
+        """
+
+    def begin_sweep(self, plan: Plan) -> None:
+        """Record that the plan is the sweep of its spec at its as-of; repeatable.
+
+        Raises:
+            Refused: ``run_taken``: a driver is at another plan of that spec for the same as-of.
         """
 
     def renew(self, run: RunHandle) -> None:

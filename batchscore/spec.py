@@ -171,7 +171,9 @@ class RunSpec(Value):
     feature_set: Location
     sources: dict[Annotated[str, Field(pattern=NAME)], Source] = Field(min_length=1)
     bundles: tuple[Location, ...] = Field(min_length=1, max_length=1)
-    as_of: Annotated[AsOfRange | tuple[Moment, ...], BeforeValidator(_moments)]
+    as_of: Annotated[AsOfRange | tuple[Moment, ...] | None, BeforeValidator(_moments)] = (
+        None  # backfill and sweep say it themselves
+    )
     policy: Policy
     release: Literal["none", "latest"] = "none"
     store: Location = "store"
@@ -182,7 +184,7 @@ class RunSpec(Value):
     @model_validator(mode="after")
     def _has_as_ofs(self) -> RunSpec:
         moments = self.as_ofs()
-        if not moments:
+        if self.as_of is not None and not moments:
             msg = "as_of is empty → name at least one date"
             raise ValueError(msg)
         if len(set(moments)) != len(moments):
@@ -191,8 +193,12 @@ class RunSpec(Value):
         return self
 
     def as_ofs(self) -> tuple[datetime, ...]:
-        """Every as-of, in order of time."""
-        return self.as_of.moments() if isinstance(self.as_of, AsOfRange) else tuple(sorted(self.as_of))
+        """Every as-of, in order of time; none when the spec leaves them to `backfill` or `sweep`."""
+        return self.as_of.moments() if isinstance(self.as_of, AsOfRange) else tuple(sorted(self.as_of or ()))
+
+    def at(self, as_of: AsOfRange | tuple[datetime, ...], *, release: Literal["none", "latest"]) -> RunSpec:
+        """The same spec for other as-ofs: what a backfill or a sweep of it asks for."""
+        return self.model_copy(update={"as_of": as_of, "release": release})
 
 
 def read_spec(path: Path) -> RunSpec:

@@ -64,6 +64,24 @@ ADVICE: Final[dict[str, Advice]] = {
         "The folder is not there, is read-only or full, or a folder stands where the page is to be written.",
         "Name another place: `batchscore report RUN --html FILE`; or take the report as JSON, which writes no file: --json.",
     ),
+    "as_of_ahead": Advice(
+        "A sweep was asked for a day that is not over. Mail of that day that is known later would never count for it.",
+        "Leave --as-of out: a sweep takes the last whole day by itself. `batchscore backfill` is for days that are past.",
+    ),
+    "as_of_behind": Advice(
+        "A newer as-of of this spec was swept already, perhaps while this one waited. Flags from older evidence must not be put "
+        "before reviewers after those from newer.",
+        "Nothing needs to be done: the newer sweep scored every account. To see the older day, `batchscore backfill SPEC --from "
+        "DAY --to DAY`, which releases nothing.",
+    ),
+    "nothing_to_retry": Advice(
+        "The run set nothing aside, or what it set aside lies in inputs that are as they were: again would end the same.",
+        "`batchscore status RUN --rejected` and `--quarantined` show what was set aside and where. Mend that place, then retry.",
+    ),
+    "file_exists": Advice(
+        "The name you gave is taken. batchscore writes over nothing that it did not write itself.",
+        "Give another name, or remove the file first.",
+    ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
         "or the file's columns are encrypted.",

@@ -24,10 +24,21 @@ WATCH_EVERY_S = 1.0
 @click.command()
 @OPTIONAL_RUN
 @STORE
+@click.option("--rejected", is_flag=True, help="What RUN set aside by row: counts by file and code, the first rows.")
+@click.option("--quarantined", is_flag=True, help="The partitions that RUN set aside, and why.")
 @JSON
-def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
+def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool, as_json: bool) -> int:
     """Show the runs of a store, or the stages, quarantine and proof of RUN."""
     from batchscore.store import open_reader
+
+    if rejected or quarantined:
+        from batchscore.cli.retry import show_quarantined, show_rejected
+
+        if run_id is None or (rejected and quarantined):
+            msg = "--rejected and --quarantined are asked of one RUN, one at a time"
+            raise click.UsageError(msg)
+        (show_rejected if rejected else show_quarantined)(run_id, store, as_json=as_json)
+        return 0
 
     reader = open_reader(store)
     if run_id is None:
@@ -50,12 +61,14 @@ def status(run_id: str | None, store: Path, *, as_json: bool) -> int:
 
     console = Console()
     show_stages(row, reader.stages(run_id), console)
-    for partition in reader.quarantined(run_id):
+    aside = reader.quarantined(run_id)
+    for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"))
     if proof is not None:
         show_proof(proof, console)
     else:
-        click.echo(f"next: batchscore resume {row.run_id} --store {plain(str(store))}")
+        verb = f"retry {row.run_id} --quarantined" if row.state == "failed" and aside else f"resume {row.run_id}"
+        click.echo(f"next: batchscore {verb} --store {plain(str(store))}")
     return 0
 
 

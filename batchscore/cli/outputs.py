@@ -13,6 +13,9 @@ from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
 from batchscore.operations.doctor.finding import Diagnosis
+from batchscore.operations.rejects import Rejected
+from batchscore.operations.retry import Quarantined, Retry
+from batchscore.operations.sweep import Sweep
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow
 from batchscore.report.difference import Difference
@@ -75,10 +78,10 @@ class Failure(Value):
 
 
 class Checked(Value):
-    """check: nothing is wrong; the digest of the plan that `run` would walk."""
+    """check: nothing is wrong; the digest of the plan that `run` would walk, where the spec says its as-ofs."""
 
     spec: str
-    plan_digest: str
+    plan_digest: str | None
 
 
 class PlanShown(Value):
@@ -165,6 +168,13 @@ class Cleaned(Value):
     paths: tuple[str, ...]
 
 
+class Exported(Value):
+    """rejects: the file that was written, and how many rows it holds."""
+
+    path: str
+    n_rows: int
+
+
 class ErrorHelp(Value):
     """One error of the catalogue, explained."""
 
@@ -197,8 +207,14 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "plan": PlanShown,
     "run": RunEnded,
     "resume": RunEnded,
+    "backfill": RunEnded,
+    "sweep": Sweep,
     "status": RunsShown,
     "status RUN": RunStatus,
+    "status RUN --rejected": Rejected,
+    "status RUN --quarantined": Quarantined,
+    "rejects": Exported,
+    "retry": Retry,
     "watch": RunStatus,
     "queue": QueueShown,
     "report": Report,

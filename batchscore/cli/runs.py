@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,22 +18,43 @@ from batchscore.errors import QUARANTINED, Refused
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
+    from batchscore.models.scorer import Route
     from batchscore.plan import Plan
     from batchscore.ports import Executor, RunRow
+
+    OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
-def executor_options(command: click.decorators.FC) -> click.decorators.FC:
-    """Where attempts run."""
-    for option in (
+def executor_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Where attempts run, and who scores: the command is given ``executor``, which opens what the options ask for."""
+
+    @wraps(command)
+    def with_executor(
+        *args: Any, inline: bool, workers: int | None, scheduler: str | None, insecure: bool, route: Route, **others: Any
+    ) -> int:
+        executor = partial(open_executor, inline=inline, workers=workers, scheduler=scheduler, insecure=insecure, route=route)
+        return command(*args, executor=executor, **others)
+
+    options = (
         click.option("--inline", is_flag=True, help="Run in this process, without Dask."),
         click.option("--workers", type=click.IntRange(min=1), help="Size of the local cluster.  [default: one per core]"),
         click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler (tcp://… or tls://…)."),
         click.option("--insecure", is_flag=True, help="Accept a scheduler on another host without TLS."),
-    ):
-        command = option(command)
-    return command
+        click.option(
+            "--scorer",
+            "route",
+            type=click.Choice(["fastest", "xgboost"]),
+            default="fastest",
+            show_default=True,
+            help="The compiled scorer where its bits are XGBoost's, or XGBoost alone.",
+        ),
+    )
+    decorated: Callable[..., int] = with_executor
+    for option in options:
+        decorated = option(decorated)
+    return decorated
 
 
 @click.command()
@@ -40,13 +62,21 @@ def executor_options(command: click.decorators.FC) -> click.decorators.FC:
 @JSON
 def check(spec: Path, *, as_json: bool) -> int:
     """Find every mistake in SPEC, its feature set, bundle and inputs. Writes nothing."""
-    plan = _plan(spec)
-    if as_json:
-        from batchscore.cli.outputs import Checked
+    from batchscore.cli.outputs import Checked
+    from batchscore.planner import make_plan
+    from batchscore.spec import read_spec
 
-        click.echo(Checked(spec=str(spec), plan_digest=plan.digest).model_dump_json(indent=2))
-        return 0
-    click.echo(f"{plain(spec.name)}: no mistakes; plan {plan.digest[:12]}")
+    read = read_spec(spec)
+    if read.as_of is None:
+        from batchscore.cli.schedule import today
+
+        make_plan(read.at((today(read),), release=read.release))
+        found = Checked(spec=str(spec), plan_digest=None)
+        said = "its as-of is said by batchscore backfill or batchscore sweep"
+    else:
+        found = Checked(spec=str(spec), plan_digest=make_plan(read).digest)
+        said = f"plan {str(found.plan_digest)[:12]}"
+    click.echo(found.model_dump_json(indent=2) if as_json else f"{plain(spec.name)}: no mistakes; {said}")
     return 0
 
 
@@ -74,15 +104,12 @@ def plan(spec: Path, *, as_json: bool) -> int:
 @click.option("--again", is_flag=True, help="The plan was run before: run its next generation.")
 @executor_options
 @JSON
-def run(  # noqa: PLR0913 (a command's options are its arguments)
+def run(
     spec: Path,
     *,
     approved: str | None,
     again: bool,
-    inline: bool,
-    workers: int | None,
-    scheduler: str | None,
-    insecure: bool,
+    executor: OpenExecutor,
     as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
@@ -94,9 +121,7 @@ def run(  # noqa: PLR0913 (a command's options are its arguments)
             where=f"run {spec.name}",
             remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
         )
-    row = run_plan(
-        made, again=again, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
-    )
+    row = run_plan(made, again=again, executor=executor())
     return tell_end(row, as_json=as_json)
 
 
@@ -108,9 +133,7 @@ MIN_HASH = 8
 @STORE
 @executor_options
 @JSON
-def resume(  # noqa: PLR0913 (a command's options are its arguments)
-    run_id: str, store: Path, *, inline: bool, workers: int | None, scheduler: str | None, insecure: bool, as_json: bool
-) -> int:
+def resume(run_id: str, store: Path, *, executor: OpenExecutor, as_json: bool) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
     from batchscore.planner import make_plan
     from batchscore.store import open_reader
@@ -124,9 +147,7 @@ def resume(  # noqa: PLR0913 (a command's options are its arguments)
             where=row.run_id,
             remedy="put it back, or start a new run of the spec",
         )
-    ended = run_plan(
-        made, again=False, executor=open_executor(inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
-    )
+    ended = run_plan(made, again=False, executor=executor())
     return tell_end(ended, as_json=as_json)
 
 
@@ -159,6 +180,8 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))
+    if aside:
+        click.echo(f"mend the cause, then: batchscore retry {row.run_id} --quarantined --store {plain(store)}")
     click.echo(f"next: batchscore report {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
     return QUARANTINED if aside else 0
 
@@ -190,11 +213,17 @@ def _plan(spec: Path) -> Plan:
 
 @contextmanager
 def open_executor(
-    *, inline: bool = False, workers: int | None = None, scheduler: str | None = None, insecure: bool = False
+    *,
+    inline: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    insecure: bool = False,
+    route: Route = "fastest",
 ) -> Iterator[Executor]:
     """The executor that a command's options ask for; what it opened is closed with the block."""
-    from batchscore.attempt import attempt
+    from batchscore.attempt import attempt as by_fastest
 
+    attempt = by_fastest if route == "fastest" else partial(by_fastest, route=route)
     if sum((inline, workers is not None, scheduler is not None)) > 1:
         msg = "--inline, --workers and --scheduler exclude each other"
         raise click.UsageError(msg)

@@ -41,7 +41,7 @@ def open_reader(folder: Path) -> Reader:
     Raises:
         Refused: ``store_missing`` or ``store_schema``.
     """
-    return Reader(_existing(folder))
+    return Reader(_existing(folder), folder)
 
 
 def open_cleaner(folder: Path) -> Cleaner:

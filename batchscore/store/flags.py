@@ -1,8 +1,10 @@
 """Release: a run's flags before the reviewers, all of them or none that anybody can see.
 
 Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
-is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one: ours is
-recorded as overtaken. Doing it all again after a crash finds its own rows and changes none of them.
+is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one, and one that
+was put before the reviewers for the same as-of is not put there again, whatever they made of it: ours is recorded as
+overtaken. A flag that nobody can see, of a run that stopped inside its release, gives way to ours. Doing it all again after
+a crash finds its own rows and changes none of them.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.driver import is_gone
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
-from batchscore.store.rows import flag_values, stored_id
+from batchscore.store.rows import flag_values, microseconds, stored_id
 from batchscore.store.tables import flags_table, runs
 
 ROWS_A_STATEMENT: Final = 500
@@ -40,7 +43,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, now: sa.Colum
         for part in _parts(flags, ROWS_A_TRANSACTION):
             with fenced() as connection:
                 for rows in _parts(iter(part), ROWS_A_STATEMENT):
-                    _insert(connection, run, rows, opened_at)
+                    _insert(connection, run, rows, opened_at, now)
         with fenced() as connection:
             connection.execute(
                 runs.update().where(runs.c.run_id == run.run_id, runs.c.released_at.is_(None)).values(released_at=now)
@@ -49,23 +52,39 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, now: sa.Colum
         return _count(connection, run)
 
 
-def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int) -> None:
-    """Flags of one queue: those whose account has an open flag of another run there are overtaken; our own stay."""
+def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int, now: sa.ColumnElement[Any]) -> None:
+    """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
     ids = [stored_id(flag.account_id) for flag in flags]
     raw = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
-    there = sa.select(raw.label("account_id"), _flags.c.run_id, _flags.c.open_marker).where(
-        _flags.c.queue == flags[0].queue, raw.in_([sa.literal(account_id, sa.types.NullType()) for account_id in ids])
+    held = (_flags.c.queue == flags[0].queue) & raw.in_([sa.literal(account_id, sa.types.NullType()) for account_id in ids])
+    driven = (runs.c.state == "running") & (runs.c.lease_until >= now)
+    there = (
+        sa.select(
+            raw.label("account_id"),
+            *(_flags.c.run_id, _flags.c.open_marker, _flags.c.as_of, _flags.c.state),
+            *(runs.c.released_at, runs.c.lease_owner, driven.label("driven")),
+        )
+        .select_from(_flags.outerjoin(runs, runs.c.run_id == _flags.c.run_id))
+        .where(held)
     )
     standing = connection.execute(there).all()
     ours = {row.account_id for row in standing if row.run_id == run.run_id}
-    taken = {row.account_id for row in standing if row.run_id != run.run_id and row.open_marker == 1}
-    rows = []
-    for flag, account_id in zip(flags, ids, strict=True):
-        if account_id not in ours:
-            overtaken = (
-                {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": opened_at} if account_id in taken else {}
-            )
-            rows.append(flag_values(flag, opened_at) | overtaken)
+    overtaken = {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": opened_at}
+    as_of = microseconds(flags[0].as_of)
+    taken = set()
+    for row in standing:
+        if row.run_id == run.run_id or row.state == FlagState.OVERTAKEN:
+            continue
+        if row.open_marker == 1 and row.released_at is None and (not row.driven or is_gone(row.lease_owner)):
+            unseen = held & (raw == sa.literal(row.account_id, sa.types.NullType())) & (_flags.c.run_id == row.run_id)
+            connection.execute(_flags.update().where(unseen).values(**overtaken))
+        elif row.open_marker == 1 or row.as_of == as_of:
+            taken.add(row.account_id)
+    rows = [
+        flag_values(flag, opened_at) | (overtaken if account_id in taken else {})
+        for flag, account_id in zip(flags, ids, strict=True)
+        if account_id not in ours
+    ]
     if rows:
         connection.execute(_untyped.insert(), rows)
 

@@ -22,9 +22,9 @@ from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow
 from batchscore.receipt import Output, Receipt
 from batchscore.store.flags import release
-from batchscore.store.reader import Reader
-from batchscore.store.rows import moment, run_row
-from batchscore.store.tables import attempts, outputs, partitions, run_outputs, runs, stages
+from batchscore.store.reader import Reader, done_before
+from batchscore.store.rows import microseconds, moment, run_row
+from batchscore.store.tables import attempts, outputs, partitions, run_outputs, runs, stages, sweeps
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
@@ -42,17 +42,19 @@ class Ledger:
 
     def reader(self) -> Reader:
         """The same database, for reading."""
-        return Reader(self._engine)
+        return Reader(self._engine, self._folder)
 
     def open(self, plan: Plan, *, owner: str, again: bool = False) -> tuple[RunHandle, RunRow]:
         """Create the plan's run, or take over its newest generation; a finished one is returned untaken.
+
+        With ``again`` the next generation of a finished or failed one: a failed one may hold partitions set aside for good.
 
         Raises:
             Refused: ``run_taken``: another driver's lease has not run out.
         """
         with self._writing() as connection:
             newest = self._newest(connection, plan.digest)
-            if newest is None or (again and newest["state"] == "finished"):
+            if newest is None or (again and newest["state"] in {"finished", "failed"}):
                 run_id = self._create(connection, plan)
             elif newest["state"] == "finished":
                 return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
@@ -61,6 +63,33 @@ class Ledger:
             self._take(connection, run_id, owner)
             row = self._row(connection, run_id)
         return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
+
+    def begin_sweep(self, plan: Plan) -> None:
+        """Record a sweep, before its run. What it comes to is the run's to say: a watermark is never written apart from it.
+
+        Raises:
+            Refused: ``run_taken``: a driver is at another plan of that spec for the same as-of.
+        """
+        as_of = microseconds(plan.spec.as_ofs()[-1])
+        with self._writing() as connection:
+            of_as_of = (sweeps.c.name == plan.spec.name) & (sweeps.c.as_of == as_of)
+            query = (
+                sa.select(runs.c.run_id, runs.c.lease_owner)
+                .join(sweeps, sweeps.c.plan_digest == runs.c.plan_digest)
+                .where(of_as_of, sweeps.c.plan_digest != plan.digest, runs.c.state == "running", runs.c.lease_until >= self._now)
+            )
+            for row in connection.execute(query):
+                if not is_gone(row.lease_owner):
+                    raise Refused(
+                        "run_taken",
+                        f"{row.lease_owner} is sweeping this as-of already, with other inputs or policy",
+                        where=f"run {row.run_id}",
+                        remedy=f"watch it: batchscore watch {row.run_id}",
+                    )
+            known = connection.execute(sa.select(sweeps).where(of_as_of, sweeps.c.plan_digest == plan.digest)).first()
+            if known is None:
+                begun = {"name": plan.spec.name, "as_of": as_of, "plan_digest": plan.digest, "begun_at": self._now}
+                connection.execute(sweeps.insert().values(begun))
 
     def renew(self, run: RunHandle) -> None:
         """Lengthen the lease. Raises Fenced."""
@@ -90,7 +119,9 @@ class Ledger:
             connection.execute(stages.insert().values(run_id=run.run_id, stage=stage.value, layout_digest=layout, laid_out_at=at))
             if laid_out:
                 connection.execute(partitions.insert(), [_planned(run, partition, at) for partition in laid_out])
-            reused = [receipt for partition in laid_out if (receipt := self._done_before(connection, partition)) is not None]
+            reused = [
+                receipt for partition in laid_out if (receipt := done_before(connection, self._folder, partition)) is not None
+            ]
             self._accept(connection, run, reused, at)
 
     def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
@@ -286,21 +317,6 @@ class Ledger:
         references = [{"run_id": run.run_id, "path": path} for path in written if path not in mine]
         if references:
             connection.execute(run_outputs.insert(), references)
-
-    def _done_before(self, connection: sa.Connection, partition: Partition) -> Receipt | None:
-        """The receipt of an earlier run for the same address, if its files are still there."""
-        query = (
-            sa.select(partitions.c.receipt)
-            .where(partitions.c.address == partition.address, partitions.c.state == "committed")
-            .limit(1)
-        )
-        held = connection.execute(query).scalar_one_or_none()
-        if held is None:
-            return None
-        receipt = Receipt.model_validate_json(held)
-        if not all((self._folder / output.path).is_file() for output in receipt.outputs):
-            return None
-        return receipt.model_copy(update={"number": partition.number})
 
     def _log(self, connection: sa.Connection, run: RunHandle, task: Task, row: dict[str, Any]) -> None:
         partition = task.partition

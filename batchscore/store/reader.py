@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
@@ -13,20 +14,37 @@ from batchscore.database import translated
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow
+from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Receipt
-from batchscore.store.rows import flag_row, moment, partition_of, past_flag, run_row
-from batchscore.store.tables import attempts, flags_table, partitions, runs, stages
+from batchscore.store.rows import flag_row, from_microseconds, microseconds, moment, partition_of, past_flag, run_row
+from batchscore.store.tables import attempts, flags_table, partitions, runs, stages, sweeps
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
 
 
+def done_before(connection: sa.Connection, folder: Path, partition: Partition) -> Receipt | None:
+    """The receipt that any run committed for the partition's address, if its files are still there."""
+    query = (
+        sa.select(partitions.c.receipt)
+        .where(partitions.c.address == partition.address, partitions.c.state == "committed")
+        .limit(1)
+    )
+    held = connection.execute(query).scalar_one_or_none()
+    if held is None:
+        return None
+    receipt = Receipt.model_validate_json(held)
+    if not all((folder / output.path).is_file() for output in receipt.outputs):
+        return None
+    return receipt.model_copy(update={"number": partition.number})
+
+
 class Reader:
     """Implements `ports.StoreReader` over an engine."""
 
-    def __init__(self, engine: sa.Engine) -> None:
+    def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
+        self._folder = folder
 
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
@@ -198,15 +216,47 @@ class Reader:
         with self._connection() as connection:
             return {row.state: row.n for row in connection.execute(query)}
 
-    def past_flags(self, queue: str, *, but_not_of: str) -> Iterator[PastFlag]:
-        """Every flag of the queue that a released run opened, except the run's own, by account id then opened_at."""
+    def is_done(self, partition: Partition) -> bool:
+        """Whether a committed receipt stands at that partition's address, with its files."""
+        with self._connection() as connection:
+            return done_before(connection, self._folder, partition) is not None
+
+    def sweeps(self, name: str) -> tuple[SweepRow, ...]:
+        """Sweeps of a spec and their runs, by as-of, then by when the run was made."""
+        query = (
+            sa.select(sweeps.c.as_of, sweeps.c.plan_digest, runs.c.run_id, runs.c.state, runs.c.released_at)
+            .select_from(sweeps.outerjoin(runs, runs.c.plan_digest == sweeps.c.plan_digest))
+            .where(sweeps.c.name == name)
+            .order_by(sweeps.c.as_of, runs.c.created_at, runs.c.generation)
+        )
+        with self._connection() as connection:
+            found = connection.execute(query).mappings().all()
+        return tuple(
+            SweepRow(
+                as_of=from_microseconds(row["as_of"]),
+                plan_digest=row["plan_digest"],
+                run_id=row["run_id"],
+                state=row["state"],
+                released_at=moment(row["released_at"]),
+            )
+            for row in found
+        )
+
+    def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
+        """Every flag of the queue that a released run opened, by account id then opened_at.
+
+        Not those of the run, nor of others of its spec for its last as-of.
+        """
         flags = flags_table("integer")  # columns by name only: ids come as the store holds them
+        as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
+        same_question = (runs.c.name == but_not_of.name) & (flags.c.as_of == as_of)
         query = (
             sa.select(sa.literal_column("account_id"), flags.c.opened_at, flags.c.closed_at)
             .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
             .where(
                 flags.c.queue == queue,
-                flags.c.run_id != but_not_of,
+                flags.c.run_id != but_not_of.run_id,
+                ~same_question,
                 flags.c.state != FlagState.OVERTAKEN.value,
                 runs.c.released_at.is_not(None),
             )

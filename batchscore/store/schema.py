@@ -12,7 +12,7 @@ from batchscore.store.tables import installation
 if TYPE_CHECKING:
     from batchscore.keys import IdKind
 
-REVISIONS: Final = ("0001", "0002")  # of the migrations, oldest first; a test compares them with the scripts
+REVISIONS: Final = ("0001", "0002", "0003")  # of the migrations, oldest first; a test compares them with the scripts
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 

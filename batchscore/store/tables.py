@@ -39,6 +39,16 @@ runs: Final = sa.Table(
     sa.Column("executor", sa.String(255), nullable=False, server_default=""),
 )
 
+# The sweeps of each spec, by name. How far a spec has come (its watermark) follows from the runs of these plans.
+sweeps: Final = sa.Table(
+    "sweeps",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("as_of", sa.BigInteger, primary_key=True),
+    sa.Column("plan_digest", sa.String(64), primary_key=True, index=True),
+    sa.Column("begun_at", sa.Float, nullable=False),
+)
+
 stages: Final = sa.Table(
     "stages",
     metadata,

@@ -291,3 +291,37 @@ def test_a_store_of_newer_code_is_refused(store: Ledger, open_again: OpenStore, 
     for opened in (open_again, lambda: open_reader(store_folder)):
         with pytest.raises(Refused, match="store_schema"):
             opened()
+
+
+def test_one_as_of_of_a_spec_is_swept_by_one_plan_at_a_time(store: Ledger, store_folder: Path) -> None:
+    first, other = make_plan(store_folder, world="a"), make_plan(store_folder, world="b")
+    store.begin_sweep(first)
+    run, _ = store.open(first, owner="host-a:1")
+    store.begin_sweep(first)
+    with pytest.raises(Refused, match="run_taken"):
+        store.begin_sweep(other)
+    store.close(run, "failed")
+    store.begin_sweep(other)
+    assert [(sweep.plan_digest, sweep.state) for sweep in store.reader().sweeps("weekly")] in (
+        [(first.digest, "failed"), (other.digest, None)],
+        [(other.digest, None), (first.digest, "failed")],
+    )
+
+
+def test_sweeps_are_told_by_spec_and_every_run_of_them_is_told(store: Ledger, store_folder: Path) -> None:
+    plan = make_plan(store_folder)
+    store.begin_sweep(plan)
+    for _ in range(2):
+        run, _ = store.open(plan, owner="me", again=True)
+        store.close(run, "finished")
+    assert [sweep.run_id for sweep in store.reader().sweeps("weekly")] == [f"r-{plan.digest[:8]}-{number}" for number in (1, 2)]
+    assert store.reader().sweeps("monthly") == ()
+
+
+def test_the_next_generation_of_a_failed_run_is_another_run(store: Ledger, store_folder: Path) -> None:
+    plan = make_plan(store_folder)
+    run, _ = store.open(plan, owner="me")
+    store.close(run, "failed")
+    assert store.open(plan, owner="me")[0].run_id == run.run_id
+    store.close(store.open(plan, owner="me")[0], "failed")
+    assert store.open(plan, owner="me", again=True)[0].run_id != run.run_id

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,13 +18,18 @@ from hypothesis import strategies as st
 
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, Flag
-from batchscore.ports import ReleaseCount, RunHandle
-from batchscore.store import Ledger, flags, open_reader
+from batchscore.ports import ReleaseCount, RunHandle, RunRow
+from batchscore.store import DATABASE, Ledger, flags, open_reader
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
 
 
 def opened(store: Ledger, folder: Path, name: str = "weekly") -> RunHandle:
     return store.open(make_plan(folder, name=name), owner="me")[0]
+
+
+def asking(store: Ledger, folder: Path) -> RunRow:
+    """A run of another spec, which sees every flag."""
+    return store.open(make_plan(folder, name="asking"), owner="me")[1]
 
 
 def flags_of(run: RunHandle, *ids: AccountId, queue: str = "abuse") -> Iterator[Flag]:
@@ -52,7 +59,7 @@ def test_ids_are_exact_and_no_two_are_ever_taken_for_one(
     run = opened(store, store_folder)
     assert store.release(run, flags_of(run, *ids)).n_flags == len(ids)
     assert [row.flag.account_id for row in store.reader().queue(None, limit=100)] == ids
-    assert {past.account_id for past in store.reader().past_flags("abuse", but_not_of="r-00000000-1")} == set(ids)
+    assert {past.account_id for past in store.reader().past_flags("abuse", but_not_of=asking(store, store_folder))} == set(ids)
 
 
 def test_an_id_the_database_cannot_hold_is_refused_and_not_told(store: Ledger, store_folder: Path) -> None:
@@ -90,11 +97,11 @@ def test_memory_holds_only_what_was_released_by_others(store: Ledger, store_fold
     first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
     before = datetime.now(UTC)
     store.release(first, flags_of(first, 2, 1))
-    past = list(store.reader().past_flags("abuse", but_not_of=second.run_id))
+    past = list(store.reader().past_flags("abuse", but_not_of=store.reader().run(second.run_id)))
     assert [flag.account_id for flag in past] == [1, 2]
     assert all(abs((flag.opened_at - before).total_seconds()) < 60 and flag.closed_at is None for flag in past)
-    assert list(store.reader().past_flags("abuse", but_not_of=first.run_id)) == []
-    assert list(store.reader().past_flags("other", but_not_of=second.run_id)) == []
+    assert list(store.reader().past_flags("abuse", but_not_of=store.reader().run(first.run_id))) == []
+    assert list(store.reader().past_flags("other", but_not_of=store.reader().run(second.run_id))) == []
 
 
 class Crash(Exception):
@@ -189,3 +196,41 @@ def test_no_error_of_the_database_holds_an_account_id(store: Ledger, store_folde
         store.release(run, iter(twice))
     assert "424242" not in str(failure.value)
     assert failure.value.__cause__ is None
+
+
+def test_flags_of_a_run_that_stopped_inside_its_release_give_way_and_do_not_come_back(
+    store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
+    monkeypatch.setattr(flags, "ROWS_A_TRANSACTION", 2)
+    with pytest.raises(Crash):
+        store.release(first, _crashing(flags_of(first, 1, 2, 3, 4), after=3))
+    store.close(first, "interrupted")
+    assert store.release(second, flags_of(second, 1, 4)) == ReleaseCount(n_flags=2, n_overtaken=0)
+    first, _ = store.open(make_plan(store_folder, name="first"), owner="me")
+    assert store.release(first, flags_of(first, 1, 2, 3, 4)) == ReleaseCount(n_flags=2, n_overtaken=2)
+    found = {row.flag.account_id: row.flag.run_id for row in store.reader().queue(None, limit=10)}
+    assert found == {1: second.run_id, 2: first.run_id, 3: first.run_id, 4: second.run_id}
+
+
+def test_what_a_person_closed_is_not_put_before_them_again_for_the_same_as_of(store: Ledger, store_folder: Path) -> None:
+    first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
+    store.release(first, flags_of(first, 1, 2))
+    with closing(sqlite3.connect(store_folder / DATABASE)) as database, database:
+        database.execute("UPDATE flags SET state = 'cleared', open_marker = NULL, closed_at = 1 WHERE account_id = 1")
+    assert store.release(second, flags_of(second, 1, 3)) == ReleaseCount(n_flags=1, n_overtaken=1)
+    assert {row.flag.account_id for row in store.reader().queue(None, limit=10)} == {2, 3}
+
+
+def test_memory_does_not_hold_the_answer_to_the_same_question(store: Ledger, store_folder: Path) -> None:
+    first, _ = store.open(make_plan(store_folder, world="a"), owner="me")
+    store.release(first, flags_of(first, 1, 2))
+    _, again = store.open(make_plan(store_folder, world="b"), owner="me")
+    assert list(store.reader().past_flags("abuse", but_not_of=again)) == []
+
+
+def _crashing(flags: Iterator[Flag], *, after: int) -> Iterator[Flag]:
+    for number, flag in enumerate(flags):
+        if number == after:
+            raise Crash
+        yield flag

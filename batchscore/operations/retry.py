@@ -1,0 +1,127 @@
+"""What a retry of a run would do again and what it would take as it stands. Decides; runs nothing.
+
+Outputs lie at the address of what they were made from. So a retry is the plan made anew from the run's own spec and walked
+once more: whatever still has its address is taken, and what was set aside, or whose input was mended, is done. When no pinned
+part differs it is the next generation of the same plan; when one does, it is a new plan, and the part is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from batchscore.errors import Refused
+from batchscore.layout import Definitions, lay_out_freeze, lay_out_rollup
+from batchscore.operations.rejects import n_rejected
+from batchscore.plan import Partition, Plan, Stage
+from batchscore.ports import QuarantinedRow, RunRow, StoreReader
+from batchscore.spec import Value
+
+Asked = Literal["quarantined", "rejected"]
+_OF_SCORES: Final = ("feature set", "bundle ", "library ")  # pinned parts that change every score
+
+
+class Quarantined(Value):
+    """What `batchscore status RUN --quarantined` shows."""
+
+    run_id: str
+    partitions: tuple[QuarantinedRow, ...]
+
+
+class StageRetry(Value):
+    """One stage of a retry; ``n_rows`` are those that are done again."""
+
+    stage: Stage
+    n_reused: int
+    n_redone: int
+    n_rows: int
+    why: str = ""
+
+
+class Retry(Value):
+    """What `batchscore retry RUN` shows before it does it."""
+
+    run_id: str
+    asked: Asked
+    plan_digest: str
+    changed: tuple[str, ...]  # pinned parts that differ; none: the next generation of the same plan
+    n_quarantined: int
+    n_rejected: int
+    stages: tuple[StageRetry, ...]
+
+
+def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: Asked) -> Retry:
+    """What a retry of ``row`` does, where ``made`` is the plan of its spec as the world is now.
+
+    Raises:
+        Refused: ``nothing_to_retry``: nothing of that kind was set aside, it would be set aside again, or the run is not over.
+    """
+    aside = reader.quarantined(row.run_id)
+    _refuse_unfinished(row, aside, reader)
+    changed = row.plan.differences(made.pinned)
+    count = n_rejected(reader, row.run_id)
+    if not (aside if asked == "quarantined" else count):
+        raise Refused("nothing_to_retry", f"nothing was {asked}", where=row.run_id, remedy=f"batchscore status {row.run_id}")
+    if asked == "rejected" and not changed and not _reads_live_table(made):
+        raise Refused(
+            "nothing_to_retry",
+            "no input has changed since, so the same rows would be rejected again",
+            where=row.run_id,
+            remedy=f"mend the files first; which rows: batchscore rejects {row.run_id} --out rejects.csv",
+        )
+    return Retry(
+        run_id=row.run_id,
+        asked=asked,
+        plan_digest=made.digest,
+        changed=changed,
+        n_quarantined=len(aside),
+        n_rejected=count,
+        stages=_stages(row, made, changed, reader),
+    )
+
+
+def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: StoreReader) -> None:
+    """Only a run that has come to its end: finished, or failed because of what was set aside. Others are resumed."""
+    newest = reader.runs_of_plan(row.plan_digest)[0].run_id
+    if newest != row.run_id:
+        raise Refused(
+            "nothing_to_retry", f"{newest} is a later run of the same plan", where=row.run_id, remedy=f"look at that: {newest}"
+        )
+    stopped = row.state == "failed" and any(partition.stage is not Stage.SCORE for partition in aside)
+    if row.state != "finished" and not stopped:
+        raise Refused(
+            "nothing_to_retry",
+            f"the run is {row.state}, so what it left is not known yet",
+            where=row.run_id,
+            remedy=f"let it end first: batchscore resume {row.run_id} --store {row.plan.spec.store}",
+        )
+
+
+def _reads_live_table(plan: Plan) -> bool:
+    return any(source.sql is not None for source in plan.spec.sources.values())
+
+
+def _stages(row: RunRow, made: Plan, changed: Iterable[str], reader: StoreReader) -> tuple[StageRetry, ...]:
+    definitions = Definitions.of(made)
+    if made.spec.sources[definitions.feature_set.accounts.table].sql is None:
+        freeze = _counted(Stage.FREEZE, lay_out_freeze(made, definitions, row.run_id), reader)
+    else:
+        n_rows = int(made.observed.get(f"rows of {definitions.feature_set.accounts.table}", 0))
+        why = "a live table is never the same input twice"
+        freeze = StageRetry(stage=Stage.FREEZE, n_reused=0, n_redone=1, n_rows=n_rows, why=why)
+    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions), reader)
+    before = reader.partitions(row.run_id, Stage.SCORE)
+    anew = freeze.n_redone or rollup.n_redone or any(name.startswith(_OF_SCORES) for name in changed)
+    if before and not anew:
+        return freeze, rollup, _counted(Stage.SCORE, before, reader)
+    estimate = next(stage for stage in made.stages if stage.stage == Stage.SCORE.value)
+    n_partitions, n_rows = len(before) or estimate.n_partitions or 0, estimate.n_rows or 0
+    why = "scores are made from all snapshots and rollups" if before else "the run ended before it scored"
+    return freeze, rollup, StageRetry(stage=Stage.SCORE, n_reused=0, n_redone=n_partitions, n_rows=n_rows, why=why)
+
+
+def _counted(stage: Stage, partitions: Iterable[Partition], reader: StoreReader) -> StageRetry:
+    partitions = tuple(partitions)
+    redone = [partition for partition in partitions if not reader.is_done(partition)]
+    n_rows = sum(partition.n_rows for partition in redone)
+    return StageRetry(stage=stage, n_reused=len(partitions) - len(redone), n_redone=len(redone), n_rows=n_rows)
