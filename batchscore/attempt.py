@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,7 +23,8 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set
-from batchscore.features.frame import make_frame, population
+from batchscore.features.frame import make_frames, only, population
+from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import verified, write_parquet
@@ -139,6 +139,7 @@ class _Slice:
         self.feature_set = open_feature_set(work.feature_set)
         kind = self.feature_set.account_id
         self.id_type = ID_TYPES[kind]
+        refuse_other_functions(self.feature_set, work.functions)
         with outcome.timed("read"):
             self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
             rollups = {
@@ -157,9 +158,13 @@ class _Slice:
         outcome.count("rows", len(self.accounts))
         outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
-    def frame(self, as_of: datetime, wanted: npt.NDArray[np.bool_]) -> pa.Table:
-        """Features of the ``wanted`` accounts at ``as_of``."""
-        return make_frame(self.accounts, self.prepared, as_of, self.feature_set, wanted)
+    def frames(self, as_ofs: Sequence[datetime], outcome: _Outcome) -> Iterator[tuple[datetime, pa.Table]]:
+        """Each as-of and the features of all accounts at it; the windows slide over the rollups once."""
+        frames = make_frames(self.accounts, self.prepared, as_ofs, self.feature_set)
+        for as_of in as_ofs:
+            with outcome.timed("features"):
+                frame = next(frames)
+            yield as_of, frame
 
 
 Freeze = Callable[[Any, Path, str, FeatureSet], Frozen]
@@ -203,8 +208,8 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
 
     def scored() -> Iterator[pa.Table]:
         histograms: dict[datetime, Counts] = {}
-        for as_of in work.as_ofs:
-            table = _score_as_of(accounts, scorer, as_of, rejects, outcome)
+        for as_of, frame in accounts.frames(work.as_ofs, outcome):
+            table = _score_as_of(accounts, scorer, as_of, frame, rejects, outcome)
             histograms[as_of] = histogram(table["score"].to_numpy())
             yield table
         footer.update(to_footer(histograms))
@@ -223,12 +228,14 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
         outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
 
 
-def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
+def _score_as_of(
+    accounts: _Slice, scorer: Scorer, as_of: datetime, everyone: pa.Table, rejects: list[pa.Table], outcome: _Outcome
+) -> pa.Table:
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
     inside = population(accounts.accounts, as_of)
     outcome.add_keys("outside", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(~inside)))
     with outcome.timed("features"):
-        table = accounts.frame(as_of, inside)
+        table = only(everyone, inside)
         frame = conform(table, scorer.names)
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
@@ -262,17 +269,17 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
     scorer = load_scorer(work.score.bundles[0], route=route)
     schema = reasons_schema(accounts.id_type)
     tables = []
-    for as_of in work.score.as_ofs:
+    as_ofs = [as_of for as_of in work.score.as_ofs if pc.is_in(pa.scalar(as_of, MOMENT), value_set=decided["as_of"]).as_py()]
+    for as_of, everyone in accounts.frames(as_ofs, outcome):
         flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
-        if len(flags):
-            wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
-            with outcome.timed("features"):
-                frame = conform(accounts.frame(as_of, wanted), scorer.names)
-            with outcome.timed("reasons"):
-                explained = explain(scorer, frame, flags["margin"].to_numpy())
-            texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
-            segments = _segments(accounts.accounts, wanted)
-            tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
+        wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
+        with outcome.timed("features"):
+            frame = conform(only(everyone, wanted), scorer.names)
+        with outcome.timed("reasons"):
+            explained = explain(scorer, frame, flags["margin"].to_numpy())
+        texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
+        segments = _segments(accounts.accounts, wanted)
+        tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
 
 

@@ -23,7 +23,7 @@ from batchscore.features.frame import population
 from batchscore.files import named_by_digest, verified, write_named_by_digest
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
-from batchscore.plan import FreezeSql, InputFile, KeyRange, Partition, Plan, Reasons, Reference, Rollup, Score
+from batchscore.plan import FUNCTION, FreezeSql, InputFile, KeyRange, Partition, Plan, Reasons, Reference, Rollup, Score
 from batchscore.receipt import Output, Receipt
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
@@ -126,6 +126,7 @@ def lay_out_score(
     snapshot_index = snapshots.save(folder)
     rollup_indexes = {table: KeyIndex.build(definitions.store, kind, outputs).save(folder) for table, outputs in by_table.items()}
     as_ofs = plan.spec.as_ofs()
+    functions = {name: plan.pinned[f"{FUNCTION}{name}"] for name in definitions.feature_set.functions}
     partitions: list[Partition] = []
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
         group = as_ofs[first : first + AS_OFS_PER_PARTITION]
@@ -135,11 +136,12 @@ def lay_out_score(
                 bundles=definitions.bundles,
                 snapshots=snapshot_index,
                 rollups=rollup_indexes,
+                functions=functions,
                 keys=keys,
                 as_ofs=group,
             )
             reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs"}),
+                work.model_dump(mode="json", include={"keys", "as_ofs", "functions"}),
                 feature_set=work.feature_set.sha256,
                 bundles=[bundle.sha256 for bundle in work.bundles],
                 snapshots=snapshot_index.sha256,

@@ -27,7 +27,10 @@ class Stage(StrEnum):
 
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test.
-STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage.SCORE: 2, Stage.REASONS: 2}
+STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 2, Stage.SCORE: 2, Stage.REASONS: 2}
+
+
+FUNCTION: Final = "function "  # a pinned part of this beginning is a Python function's, by its name
 
 
 class InputFile(Value):
@@ -98,6 +101,7 @@ class Score(Value):
     bundles: tuple[Reference, ...]  # each references a bundle's manifest
     snapshots: Reference  # key index of the accounts
     rollups: dict[str, Reference]  # table → key index
+    functions: dict[str, str] = Field(default_factory=dict)  # Python function of a feature → what the plan pinned of it
     keys: KeyRange
     as_ofs: tuple[datetime, ...]
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused
+from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
+from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import InputFile, Plan, StageEstimate
+from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
@@ -31,6 +33,7 @@ def make_plan(spec: RunSpec) -> Plan:
     feature_set = read_feature_set(Path(spec.feature_set))
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
     _refuse_mismatch(spec, feature_set, bundles)
+    check_row_wise(feature_set)
     inputs: dict[str, tuple[InputFile, ...]] = {}
     passed_over: list[str] = []
     observed: dict[str, str | int] = {}
@@ -87,10 +90,15 @@ def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[B
             problems.append(
                 Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet")
             )
+    grain = "day" if feature_set.grain == DAY else "hour"
     problems += [
-        Problem(where="as_of", what=f"{as_of.isoformat()} is not a whole day in UTC", remedy="use dates: the grain is 1d")
+        Problem(
+            where="as_of",
+            what=f"{as_of.isoformat()} is not a whole {grain} in UTC",
+            remedy="use dates: the grain is 1d" if grain == "day" else "use full hours: the grain is 1h",
+        )
         for as_of in spec.as_ofs()
-        if (as_of.hour, as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0, 0)
+        if not feature_set.is_whole(as_of)
     ]
     if spec.segment:
         accounts = feature_set.accounts
@@ -154,6 +162,7 @@ def _pinned(
         pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():
         pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
+    pinned |= {f"{FUNCTION}{name}": pin for name, pin in fingerprints(feature_set).items()}
     return pinned | {f"library {name}": version for name, version in library_versions()}
 
 
