@@ -31,7 +31,7 @@ from batchscore.files import verified, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
-from batchscore.layout import flags_of
+from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer
@@ -226,6 +226,9 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     n_rejected = sum(len(table) for table in rejects)
     if n_rejected:
         outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
+    names = sorted(outcome.keys)
+    held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
+    outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
 
 
 def _score_as_of(

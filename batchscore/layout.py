@@ -30,7 +30,8 @@ from batchscore.sources.freeze import plan_freeze, plan_rollup
 from batchscore.sources.sql import largest_key
 
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
-AS_OFS_PER_PARTITION: Final = 8  # keeps a receipt under 2 KB: it holds key digests for each as-of
+AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
+KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,6 +193,16 @@ def flags_of(decided: pa.Table, work: Score) -> pa.Table:
     mask = pc.is_in(decided["as_of"], value_set=as_ofs)
     in_keys = in_range(decided[ACCOUNT_ID], work.keys.low, work.keys.high)
     return decided.filter(mask if in_keys is None else pc.and_(mask, in_keys))
+
+
+def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
+    """A score receipt with the key digests that its output ``keys`` holds: ``scored 2002-08-19T00:00:00+00:00`` and so on.
+
+    Also ``outside``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
+    """
+    (output,) = _outputs([receipt], "keys")
+    table = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
+    return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
 
 
 def planned_keys(definitions: Definitions, work: Score, as_of: datetime) -> tuple[KeyDigest, KeyDigest]:
