@@ -32,8 +32,30 @@ def make_plan(spec: RunSpec) -> Plan:
     """
     feature_set = read_feature_set(Path(spec.feature_set))
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
-    _refuse_mismatch(spec, feature_set, bundles)
+    refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
+    inputs, passed_over, observed = read_inputs(spec, feature_set)
+    pinned = _pinned(spec, feature_set, bundles, inputs)
+    return Plan(
+        spec=spec,
+        feature_set=feature_set.frozen_json(),
+        bundles=tuple(bundle.reference for bundle in bundles),
+        pinned=pinned,
+        inputs=inputs,
+        stages=_stages(spec, feature_set, inputs, observed),
+        observed=observed,
+        passed_over=passed_over,
+    )
+
+
+def read_inputs(
+    spec: RunSpec, feature_set: FeatureSet
+) -> tuple[dict[str, tuple[InputFile, ...]], tuple[str, ...], dict[str, str | int]]:
+    """(files by table, names passed over, what was observed of a live table); reads names, footers and a table's shape.
+
+    Raises:
+        Refused: files or columns that cannot be used as the feature set declares them, all together.
+    """
     inputs: dict[str, tuple[InputFile, ...]] = {}
     passed_over: list[str] = []
     observed: dict[str, str | int] = {}
@@ -61,21 +83,11 @@ def make_plan(spec: RunSpec) -> Plan:
             problems=tuple(problems),
             remedy="mend the files, or what the feature set says of them",
         )
-    pinned = _pinned(spec, feature_set, bundles, inputs)
-    return Plan(
-        spec=spec,
-        feature_set=feature_set.frozen_json(),
-        bundles=tuple(bundle.reference for bundle in bundles),
-        pinned=pinned,
-        inputs=inputs,
-        stages=_stages(spec, feature_set, inputs, observed),
-        observed=observed,
-        passed_over=tuple(passed_over),
-    )
+    return inputs, tuple(passed_over), observed
 
 
-def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
-    """Spec, feature set and bundle must speak of the same tables, features and grain."""
+def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
+    """Raise Refused unless spec, feature set and bundles speak of the same tables, features and grain."""
     tables = {feature_set.accounts.table: True, **{events.table: False for events in feature_set.events}}
     problems = [
         Problem(where=f"sources.{name}", what="the feature set has no such table", remedy=f"its tables are: {', '.join(tables)}")

@@ -32,12 +32,12 @@ from batchscore.features.definitions import (
     read_definition,
 )
 from batchscore.features.partials import Partial, partials_of
-from batchscore.features.sentences import sentence_of
+from batchscore.features.sentences import ExplainedFeatureSet, explained, sentence_of
 from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
-from batchscore.spec import Count, Duration, PositiveDuration, Value
+from batchscore.spec import Count, Duration, PositiveDuration, Value, format_duration
 
 Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]
@@ -183,6 +183,20 @@ class FeatureSet(Value):
     def describe(self, name: str) -> str:
         """One plain sentence with ``{value}`` in it: what a reviewer reads. The feature's own ``say`` comes first."""
         return sentence_of(self.features[name])
+
+    def explained(self) -> ExplainedFeatureSet:
+        """The whole feature set in words: what `features show` tells."""
+        limits = {events.table: events.distinct_limit for events in self.events}
+        return ExplainedFeatureSet(
+            feature_set=self.feature_set,
+            version=self.version,
+            grain=format_duration(self.grain),
+            digest=self.digest,
+            features=tuple(
+                explained(name, definition, limits[definition.table] if isinstance(definition, OverEvents) else 0)
+                for name, definition in self.features.items()
+            ),
+        )
 
     def mistakes(self) -> Iterator[Mistake]:
         """Mistakes between parts: what a single field cannot see."""

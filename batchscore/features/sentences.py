@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
-from typing import Final
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from batchscore.features.definitions import DAY, AccountColumn, Age, Definition, Difference, OverEvents, PythonFeature, Ratio
 from batchscore.features.where import sentence_of as sentence_of_where
@@ -47,6 +48,48 @@ class Explained(Value):
     empty: str
     nulls: str
     error: str = ""
+
+
+class ExplainedFeatureSet(Value):
+    """A feature set as `features show` tells it, its features in order."""
+
+    feature_set: str
+    version: int
+    grain: str
+    digest: str
+    features: tuple[Explained, ...]
+
+
+class SampledAccount(Value):
+    """One account's features (None: missing), and each with its value said in its sentence."""
+
+    account_id: int | str
+    values: dict[str, float | None]
+    sentences: dict[str, str]
+
+
+class Sampled(Value):
+    """Features of a few accounts as of a moment, for the operator who asked to see them."""
+
+    as_of: datetime
+    accounts: tuple[SampledAccount, ...]
+
+    @classmethod
+    def of(cls, as_of: datetime, features: Mapping[str, Definition], rows: Iterable[Mapping[str, Any]]) -> Sampled:
+        """From the rows of a frame; an infinite value, which no model is given, is missing here too."""
+        accounts = []
+        for row in rows:
+            values = {name: _finite(row[name]) for name in features}
+            said = {
+                name: sentence_of(definition).replace("{value}", "missing" if values[name] is None else f"{values[name]:g}")
+                for name, definition in features.items()
+            }
+            accounts.append(SampledAccount(account_id=row["account_id"], values=values, sentences=said))
+        return cls(as_of=as_of, accounts=tuple(accounts))
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def sentence_of(definition: Definition) -> str:  # noqa: PLR0911 (a case, a return)
