@@ -25,17 +25,17 @@ from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.frame import make_frames, only, population
 from batchscore.features.python import refuse_other_functions
-from batchscore.features.rollup import roll_up
+from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import verified, write_parquet
 from batchscore.flag import REASONS
-from batchscore.key_index import open_index
+from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
 from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer
-from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
+from batchscore.plan import FreezeParquet, FreezeSql, Merge, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
@@ -44,6 +44,7 @@ from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_e
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
+MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 
@@ -97,6 +98,8 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
             _freeze(task, freeze_sql, work, outcome)
         case Rollup():
             _roll_up(task, work, outcome)
+        case Merge():
+            _merge(task, work, outcome)
         case Score():
             _score(task, work, outcome, route)
         case Reasons():
@@ -197,6 +200,21 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
 def _read_next(batches: Iterator[Rows], outcome: _Outcome) -> Rows | None:
     with outcome.timed("read"):
         return next(batches, None)
+
+
+def _merge(task: Task, work: Merge, outcome: _Outcome) -> None:
+    """Rollups brought together a key range at a time, so memory does not follow their size; one file, in key order."""
+    feature_set = open_feature_set(work.feature_set)
+    index = KeyIndex.build(Path(task.store), feature_set.account_id, work.rollups)
+
+    def merged() -> Iterator[pa.Table]:
+        for keys, _ in index.cut(MERGED_ROWS):
+            yield merge([index.read(keys)], feature_set, work.table)
+
+    with outcome.timed("merge"):
+        written = write_parquet(merged(), index.schema, Path(task.store), task.partition.address, "rollup")
+    outcome.outputs.append(written)
+    outcome.count("rows", index.n_rows)
 
 
 def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:

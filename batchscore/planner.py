@@ -194,6 +194,7 @@ def _stages(
         sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
     )
     n_scores = n_accounts * len(spec.as_ofs())
+    grain = "day" if feature_set.grain == DAY else "hour"
     released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
     return (
         StageEstimate(
@@ -204,10 +205,11 @@ def _stages(
         ),
         StageEstimate(
             stage="rollup",
-            does="events into daily partial aggregates",
+            does=f"events into partial aggregates, a row for each account and {grain}",
             n_rows=sum(file.n_rows for file in events),
             n_bytes=_bytes(events),
         ),
+        StageEstimate(stage="merge", does="rollups of a closed month, or of one day, into one file each"),
         StageEstimate(
             stage="score",
             does="features and scores, each account at each as-of",
