@@ -157,7 +157,8 @@ class _Slice:
                 remedy="keep one row per account",
             )
         with outcome.timed("features"):
-            self.prepared = {table: prepare(ids, rollup, self.feature_set, table) for table, rollup in rollups.items()}
+            span = work.as_ofs[0], work.as_ofs[-1]
+            self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in rollups.items()}
         outcome.count("rows", len(self.accounts))
         outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
@@ -194,6 +195,7 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
             outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
+        del events, rolled  # before the next run is gathered
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 

@@ -160,6 +160,16 @@ class FeatureSet(Value):
         }
         return tuple(sorted(found, key=lambda partial: partial.name))
 
+    def reach(self, table: str, partial: Partial | None = None) -> timedelta | None:
+        """The longest window of the features over ``table`` (of those that need ``partial``); None when one has all history."""
+        windows = [
+            definition.window
+            for definition in self.features.values()
+            if isinstance(definition, OverEvents) and definition.table == table
+            if partial is None or partial in partials_of(definition)
+        ]
+        return None if None in windows else max((window for window in windows if window is not None), default=timedelta(0))
+
     @property
     def functions(self) -> tuple[str, ...]:
         """The Python functions that features are made by, each once, sorted."""

@@ -110,10 +110,13 @@ class Prepared:
         return self.scales.get(column or "", 1.0)
 
 
-def prepare(ids: pa.Array, rollup: pa.Table, feature_set: FeatureSet, table: str) -> Prepared:
+def prepare(
+    ids: pa.Array, rollup: pa.Table, feature_set: FeatureSet, table: str, span: tuple[datetime, datetime] | None = None
+) -> Prepared:
     """Bring a key range's rollup rows (sorted by account id) beside its accounts ``ids`` (sorted, distinct).
 
-    Events of accounts that are not among ``ids`` are counted as ``n_orphans`` and left out.
+    Events of accounts that are not among ``ids`` are counted as ``n_orphans`` and left out. ``span`` is the first and last
+    as-of that will be asked for: hashes that no window of them reaches are left out; None keeps all.
     """
     position = positions(rollup[ACCOUNT_ID].combine_chunks(), ids)
     is_known = position >= 0
@@ -131,7 +134,8 @@ def prepare(ids: pa.Array, rollup: pa.Table, feature_set: FeatureSet, table: str
             scales[str(partial.column)] = 10.0**kind.scale
         if partial.part in {"distinct", "top"}:
             limit = feature_set.events_table(table).distinct_limit
-            hashed[partial.name] = _sorted_hashes(rollup, partial, position, order, limit)
+            reached = _reached(rollup, span, feature_set.reach(table, partial), feature_set.grain)
+            hashed[partial.name] = _sorted_hashes(rollup, partial, (position, order, reached), limit)
         elif partial.part in {"first", "last"}:
             ranked[partial.name] = _by_moment(rollup, partial, order)
         else:
@@ -389,6 +393,17 @@ def _by_account_and_grain(position: Ints, event: npt.NDArray[np.int32]) -> Ints 
     return slice(None) if (later | ~same).all() else np.lexsort((event, position))
 
 
+def _by_account_and_hash(position: Ints, hashes: Words) -> Ints:
+    """The order of entries by both; ``position`` ascends already, so a key of it and the hashes' first bits sorts quickly."""
+    n_bits = np.uint64(64 - int(position[-1] + 1 if len(position) else 1).bit_length())
+    keys = (position.view(np.uint64) << n_bits) | (hashes >> (np.uint64(64) - n_bits))
+    order = np.argsort(keys, kind="stable")
+    sorted_keys, sorted_hashes = keys[order], hashes[order]
+    if ((sorted_keys[1:] == sorted_keys[:-1]) & (sorted_hashes[1:] < sorted_hashes[:-1])).any():  # hashes of one beginning
+        return np.lexsort((hashes, position))
+    return order
+
+
 def _by_moment(rollup: pa.Table, partial: Partial, order: Ints | slice) -> _Ranked:
     """First or last values of rows that will stand in ``order``."""
     ends = ends_of(rollup, partial)
@@ -399,11 +414,28 @@ def _by_moment(rollup: pa.Table, partial: Partial, order: Ints | slice) -> _Rank
     return _Ranked(rank[order], ends.keys[-1][ascending])
 
 
-def _sorted_hashes(rollup: pa.Table, partial: Partial, position: Ints, order: Ints | slice, limit: int) -> _Hashed:
-    """The lists of rows that will stand in ``order``, flattened by account and hash, so that equal hashes stand together."""
+def _reached(rollup: pa.Table, span: tuple[datetime, datetime] | None, reach: timedelta | None, grain: timedelta) -> Mask:
+    """Which rows are in a window as long as ``reach`` of some as-of of the span."""
+    event, known = rollup["event_grain"].to_numpy(), rollup["known_grain"].to_numpy()
+    if span is None:
+        return np.ones(len(event), np.bool_)
+    first, last = ((as_of - EPOCH) // grain for as_of in span)
+    reached: Mask = np.maximum(event, known) < last
+    return reached if reach is None else reached & (event >= first - reach // grain)
+
+
+def _sorted_hashes(rollup: pa.Table, partial: Partial, rows: tuple[Ints, Ints | slice, Mask], limit: int) -> _Hashed:
+    """The lists of the rows that are reached and will stand in an order, flattened by account and hash.
+
+    ``rows``: each row's account position, the order, and which are reached.
+    """
+    position, order, reached = rows
     row, hashes = flattened(rollup[partial.name])
-    entries = np.lexsort((hashes, position[row]))
+    counts = flattened(rollup[partial.beside("_n")])[1] if partial.part == "top" else np.ones(len(row), np.int64)
+    if not reached.all():
+        chosen = reached[row]
+        row, hashes, counts = row[chosen], hashes[chosen], counts[chosen]
+    entries = _by_account_and_hash(position[row], hashes)
     placed = np.empty(len(position), np.int64)
     placed[order] = np.arange(len(position))
-    counts = flattened(rollup[partial.beside("_n")])[1] if partial.part == "top" else np.ones(len(row), np.int64)
     return _Hashed(placed[row[entries]], hashes[entries], counts[entries], limit)

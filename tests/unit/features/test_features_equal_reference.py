@@ -314,13 +314,15 @@ def test_one_pass_is_bit_equal_to_a_pass_for_each_as_of(
     features, accounts = feature_set(kind, window, distinct_limit=16), accounts_table(kind)
     as_ofs = [START + day * DAY for day in sorted(days)]
     rolled = roll_up(as_table(events, kind), features, "mails")
-    prepared = {"mails": prepare(accounts["account_id"].combine_chunks(), rolled, features, "mails")}
+    span = as_ofs[0], as_ofs[-1]
+    ids = accounts["account_id"].combine_chunks()
+    whole, prepared = ({"mails": prepare(ids, rolled, features, "mails", reached)} for reached in (None, span))
     n_over_events = sum(definition.kind == "over_events" for definition in features.features.values())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("batchscore.features.frame.BLOCK_BYTES", 8 * len(accounts) * n_over_events * n_together)
         together = list(make_frames(accounts, prepared, as_ofs, features))
     for as_of, frame in zip(as_ofs, together, strict=True):
-        alone = make_frame(accounts, prepared, as_of, features)
+        alone = make_frame(accounts, whole, as_of, features)
         assert {name: alone[name].to_numpy().tobytes() for name in features.names} == {
             name: frame[name].to_numpy().tobytes() for name in features.names
         }
