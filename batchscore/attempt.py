@@ -196,6 +196,7 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
         del events, rolled  # before the next run is gathered
+        pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 

@@ -22,7 +22,7 @@ from tests.benchmarks.figure import Figure
 
 ROUNDS = 3
 START = datetime(2026, 1, 1, tzinfo=UTC)
-N_ACCOUNTS = 20_000
+N_ACCOUNTS = 10_000
 N_DAYS = 60
 MAILS_A_DAY = 100_000
 N_DATES = 30
@@ -168,7 +168,7 @@ def bare_group_by(mails: Path, out: Path) -> float:
 
 
 def rollup_vs_pyarrow(data: Path) -> Iterator[Figure]:
-    """A file of 2M mails of 20,000 accounts: mails/s of a rollup attempt over mails/s of a bare group-by of the same."""
+    """A file of 2M mails of 10,000 accounts: mails/s of a rollup attempt over mails/s of a bare group-by of the same."""
     n = 2_000_000
     mails = data / f"mails-{n}.parquet"
     if not mails.exists():
@@ -188,9 +188,9 @@ def rollup_vs_pyarrow(data: Path) -> Iterator[Figure]:
 
 
 def rollup_memory(data: Path) -> Iterator[Figure]:
-    """Peak memory of a rollup attempt at a file of 15M mails over one of 1.5M: runs of at most a million bound it."""
+    """Peak memory of a rollup attempt at a file of 25M mails over one of 2.5M: runs of at most a million bound it."""
     peaks = []
-    for n in (1_500_000, 15_000_000):
+    for n in (2_500_000, 25_000_000):
         mails = data / f"mails-{n}.parquet"
         if not mails.exists():
             with pq.ParquetWriter(mails, mails_of_day(0, 1).schema) as writer:
@@ -204,7 +204,7 @@ def rollup_memory(data: Path) -> Iterator[Figure]:
         ratio=peaks[1] / peaks[0],
         floor=1.1,
         higher_is_better=False,
-        detail=f"peak {peaks[0] / 2**20:,.0f} MiB at 1.5M mails, {peaks[1] / 2**20:,.0f} MiB at 15M",
+        detail=f"peak {peaks[0] / 2**20:,.0f} MiB at 2.5M mails, {peaks[1] / 2**20:,.0f} MiB at 25M",
     )
 
 
