@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set
-from batchscore.features.frame import make_frames, only, population
+from batchscore.features.frame import make_frame, make_frames, only, population
+from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
@@ -145,7 +146,7 @@ class _Slice:
         refuse_other_functions(self.feature_set, work.functions)
         with outcome.timed("read"):
             self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
-            rollups = {
+            self.rollups = {
                 table: open_index(task.store, kind, index).read(work.keys, among=among) for table, index in work.rollups.items()
             }
         ids = self.accounts[ACCOUNT_ID].combine_chunks()
@@ -158,7 +159,7 @@ class _Slice:
             )
         with outcome.timed("features"):
             span = work.as_ofs[0], work.as_ofs[-1]
-            self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in rollups.items()}
+            self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in self.rollups.items()}
         outcome.count("rows", len(self.accounts))
         outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
@@ -230,6 +231,8 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     def scored() -> Iterator[pa.Table]:
         histograms: dict[datetime, Counts] = {}
         for as_of, frame in accounts.frames(work.as_ofs, outcome):
+            if as_of == work.guarded:
+                _guard(accounts, as_of, frame, outcome)
             table = _score_as_of(accounts, scorer, as_of, frame, rejects, outcome)
             histograms[as_of] = histogram(table["score"].to_numpy())
             yield table
@@ -250,6 +253,28 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     names = sorted(outcome.keys)
     held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
     outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
+
+
+def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome) -> None:
+    """Make the features once more with everything later poisoned; a bit that differs ends the run before anything is released."""
+    feature_set, ids = accounts.feature_set, accounts.accounts[ACCOUNT_ID].combine_chunks()
+    with outcome.timed("guard"):
+        held = poisoned_accounts(accounts.accounts, as_of)
+        prepared = {
+            table: prepare(ids, poisoned(rollup, as_of, feature_set), feature_set, table)
+            for table, rollup in accounts.rollups.items()
+        }
+        again = make_frame(held, prepared, as_of, feature_set)
+        same = are_equal(frame, again) and bool((population(accounts.accounts, as_of) == population(held, as_of)).all())
+    if not same:
+        names = [name for name in frame.column_names if not are_equal(frame.select([name]), again.select([name]))]
+        raise Refused(
+            "leak_found",
+            f"of {', '.join(names) or 'the population'}: what came later decides",
+            where=f"as-of {as_of.isoformat()}",
+            remedy="report it: nothing of this run was released",
+        )
+    outcome.count(key_name("guarded", as_of), len(frame))
 
 
 def _score_as_of(

@@ -58,6 +58,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         231,
         "A Python function that makes a feature is missing, fails, is not row-wise, or is not the one planned.",
     ),
+    "leak_found": (232, "A feature as of a date changed when what could only be known later was changed."),
     # 3xx: the model bundle and its contract
     "bundle_invalid": (301, "A bundle lacks a part, or its manifest has mistakes."),
     "bundle_digest": (302, "A bundle's file differs from the digest in its manifest."),

@@ -31,6 +31,7 @@ from batchscore.sources.sql import largest_key
 
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
 AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
+GUARDED_EVERY: Final = 16  # of so many score partitions of a backfill, one is guarded against leaks; the first always is
 KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 
@@ -209,9 +210,10 @@ def lay_out_score(
                 functions=functions,
                 keys=keys,
                 as_ofs=group,
+                guarded=group[len(group) // 2] if len(as_ofs) > 1 and len(partitions) % GUARDED_EVERY == 0 else None,
             )
             reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs", "functions"}),
+                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"}),
                 feature_set=work.feature_set.sha256,
                 bundles=[bundle.sha256 for bundle in work.bundles],
                 snapshots=snapshot_index.sha256,

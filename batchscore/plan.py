@@ -114,6 +114,7 @@ class Score(Value):
     functions: dict[str, str] = Field(default_factory=dict)  # Python function of a feature → what the plan pinned of it
     keys: KeyRange
     as_ofs: tuple[datetime, ...]
+    guarded: datetime | None = None  # the as-of at which features are made again with everything later poisoned
 
 
 class Reasons(Value):
