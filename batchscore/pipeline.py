@@ -129,9 +129,8 @@ class _Walk:
 
     def merge(self) -> None:
         """Bring the rollups of a closed month, and of one day, into one file each; most runs have little or nothing to do."""
-        if merges := lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)):
-            self._stage(Stage.MERGE, lambda: merges)
-            self._stop_at_quarantine(Stage.MERGE)
+        self._stage(Stage.MERGE, lambda: lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)))
+        self._stop_at_quarantine(Stage.MERGE)
 
     def score(self) -> None:
         """Make features and scores; a quarantined partition costs only its own accounts."""
