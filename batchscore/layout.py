@@ -106,7 +106,8 @@ def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Parti
                 reads = _reads(parameters, files=work.files)
                 if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
                     works.append((work, reads))
-                    left = {file: None for file in left if file not in set(held.files)}
+                    for file in held.files:
+                        del left[file]
         new = plan_rollup(tuple(left), events.table, definitions.feature_set_file)
         works += [(work, _reads(parameters, files=work.files)) for work in new]
     works.sort(key=lambda pair: (pair[0].table, pair[0].files[0].path))
@@ -127,10 +128,13 @@ def rollups_of(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> 
 def with_merged(
     rollups: Mapping[str, Sequence[Output]], merges: Iterable[Partition], merged: Mapping[str, Sequence[Output]]
 ) -> dict[str, list[Output]]:
-    """The rollups that are to be read: those of the merge stage in the place of those it brought together."""
-    gone = {held.sha256 for merge in merges if isinstance(merge.work, Merge) for held in merge.work.rollups}
+    """The rollups that are to be read: those of the merge stage in the place of those it brought together.
+
+    By path: files of two tables may hold the same bytes.
+    """
+    gone = {Path(held.path).name for merge in merges if isinstance(merge.work, Merge) for held in merge.work.rollups}
     return {
-        table: [*(output for output in outputs if output.sha256 not in gone), *merged.get(table, ())]
+        table: [*(output for output in outputs if Path(output.path).name not in gone), *merged.get(table, ())]
         for table, outputs in rollups.items()
     }
 

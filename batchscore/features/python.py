@@ -96,7 +96,7 @@ def _check(definition: PythonFeature) -> None:
     }
 
     def called(rows: npt.NDArray[np.int64]) -> Floats:
-        return call(definition, {name: values[rows] for name, values in columns.items()}) + 0.0
+        return call(definition, {name: values[rows] for name, values in columns.items()})
 
     everything = np.arange(_CHECKED_ROWS)
     try:
@@ -117,6 +117,7 @@ def _check(definition: PythonFeature) -> None:
 
 
 def _bits(values: Floats) -> bytes:
+    """A NaN is missing, whatever its own bits."""
     return np.where(np.isnan(values), np.nan, values).tobytes()
 
 

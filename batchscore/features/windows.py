@@ -32,7 +32,7 @@ accounts × as-ofs, whatever the length of the windows, and one as-of alone goes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -52,12 +52,11 @@ from batchscore.features.exact import (
     is_exact,
     may_wrap,
     overflow,
-    reduced,
-    run_starts,
 )
 from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.partials import Partial
 from batchscore.features.rollup import EVENTS, ends_of, flattened, whole
+from batchscore.features.stretches import Pairs, Stretches
 from batchscore.features.where import Where
 from batchscore.keys import ACCOUNT_ID, positions
 
@@ -252,7 +251,7 @@ class Window:
     def _active_days(self, where: Where) -> Ints:
         rows = self._rows.among(self._prepared.columns[Partial(None, "n", where).name] > 0)
         days = self._prepared.event[rows.row] // np.int32(DAY // self._prepared.grain)
-        return np.stack(list(_Pairs(rows, days, np.ones(len(days), np.int64)).steps()))
+        return np.stack(list(Pairs(rows, days, np.ones(len(days), np.int64)).steps()))
 
     def _days_since_last(self, where: Where) -> Floats:
         rows = self._rows.among(self._prepared.columns[Partial(None, "n", where).name] > 0)
@@ -261,17 +260,17 @@ class Window:
         with np.errstate(over="ignore"):
             return np.where(last == _NEVER, np.nan, (moments - last) / _US_A_DAY)
 
-    def _stretches(self, row: Ints) -> _Stretches:
-        return _Stretches(row, self._prepared.position[row], self._begin[row], self._stop[row], self._shape)
+    def _stretches(self, row: Ints) -> Stretches:
+        return Stretches(row, self._prepared.position[row], self._begin[row], self._stop[row], self._shape)
 
-    def _entries(self, hashed: _Hashed) -> tuple[_Stretches, Ints]:
+    def _entries(self, hashed: _Hashed) -> tuple[Stretches, Ints]:
         chosen = np.flatnonzero(self._inside[hashed.row])
         return self._stretches(hashed.row[chosen]), chosen
 
     def _distinct(self, partial: Partial) -> Floats:
         hashed = self._prepared.hashed[partial.name]
         entries, chosen = self._entries(hashed)
-        pairs = _Pairs(entries, hashed.hashes[chosen], np.ones(len(chosen), np.int64))
+        pairs = Pairs(entries, hashed.hashes[chosen], np.ones(len(chosen), np.int64))
         values = np.empty(self._shape)
         for value, n in zip(values, pairs.steps(), strict=True):
             value[:] = n
@@ -282,109 +281,12 @@ class Window:
     def _top_share(self, partial: Partial) -> Floats:
         hashed = self._prepared.hashed[partial.name]
         entries, chosen = self._entries(hashed)
-        pairs = _Pairs(entries, hashed.hashes[chosen], hashed.counts[chosen])
+        pairs = Pairs(entries, hashed.hashes[chosen], hashed.counts[chosen])
         shares = np.full(self._shape, np.nan)
         for share, n, present in zip(shares, pairs.steps(), self._summed(partial.valid), strict=True):
             told = (n > 0) & (n <= hashed.limit)
             share[told] = pairs.most()[told] / present[told]
         return shares
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stretches:
-    """Rows (or entries of rows), and the as-ofs each counts for: from ``begin`` to before ``stop``, never none.
-
-    ``row``: which rollup row. ``owner``: whose, an account's position. ``shape``: (n_as_ofs, n_accounts).
-    """
-
-    row: Ints
-    owner: Ints
-    begin: Ints
-    stop: Ints
-    shape: tuple[int, int]
-
-    def among(self, mask: Mask) -> _Stretches:
-        """Those of the rollup rows that pass."""
-        chosen = mask[self.row]
-        return _Stretches(self.row[chosen], self.owner[chosen], self.begin[chosen], self.stop[chosen], self.shape)
-
-    def added(self, values: Ints) -> Ints:
-        """The sum of an account's ``values`` at each as-of, modulo 2^64."""
-        n_as_ofs, n_accounts = self.shape
-        grid = np.zeros(self.shape, np.int64)
-        cells = grid.reshape(-1)
-        np.add.at(cells, self.begin * n_accounts + self.owner, values)
-        if n_as_ofs > 1:
-            ending = np.flatnonzero(self.stop < n_as_ofs)
-            np.subtract.at(cells, self.stop[ending] * n_accounts + self.owner[ending], values[ending])
-            np.cumsum(grid, axis=0, out=grid)
-        return grid
-
-    def largest(self, values: Column, nothing: float) -> Column:
-        """The largest of an account's ``values`` at each as-of; ``nothing``, which is below all of them, where there is none.
-
-        A stretch of length l is two of 2^⌊log2 l⌋, laid down on the level of that power; then each level is halved into the
-        one below (Bender and Farach-Colton's sparse table, turned round).
-        """
-        n_as_ofs, n_accounts = self.shape
-        grid = np.full(self.shape, nothing, values.dtype)
-        level = np.frexp((self.stop - self.begin).astype(np.float64))[1] - 1
-        for power in range(int(n_as_ofs).bit_length() - 1, -1, -1):
-            rows, cells = np.flatnonzero(level == power), grid.reshape(-1)
-            np.maximum.at(cells, self.begin[rows] * n_accounts + self.owner[rows], values[rows])
-            if power:
-                np.maximum.at(cells, (self.stop[rows] - (1 << power)) * n_accounts + self.owner[rows], values[rows])
-                half, upper = 1 << (power - 1), grid.copy()
-                np.maximum(grid[half:], upper[:-half], out=grid[half:])
-        return grid
-
-
-class _Pairs:
-    """Different (account, key) pairs, how much each weighs as the as-ofs pass, and so which are there at each."""
-
-    def __init__(self, entries: _Stretches, keys: Column, weights: Ints) -> None:
-        """``keys`` ascend within each account of ``entries``; a pair weighs what its entries do at an as-of, together."""
-        starts = run_starts(entries.owner, keys)
-        self._entries = entries
-        self._weights = weights
-        self._pair = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(keys)))
-        self._keys = keys[starts]
-        owner = entries.owner[starts]
-        self._firsts = run_starts(owner)
-        self._accounts = owner[self._firsts]
-        self._weight = np.zeros(len(starts), np.int64)
-
-    def steps(self) -> Iterator[Ints]:
-        """At each as-of in turn, how many pairs of each account are there, (n_accounts,)."""
-        n_as_ofs, _ = self._entries.shape
-        coming, going = (_by_step(edge, n_as_ofs) for edge in (self._entries.begin, self._entries.stop))
-        for step in range(n_as_ofs):
-            for ufunc, entries in ((np.add, coming[step]), (np.subtract, going[step])):
-                ufunc.at(self._weight, self._pair[entries], self._weights[entries])
-            yield self._of_each((self._weight > 0).astype(np.int64), np.add)
-
-    def most(self) -> Ints:
-        """The weight of each account's heaviest pair at the as-of that `steps` came to; 0 where it has none."""
-        return self._of_each(self._weight, np.maximum)
-
-    def smallest_but(self, n: int, accounts: Ints) -> Words:
-        """The smallest key but ``n`` that is there, of each of ``accounts``, which have more than ``n``."""
-        there = np.cumsum(self._weight > 0)
-        first = self._firsts[np.searchsorted(self._accounts, accounts)]
-        before: Ints = there[first] - (self._weight[first] > 0)
-        found: Words = self._keys[np.searchsorted(there, before + n + 1)]
-        return found
-
-    def _of_each(self, values: Ints, function: np.ufunc) -> Ints:
-        found = np.zeros(self._entries.shape[1], np.int64)
-        found[self._accounts] = reduced(function, values, self._firsts)
-        return found
-
-
-def _by_step(edge: Ints, n_steps: int) -> list[Ints]:
-    """The entries whose ``edge`` is each step."""
-    order = np.argsort(edge.astype(np.int32), kind="stable")
-    return np.split(order, np.searchsorted(edge[order], np.arange(1, n_steps + 1)))[:n_steps]
 
 
 def _by_account_and_grain(position: Ints, event: npt.NDArray[np.int32]) -> Ints | slice:

@@ -262,7 +262,7 @@ def frames(events: list[pa.Table], accounts: list[pa.Table], features: FeatureSe
     return pa.concat_tables(parts)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(LOGS, st.integers(1, 14), st.integers(0, 14), st.sampled_from([16, 256]))
 def test_features_equal_the_slow_reference(
     kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, day: int, limit: int
@@ -282,7 +282,7 @@ def test_features_equal_the_slow_reference(
         np.testing.assert_array_equal(found, np.array([row[name] for row in expected], np.float64), err_msg=name)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     LOGS,
     st.sampled_from(["1d", "1h"]),
@@ -305,7 +305,7 @@ def test_one_pass_over_many_as_ofs_equals_the_slow_reference_at_each(
             np.testing.assert_array_equal([row[name] for name in features.names], [expected[name] for name in features.names])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(LOGS, st.integers(1, 14), st.lists(st.integers(0, 16), min_size=2, max_size=9, unique=True), st.integers(1, 4))
 def test_one_pass_is_bit_equal_to_a_pass_for_each_as_of(
     kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, days: list[int], n_together: int
@@ -328,7 +328,7 @@ def test_one_pass_is_bit_equal_to_a_pass_for_each_as_of(
         }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     LOGS,
     st.randoms(use_true_random=False),

@@ -36,7 +36,7 @@ MAILS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(MAILS, st.integers(0, 14))
 def test_no_feature_sees_what_is_poisoned(mails: list[tuple[int, int, int, int | None]], day: int) -> None:
     ids, at, late, sizes = zip(*mails, strict=True)

@@ -52,7 +52,7 @@ MOMENTS = st.one_of(st.sampled_from(EDGES), st.datetimes(datetime(2024, 1, 20), 
     lambda moment: moment.replace(microsecond=0, tzinfo=UTC))).filter(is_unique_in_berlin)  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([1, 2]), MOMENTS, st.integers(0, 99)), max_size=20))
 def test_equal_moments_give_equal_features_however_they_are_written(mails: list[tuple[int, datetime, int]]) -> None:
     moments = [moment for _, moment, _ in mails]
