@@ -68,11 +68,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hashed:
-    """Hashes of one partial, flattened, by account and then ascending: entry i is of rollup row ``row[i]``."""
+    """Hashes of one partial, flattened, by account and then ascending: entry i is of rollup row ``row[i]``.
+
+    ``counts``: how often the value stands in the row, for a top share.
+    """
 
     row: Ints
     hashes: Words
-    counts: Ints
+    counts: Ints | None
     limit: int
 
 
@@ -281,6 +284,7 @@ class Window:
     def _top_share(self, partial: Partial) -> Floats:
         hashed = self._prepared.hashed[partial.name]
         entries, chosen = self._entries(hashed)
+        assert hashed.counts is not None
         pairs = Pairs(entries, hashed.hashes[chosen], hashed.counts[chosen])
         shares = np.full(self._shape, np.nan)
         for share, n, present in zip(shares, pairs.steps(), self._summed(partial.valid), strict=True):
@@ -332,12 +336,12 @@ def _sorted_hashes(rollup: pa.Table, partial: Partial, rows: tuple[Ints, Ints | 
     ``rows``: each row's account position, the order, and which are reached.
     """
     position, order, reached = rows
-    row, hashes = flattened(rollup[partial.name])
-    counts = flattened(rollup[partial.beside("_n")])[1] if partial.part == "top" else np.ones(len(row), np.int64)
-    if not reached.all():
-        chosen = reached[row]
-        row, hashes, counts = row[chosen], hashes[chosen], counts[chosen]
+    lists = rollup.select([partial.name] if partial.part == "distinct" else [partial.name, partial.beside("_n")])
+    lists = lists if reached.all() else lists.filter(pa.array(reached))
+    row, hashes = flattened(lists[partial.name])
+    row = np.flatnonzero(reached)[row]
     entries = _by_account_and_hash(position[row], hashes)
     placed = np.empty(len(position), np.int64)
     placed[order] = np.arange(len(position))
-    return _Hashed(placed[row[entries]], hashes[entries], counts[entries], limit)
+    counts = flattened(lists[partial.beside("_n")])[1][entries] if partial.part == "top" else None
+    return _Hashed(placed[row[entries]], hashes[entries], counts, limit)
