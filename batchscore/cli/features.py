@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from batchscore.cli.options import JSON
 from batchscore.observe.text import plain
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -18,7 +19,8 @@ def features() -> None:
 
 @features.command()
 @FILE
-def check(file: Path) -> int:
+@JSON
+def check(file: Path, *, as_json: bool) -> int:
     """Find every mistake in the feature set FILE, and call its Python functions on permuted and split rows. Writes nothing."""
     from batchscore.features.feature_set import read_feature_set
     from batchscore.features.python import check_row_wise, fingerprints
@@ -26,13 +28,19 @@ def check(file: Path) -> int:
     feature_set = read_feature_set(file)
     fingerprints(feature_set)
     check_row_wise(feature_set)
+    if as_json:
+        from batchscore.cli.outputs import FeaturesChecked
+
+        said = FeaturesChecked(feature_set=str(file), n_features=len(feature_set.names), digest=feature_set.digest)
+        click.echo(said.model_dump_json(indent=2))
+        return 0
     click.echo(f"{plain(file.name)}: no mistakes; {len(feature_set.names)} features; digest {feature_set.digest[:12]}")
     return 0
 
 
 @features.command()
 @FILE
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def show(file: Path, *, as_json: bool) -> int:
     """Explain each feature of FILE: a sentence, its window, what nulls and no events give, and how far it may be off."""
     from batchscore.features.feature_set import read_feature_set
@@ -56,7 +64,7 @@ def show(file: Path, *, as_json: bool) -> int:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--as-of", metavar="DATE", required=True, help="The moment the features are computed for.")
 @click.option("-n", "n_accounts", type=click.IntRange(1, 1_000), default=5, show_default=True, help="How many accounts.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
     """Show the features of a few accounts of SPEC as of DATE. Reads the whole input; writes nothing that stays."""
     from batchscore.features.sentences import Sampled

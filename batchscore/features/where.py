@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from batchscore.digest import digest_of
 from batchscore.spec import Value
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "not in"]
+OPERATORS: Final[tuple[str, ...]] = get_args(Operator)
 Literals = StrictBool | StrictInt | StrictFloat | StrictStr
 Mask = npt.NDArray[np.bool_]
 
