@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,18 +24,20 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set
-from batchscore.features.frame import make_frame, population
-from batchscore.features.rollup import roll_up
+from batchscore.features.frame import make_frame, make_frames, only, population
+from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
+from batchscore.features.python import refuse_other_functions
+from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import verified, write_parquet
 from batchscore.flag import REASONS
-from batchscore.key_index import open_index
+from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
-from batchscore.layout import flags_of
+from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer
-from batchscore.plan import FreezeParquet, FreezeSql, Reasons, Rollup, Score, Task
+from batchscore.plan import FreezeParquet, FreezeSql, Merge, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
@@ -44,6 +46,7 @@ from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_e
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
+MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 
@@ -97,6 +100,8 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
             _freeze(task, freeze_sql, work, outcome)
         case Rollup():
             _roll_up(task, work, outcome)
+        case Merge():
+            _merge(task, work, outcome)
         case Score():
             _score(task, work, outcome, route)
         case Reasons():
@@ -139,9 +144,10 @@ class _Slice:
         self.feature_set = open_feature_set(work.feature_set)
         kind = self.feature_set.account_id
         self.id_type = ID_TYPES[kind]
+        refuse_other_functions(self.feature_set, work.functions)
         with outcome.timed("read"):
             self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
-            rollups = {
+            self.rollups = {
                 table: open_index(task.store, kind, index).read(work.keys, among=among) for table, index in work.rollups.items()
             }
         ids = self.accounts[ACCOUNT_ID].combine_chunks()
@@ -153,13 +159,18 @@ class _Slice:
                 remedy="keep one row per account",
             )
         with outcome.timed("features"):
-            self.prepared = {table: prepare(ids, rollup, self.feature_set, table) for table, rollup in rollups.items()}
+            span = work.as_ofs[0], work.as_ofs[-1]
+            self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in self.rollups.items()}
         outcome.count("rows", len(self.accounts))
         outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
-    def frame(self, as_of: datetime, wanted: npt.NDArray[np.bool_]) -> pa.Table:
-        """Features of the ``wanted`` accounts at ``as_of``."""
-        return make_frame(self.accounts, self.prepared, as_of, self.feature_set, wanted)
+    def frames(self, as_ofs: Sequence[datetime], outcome: _Outcome) -> Iterator[tuple[datetime, pa.Table]]:
+        """Each as-of and the features of all accounts at it; the windows slide over the rollups once."""
+        frames = make_frames(self.accounts, self.prepared, as_ofs, self.feature_set)
+        for as_of in as_ofs:
+            with outcome.timed("features"):
+                frame = next(frames)
+            yield as_of, frame
 
 
 Freeze = Callable[[Any, Path, str, FeatureSet], Frozen]
@@ -186,12 +197,29 @@ def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
             outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
+        del events, rolled  # before the next run is gathered
+        pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 
 def _read_next(batches: Iterator[Rows], outcome: _Outcome) -> Rows | None:
     with outcome.timed("read"):
         return next(batches, None)
+
+
+def _merge(task: Task, work: Merge, outcome: _Outcome) -> None:
+    """Rollups brought together a key range at a time, so memory does not follow their size; one file, in key order."""
+    feature_set = open_feature_set(work.feature_set)
+    index = KeyIndex.build(Path(task.store), feature_set.account_id, work.rollups)
+
+    def merged() -> Iterator[pa.Table]:
+        for keys, _ in index.cut(MERGED_ROWS):
+            yield merge([index.read(keys)], feature_set, work.table)
+
+    with outcome.timed("merge"):
+        written = write_parquet(merged(), index.schema, Path(task.store), task.partition.address, "rollup")
+    outcome.outputs.append(written)
+    outcome.count("rows", index.n_rows)
 
 
 def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
@@ -203,8 +231,10 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
 
     def scored() -> Iterator[pa.Table]:
         histograms: dict[datetime, Counts] = {}
-        for as_of in work.as_ofs:
-            table = _score_as_of(accounts, scorer, as_of, rejects, outcome)
+        for as_of, frame in accounts.frames(work.as_ofs, outcome):
+            if as_of == work.guarded:
+                _guard(accounts, as_of, frame, outcome)
+            table = _score_as_of(accounts, scorer, as_of, frame, rejects, outcome)
             histograms[as_of] = histogram(table["score"].to_numpy())
             yield table
         footer.update(to_footer(histograms))
@@ -221,14 +251,41 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
     n_rejected = sum(len(table) for table in rejects)
     if n_rejected:
         outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
+    names = sorted(outcome.keys)
+    held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
+    outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
 
 
-def _score_as_of(accounts: _Slice, scorer: Scorer, as_of: datetime, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
+def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome) -> None:
+    """Make the features once more with everything later poisoned; a bit that differs ends the run before anything is released."""
+    feature_set, ids = accounts.feature_set, accounts.accounts[ACCOUNT_ID].combine_chunks()
+    with outcome.timed("guard"):
+        held = poisoned_accounts(accounts.accounts, as_of)
+        prepared = {
+            table: prepare(ids, poisoned(rollup, as_of, feature_set), feature_set, table)
+            for table, rollup in accounts.rollups.items()
+        }
+        again = make_frame(held, prepared, as_of, feature_set)
+        same = are_equal(frame, again) and bool((population(accounts.accounts, as_of) == population(held, as_of)).all())
+    if not same:
+        names = [name for name in frame.column_names if not are_equal(frame.select([name]), again.select([name]))]
+        raise Refused(
+            "leak_found",
+            f"of {', '.join(names) or 'the population'}: what came later decides",
+            where=f"as-of {as_of.isoformat()}",
+            remedy="report it: nothing of this run was released",
+        )
+    outcome.count(key_name("guarded", as_of), len(frame))
+
+
+def _score_as_of(
+    accounts: _Slice, scorer: Scorer, as_of: datetime, everyone: pa.Table, rejects: list[pa.Table], outcome: _Outcome
+) -> pa.Table:
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
     inside = population(accounts.accounts, as_of)
     outcome.add_keys("outside", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(~inside)))
     with outcome.timed("features"):
-        table = accounts.frame(as_of, inside)
+        table = only(everyone, inside)
         frame = conform(table, scorer.names)
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
@@ -262,17 +319,17 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
     scorer = load_scorer(work.score.bundles[0], route=route)
     schema = reasons_schema(accounts.id_type)
     tables = []
-    for as_of in work.score.as_ofs:
+    as_ofs = [as_of for as_of in work.score.as_ofs if pc.is_in(pa.scalar(as_of, MOMENT), value_set=decided["as_of"]).as_py()]
+    for as_of, everyone in accounts.frames(as_ofs, outcome):
         flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
-        if len(flags):
-            wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
-            with outcome.timed("features"):
-                frame = conform(accounts.frame(as_of, wanted), scorer.names)
-            with outcome.timed("reasons"):
-                explained = explain(scorer, frame, flags["margin"].to_numpy())
-            texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
-            segments = _segments(accounts.accounts, wanted)
-            tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
+        wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
+        with outcome.timed("features"):
+            frame = conform(only(everyone, wanted), scorer.names)
+        with outcome.timed("reasons"):
+            explained = explain(scorer, frame, flags["margin"].to_numpy())
+        texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
+        segments = _segments(accounts.accounts, wanted)
+        tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
 
 

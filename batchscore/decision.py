@@ -6,7 +6,7 @@ them decides again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -42,10 +42,11 @@ class Decision:
     n_to_release: int
 
 
-def make_decision(plan: Plan, definitions: Definitions, outputs: Iterable[Output], past_flags: Iterable[PastFlag]) -> Decision:
-    """Decide every as-of of the run and write both files. ``outputs`` are those of the score receipts."""
+def make_decision(
+    plan: Plan, definitions: Definitions, scores: Mapping[datetime, Sequence[Output]], past_flags: Iterable[PastFlag]
+) -> Decision:
+    """Decide every as-of of the run and write both files. ``scores``: as-of → the files that hold its scores."""
     spec = plan.spec
-    files = [output for output in outputs if output.role == "scores"]
     memory = remember(past_flags, ID_TYPES[definitions.feature_set.account_id])
     latest = spec.as_ofs()[-1] if spec.release == "latest" else None
     selected = [
@@ -53,7 +54,11 @@ def make_decision(plan: Plan, definitions: Definitions, outputs: Iterable[Output
         for as_of, table in zip(
             spec.as_ofs(),
             decide_dates(
-                lambda as_of: _scores(definitions, files, as_of), spec.as_ofs(), spec.policy, memory, release=spec.release
+                lambda as_of: _scores(definitions, scores.get(as_of, ()), as_of),
+                spec.as_ofs(),
+                spec.policy,
+                memory,
+                release=spec.release,
             ),
             strict=True,
         )

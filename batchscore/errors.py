@@ -58,6 +58,11 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "sum_overflow": (218, "A sum left the range in which integers are exact."),
     "table_missing": (219, "The database has no table of that name."),
     "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
+    "python_feature": (
+        231,
+        "A Python function that makes a feature is missing, fails, is not row-wise, or is not the one planned.",
+    ),
+    "leak_found": (232, "A feature as of a date changed when what could only be known later was changed."),
     # 3xx: the model bundle and its contract
     "bundle_invalid": (301, "A bundle lacks a part, or its manifest has mistakes."),
     "bundle_digest": (302, "A bundle's file differs from the digest in its manifest."),

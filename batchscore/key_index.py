@@ -43,7 +43,7 @@ class KeyIndex:
     schema: pa.Schema
 
     @classmethod
-    def build(cls, store: Path, kind: IdKind, outputs: Iterable[Output]) -> KeyIndex:
+    def build(cls, store: Path, kind: IdKind, outputs: Iterable[Output | Reference]) -> KeyIndex:
         """Index the row groups of ``outputs`` from their footers; empty files leave no entry."""
         rows: list[dict[str, Any]] = []
         schemas: list[pa.Schema] = []
@@ -161,7 +161,7 @@ def _read_groups(path: Path, groups: list[int], names: list[str], keys: KeyRange
     return table if among is None else table.filter(pc.is_in(table[ACCOUNT_ID], value_set=among))
 
 
-def _row_groups(file: pq.ParquetFile, output: Output) -> Iterator[dict[str, Any]]:
+def _row_groups(file: pq.ParquetFile, output: Output | Reference) -> Iterator[dict[str, Any]]:
     at = [column.path for column in map(file.schema.column, range(len(file.schema)))].index(ACCOUNT_ID)
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)

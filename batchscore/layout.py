@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,19 +18,36 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
-from batchscore.features.feature_set import FeatureSet
+from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.frame import population
 from batchscore.files import named_by_digest, verified, write_named_by_digest
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
-from batchscore.plan import FreezeSql, InputFile, KeyRange, Partition, Plan, Reasons, Reference, Rollup, Score
+from batchscore.plan import (
+    FUNCTION,
+    FreezeSql,
+    InputFile,
+    KeyRange,
+    Merge,
+    Partition,
+    Plan,
+    Reasons,
+    Reference,
+    Rollup,
+    Score,
+    Stage,
+)
+from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
 from batchscore.sources.sql import largest_key
 
+EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
-AS_OFS_PER_PARTITION: Final = 8  # keeps a receipt under 2 KB: it holds key digests for each as-of
+AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
+GUARDED_EVERY: Final = 16  # of so many score partitions of a backfill, one is guarded against leaks; the first always is
+KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,28 +104,118 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
     return (Partition.of(live, number=0, n_rows=n_rows, reads=_reads(reads, run=run_id)),)
 
 
-def lay_out_rollup(plan: Plan, definitions: Definitions) -> tuple[Partition, ...]:
-    """One partition per group of event files; its address holds the measures it makes, not the whole feature set."""
-    works = [
-        work
-        for events in definitions.feature_set.events
-        for work in plan_rollup(plan.inputs[events.table], events.table, definitions.feature_set_file)
-    ]
+def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Partition]) -> tuple[Partition, ...]:
+    """One partition per group of event files; its address holds the partials it makes, not the whole feature set.
+
+    Groups of ``earlier`` runs' rollups, whose files are all still what they were, stay as they are; the files that are left are
+    grouped anew. So an appended day is rolled up alone, and a rewritten file takes only its group with it.
+    """
+    works: list[tuple[Rollup, dict[str, object]]] = []
+    for events in definitions.feature_set.events:
+        left = dict.fromkeys(plan.inputs[events.table])
+        parameters = definitions.feature_set.rollup_parameters(events.table)
+        for partition in earlier:
+            held = partition.work
+            if isinstance(held, Rollup) and held.table == events.table and all(file in left for file in held.files):
+                work = held.model_copy(update={"feature_set": definitions.feature_set_file})
+                reads = _reads(parameters, files=work.files)
+                if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
+                    works.append((work, reads))
+                    for file in held.files:
+                        del left[file]
+        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file)
+        works += [(work, _reads(parameters, files=work.files)) for work in new]
+    works.sort(key=lambda pair: (pair[0].table, pair[0].files[0].path))
     return tuple(
-        Partition.of(
-            work,
-            number=number,
-            n_rows=_n_rows(work.files),
-            reads=_reads(definitions.feature_set.rollup_parameters(work.table), files=work.files),
-        )
-        for number, work in enumerate(works)
+        Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=reads) for number, (work, reads) in enumerate(works)
     )
 
 
+def earlier_rollups(reader: StoreReader, run_id: str) -> list[Partition]:
+    """The rollup partitions of the newest runs other than ``run_id``, the newest first: what is grouped stays grouped."""
+    others = [row.run_id for row in reader.runs(limit=EARLIER_RUNS + 1) if row.run_id != run_id]
+    return [partition for other in others[:EARLIER_RUNS] for partition in reader.partitions(other, Stage.ROLLUP)]
+
+
+def rollups_of(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> dict[str, list[Output]]:
+    """Table → the rollups that a rollup or merge stage wrote of it."""
+    table_of = {partition.number: partition.work.table for partition in partitions if isinstance(partition.work, (Rollup, Merge))}
+    found: dict[str, list[Output]] = {}
+    for receipt in receipts:
+        found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], "rollup"))
+    return found
+
+
+def scores_of(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> dict[datetime, list[Output]]:
+    """As-of → the files that hold its scores. A partition serves a few as-ofs of many: no file is opened for the others."""
+    as_ofs = {partition.number: partition.work.as_ofs for partition in partitions if isinstance(partition.work, Score)}
+    found: dict[datetime, list[Output]] = {}
+    for receipt in receipts:
+        for as_of in as_ofs[receipt.number]:
+            found.setdefault(as_of, []).extend(_outputs([receipt], "scores"))
+    return found
+
+
+def with_merged(
+    rollups: Mapping[str, Sequence[Output]], merges: Iterable[Partition], merged: Mapping[str, Sequence[Output]]
+) -> dict[str, list[Output]]:
+    """The rollups that are to be read: those of the merge stage in the place of those it brought together.
+
+    By path: files of two tables may hold the same bytes.
+    """
+    gone = {Path(held.path).name for merge in merges if isinstance(merge.work, Merge) for held in merge.work.rollups}
+    return {
+        table: [*(output for output in outputs if Path(output.path).name not in gone), *merged.get(table, ())]
+        for table, outputs in rollups.items()
+    }
+
+
+def lay_out_merge(definitions: Definitions, rollups: Mapping[str, Sequence[Output]]) -> tuple[Partition, ...]:
+    """One partition for each closed month, and each day of the two open ones, that has more than one rollup.
+
+    A rollup belongs to the latest moment at which an event of it was known. The open months are that of the latest rollup and
+    the one before: late events still come to them. So a score partition opens at most one file for each closed month and 62
+    for the open ones, however small the input's files are.
+    """
+    partitions: list[Partition] = []
+    for table, outputs in rollups.items():
+        together: dict[str, list[Output]] = {}
+        for bucket, output in _buckets(definitions, outputs):
+            together.setdefault(bucket, []).append(output)
+        parameters = definitions.feature_set.rollup_parameters(table)
+        for _, members in sorted(together.items()):
+            if len(members) > 1:
+                held = tuple(Reference(path=str(definitions.store / one.path), sha256=one.sha256) for one in members)
+                work = Merge(table=table, feature_set=definitions.feature_set_file, rollups=held)
+                reads = _reads(parameters, rollups=[one.sha256 for one in members])
+                n_rows = sum(one.n_rows for one in members)
+                partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows, reads=reads))
+    return tuple(partitions)
+
+
+def _buckets(definitions: Definitions, outputs: Sequence[Output]) -> list[tuple[str, Output]]:
+    """Each rollup that has rows, with the day (``2026-01-31``) or closed month (``2026-01``) it belongs to."""
+    known: list[tuple[date, Output]] = []
+    for output in outputs:
+        if output.n_rows:
+            grains = pq.read_metadata(definitions.store / output.path)
+            known.append(((EPOCH + _last_known_grain(grains) * definitions.feature_set.grain).date(), output))
+    latest = max((day for day, _ in known), default=date.min)
+    open_from = (latest.replace(day=1) - timedelta(days=1)).replace(day=1) if latest > date(1, 2, 1) else date.min
+    known.sort(key=lambda pair: (pair[0], pair[1].sha256))
+    return [(day.isoformat() if day >= open_from else f"{day:%Y-%m}", output) for day, output in known]
+
+
+def _last_known_grain(footer: pq.FileMetaData) -> int:
+    place = footer.schema.to_arrow_schema().get_field_index("known_grain")  # before any list, so columns are as fields
+    groups = [footer.row_group(number).column(place) for number in range(footer.num_row_groups)]
+    return max(int(group.statistics.max) for group in groups)
+
+
 def lay_out_score(
-    plan: Plan, definitions: Definitions, frozen: Iterable[Receipt], rollups: Sequence[Partition], rolled_up: Iterable[Receipt]
+    plan: Plan, definitions: Definitions, frozen: Iterable[Receipt], rollups: Mapping[str, Sequence[Output]]
 ) -> tuple[Partition, ...]:
-    """Key ranges of accounts × groups of as-ofs. ``rollups`` are the rollup stage's partitions: they tell a receipt's table.
+    """Key ranges of accounts × groups of as-ofs. ``rollups``: table → the files that hold its events.
 
     Raises:
         Refused: ``duplicate_id`` when an account stands in two snapshots.
@@ -118,14 +225,14 @@ def lay_out_score(
     ranges = snapshots.cut(plan.spec.partition_rows)
     if snapshots.overlaps:
         _refuse_duplicates(snapshots, [keys for keys, _ in ranges])
-    by_table: dict[str, list[Output]] = {events.table: [] for events in definitions.feature_set.events}
-    table_of = {partition.number: partition.work.table for partition in rollups if isinstance(partition.work, Rollup)}
-    for receipt in rolled_up:
-        by_table[table_of[receipt.number]] += _outputs([receipt], "rollup")
     folder = definitions.store / "indexes"
     snapshot_index = snapshots.save(folder)
-    rollup_indexes = {table: KeyIndex.build(definitions.store, kind, outputs).save(folder) for table, outputs in by_table.items()}
+    rollup_indexes = {
+        events.table: KeyIndex.build(definitions.store, kind, rollups.get(events.table, ())).save(folder)
+        for events in definitions.feature_set.events
+    }
     as_ofs = plan.spec.as_ofs()
+    functions = {name: plan.pinned[f"{FUNCTION}{name}"] for name in definitions.feature_set.functions}
     partitions: list[Partition] = []
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
         group = as_ofs[first : first + AS_OFS_PER_PARTITION]
@@ -135,11 +242,13 @@ def lay_out_score(
                 bundles=definitions.bundles,
                 snapshots=snapshot_index,
                 rollups=rollup_indexes,
+                functions=functions,
                 keys=keys,
                 as_ofs=group,
+                guarded=group[len(group) // 2] if len(as_ofs) > 1 and len(partitions) % GUARDED_EVERY == 0 else None,
             )
             reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs"}),
+                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"}),
                 feature_set=work.feature_set.sha256,
                 bundles=[bundle.sha256 for bundle in work.bundles],
                 snapshots=snapshot_index.sha256,
@@ -190,6 +299,16 @@ def flags_of(decided: pa.Table, work: Score) -> pa.Table:
     mask = pc.is_in(decided["as_of"], value_set=as_ofs)
     in_keys = in_range(decided[ACCOUNT_ID], work.keys.low, work.keys.high)
     return decided.filter(mask if in_keys is None else pc.and_(mask, in_keys))
+
+
+def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
+    """A score receipt with the key digests that its output ``keys`` holds: ``scored 2002-08-19T00:00:00+00:00`` and so on.
+
+    Also ``outside``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
+    """
+    (output,) = _outputs([receipt], "keys")
+    table = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
+    return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
 
 
 def planned_keys(definitions: Definitions, work: Score, as_of: datetime) -> tuple[KeyDigest, KeyDigest]:

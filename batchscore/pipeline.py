@@ -1,4 +1,4 @@
-"""The story of a run: plan, freeze, rollup, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
+"""The story of a run: plan, freeze, rollup, merge, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
 
 `run` reads top to bottom. What may go wrong with an attempt is handled once, in `_Walk._hear`. Nothing returns to an
 earlier step; the only loops are "next partition" and "next attempt", and the ledger owns both.
@@ -29,11 +29,22 @@ from batchscore.events import (
     Stopping,
     Waiting,
 )
-from batchscore.layout import Definitions, lay_out_freeze, lay_out_reasons, lay_out_rollup, lay_out_score
+from batchscore.layout import (
+    Definitions,
+    earlier_rollups,
+    lay_out_freeze,
+    lay_out_merge,
+    lay_out_reasons,
+    lay_out_rollup,
+    lay_out_score,
+    rollups_of,
+    scores_of,
+    with_merged,
+)
 from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
-from batchscore.receipt import Failed, Finished, Outcome, Receipt, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Output, Receipt, Suspected
 from batchscore.report.proof import Proof
 
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
@@ -62,6 +73,7 @@ def run(
         walk = _Walk(plan, handle, executor, store, observer, stop or threading.Event())
         walk.freeze()
         walk.rollup()
+        walk.merge()
         walk.score()
         row = walk.decide()
         walk.reasons(row)
@@ -113,28 +125,34 @@ class _Walk:
 
     def rollup(self) -> None:
         """Bring the events into partial aggregates."""
-        self._stage(Stage.ROLLUP, lambda: lay_out_rollup(self._plan, self._definitions))
+        self._stage(
+            Stage.ROLLUP,
+            lambda: lay_out_rollup(self._plan, self._definitions, earlier_rollups(self._reader, self._run_id)),
+        )
         self._stop_at_quarantine(Stage.ROLLUP)
+
+    def merge(self) -> None:
+        """Bring the rollups of a closed month, and of one day, into one file each; most runs have little or nothing to do."""
+        self._stage(Stage.MERGE, lambda: lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)))
+        self._stop_at_quarantine(Stage.MERGE)
 
     def score(self) -> None:
         """Make features and scores; a quarantined partition costs only its own accounts."""
         reader, run_id = self._reader, self._run_id
-        self._stage(
-            Stage.SCORE,
-            lambda: lay_out_score(
-                self._plan,
-                self._definitions,
-                reader.receipts(run_id, Stage.FREEZE),
-                reader.partitions(run_id, Stage.ROLLUP),
-                reader.receipts(run_id, Stage.ROLLUP),
-            ),
-        )
+
+        def lay_out() -> tuple[Partition, ...]:
+            merges = reader.partitions(run_id, Stage.MERGE)
+            rollups = with_merged(self._rollups(Stage.ROLLUP), merges, self._rollups(Stage.MERGE))
+            return lay_out_score(self._plan, self._definitions, reader.receipts(run_id, Stage.FREEZE), rollups)
+
+        self._stage(Stage.SCORE, lay_out)
 
     def decide(self) -> RunRow:
         """Freeze memory and decision, once per run: a resumed run finds them and decides nothing."""
         row = self._reader.run(self._run_id)
         if row.decision is None:
-            scores = (output for receipt in self._reader.receipts(self._run_id, Stage.SCORE) for output in receipt.outputs)
+            laid_out = self._reader.partitions(self._run_id, Stage.SCORE)
+            scores = scores_of(laid_out, self._reader.receipts(self._run_id, Stage.SCORE))
             past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=row)
             decision = make_decision(self._plan, self._definitions, scores, past)
             row = self._store.record_decision(self._handle, decision.file, decision.memory)
@@ -169,6 +187,9 @@ class _Walk:
         flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+
+    def _rollups(self, stage: Stage) -> dict[str, list[Output]]:
+        return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
 
     def _stage(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]]) -> None:
         """Every partition of the stage: committed, or quarantined."""

@@ -22,12 +22,16 @@ class Stage(StrEnum):
 
     FREEZE = "freeze"
     ROLLUP = "rollup"
+    MERGE = "merge"
     SCORE = "score"
     REASONS = "reasons"
 
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test.
-STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 1, Stage.SCORE: 2, Stage.REASONS: 2}
+STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 2, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
+
+
+FUNCTION: Final = "function "  # a pinned part of this beginning is a Python function's, by its name
 
 
 class InputFile(Value):
@@ -90,6 +94,15 @@ class Rollup(Value):
     files: tuple[InputFile, ...]
 
 
+class Merge(Value):
+    """Bring the rollups of one closed month, or of one day, into one file. ``rollups``: two or more, of one table."""
+
+    kind: Literal["merge"] = "merge"
+    table: str
+    feature_set: Reference
+    rollups: tuple[Reference, ...]
+
+
 class Score(Value):
     """Make features and score every account of a key range, for some as-of dates, with every bundle."""
 
@@ -98,8 +111,10 @@ class Score(Value):
     bundles: tuple[Reference, ...]  # each references a bundle's manifest
     snapshots: Reference  # key index of the accounts
     rollups: dict[str, Reference]  # table → key index
+    functions: dict[str, str] = Field(default_factory=dict)  # Python function of a feature → what the plan pinned of it
     keys: KeyRange
     as_ofs: tuple[datetime, ...]
+    guarded: datetime | None = None  # the as-of at which features are made again with everything later poisoned
 
 
 class Reasons(Value):
@@ -110,11 +125,12 @@ class Reasons(Value):
     decision: Reference
 
 
-Work = Annotated[FreezeParquet | FreezeSql | Rollup | Score | Reasons, Field(discriminator="kind")]
+Work = Annotated[FreezeParquet | FreezeSql | Rollup | Merge | Score | Reasons, Field(discriminator="kind")]
 _STAGE_OF: Final = {
     "freeze_parquet": Stage.FREEZE,
     "freeze_sql": Stage.FREEZE,
     "rollup": Stage.ROLLUP,
+    "merge": Stage.MERGE,
     "score": Stage.SCORE,
     "reasons": Stage.REASONS,
 }

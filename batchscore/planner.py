@@ -10,10 +10,12 @@ from pathlib import Path
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused
+from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
+from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import InputFile, Plan, StageEstimate
+from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
@@ -30,7 +32,30 @@ def make_plan(spec: RunSpec) -> Plan:
     """
     feature_set = read_feature_set(Path(spec.feature_set))
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
-    _refuse_mismatch(spec, feature_set, bundles)
+    refuse_mismatch(spec, feature_set, bundles)
+    check_row_wise(feature_set)
+    inputs, passed_over, observed = read_inputs(spec, feature_set)
+    pinned = _pinned(spec, feature_set, bundles, inputs)
+    return Plan(
+        spec=spec,
+        feature_set=feature_set.frozen_json(),
+        bundles=tuple(bundle.reference for bundle in bundles),
+        pinned=pinned,
+        inputs=inputs,
+        stages=_stages(spec, feature_set, inputs, observed),
+        observed=observed,
+        passed_over=passed_over,
+    )
+
+
+def read_inputs(
+    spec: RunSpec, feature_set: FeatureSet
+) -> tuple[dict[str, tuple[InputFile, ...]], tuple[str, ...], dict[str, str | int]]:
+    """(files by table, names passed over, what was observed of a live table); reads names, footers and a table's shape.
+
+    Raises:
+        Refused: files or columns that cannot be used as the feature set declares them, all together.
+    """
     inputs: dict[str, tuple[InputFile, ...]] = {}
     passed_over: list[str] = []
     observed: dict[str, str | int] = {}
@@ -58,21 +83,11 @@ def make_plan(spec: RunSpec) -> Plan:
             problems=tuple(problems),
             remedy="mend the files, or what the feature set says of them",
         )
-    pinned = _pinned(spec, feature_set, bundles, inputs)
-    return Plan(
-        spec=spec,
-        feature_set=feature_set.frozen_json(),
-        bundles=tuple(bundle.reference for bundle in bundles),
-        pinned=pinned,
-        inputs=inputs,
-        stages=_stages(spec, feature_set, inputs, observed),
-        observed=observed,
-        passed_over=tuple(passed_over),
-    )
+    return inputs, tuple(passed_over), observed
 
 
-def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
-    """Spec, feature set and bundle must speak of the same tables, features and grain."""
+def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
+    """Raise Refused unless spec, feature set and bundles speak of the same tables, features and grain."""
     tables = {feature_set.accounts.table: True, **{events.table: False for events in feature_set.events}}
     problems = [
         Problem(where=f"sources.{name}", what="the feature set has no such table", remedy=f"its tables are: {', '.join(tables)}")
@@ -90,10 +105,15 @@ def _refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[B
     if spec.as_of is None:
         how = "add it, or say it on the command line: batchscore backfill SPEC --from … --to …, or batchscore sweep SPEC"
         problems.append(Problem(where="as_of", what="is missing", remedy=how))
+    grain = "day" if feature_set.grain == DAY else "hour"
     problems += [
-        Problem(where="as_of", what=f"{as_of.isoformat()} is not a whole day in UTC", remedy="use dates: the grain is 1d")
+        Problem(
+            where="as_of",
+            what=f"{as_of.isoformat()} is not a whole {grain} in UTC",
+            remedy="use dates: the grain is 1d" if grain == "day" else "use full hours: the grain is 1h",
+        )
         for as_of in spec.as_ofs()
-        if (as_of.hour, as_of.minute, as_of.second, as_of.microsecond) != (0, 0, 0, 0)
+        if not feature_set.is_whole(as_of)
     ]
     if spec.segment:
         accounts = feature_set.accounts
@@ -157,6 +177,7 @@ def _pinned(
         pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():
         pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
+    pinned |= {f"{FUNCTION}{name}": pin for name, pin in fingerprints(feature_set).items()}
     return pinned | {f"library {name}": version for name, version in library_versions()}
 
 
@@ -176,6 +197,7 @@ def _stages(
         sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
     )
     n_scores = n_accounts * len(spec.as_ofs())
+    grain = "day" if feature_set.grain == DAY else "hour"
     released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
     return (
         StageEstimate(
@@ -186,10 +208,11 @@ def _stages(
         ),
         StageEstimate(
             stage="rollup",
-            does="events into daily partial aggregates",
+            does=f"events into partial aggregates, a row for each account and {grain}",
             n_rows=sum(file.n_rows for file in events),
             n_bytes=_bytes(events),
         ),
+        StageEstimate(stage="merge", does="rollups of a closed month, or of one day, into one file each"),
         StageEstimate(
             stage="score",
             does="features and scores, each account at each as-of",

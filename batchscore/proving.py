@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from batchscore.digest import KeyDigest
-from batchscore.layout import Definitions, planned_keys
+from batchscore.layout import Definitions, planned_keys, scored_keys
 from batchscore.plan import Plan, Score, Stage
 from batchscore.ports import StoreReader
 from batchscore.report.proof import Proof, prove
@@ -17,7 +17,7 @@ def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id:
         plan.spec.as_ofs(),
         reader.receipts(run_id, Stage.FREEZE),
         reader.receipts(run_id, Stage.ROLLUP),
-        reader.receipts(run_id, Stage.SCORE),
+        (scored_keys(definitions, receipt) for receipt in reader.receipts(run_id, Stage.SCORE)),
         _quarantined_keys(definitions, reader, run_id),
     )
 

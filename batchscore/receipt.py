@@ -13,7 +13,7 @@ from batchscore.spec import Value
 class Output(Value):
     """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
-    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons"]
+    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys"]
     path: str
     sha256: str
     n_rows: int
@@ -23,10 +23,9 @@ class Output(Value):
 class Receipt(Value):
     """What one attempt did. Two attempts at one partition must agree in `content`; times and names may differ.
 
-    ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`),
-    named ``accounts`` for a freeze, and ``scored 2002-08-19T00:00:00+00:00`` (also ``outside``, ``unscoreable``,
-    ``rejected``) for a score; a name that is absent is the empty set. ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the
-    work went, not what came of it.
+    ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
+    ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: they are its output ``keys``.
+    ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the work went, not what came of it.
     """
 
     stage: Stage

@@ -79,7 +79,7 @@ def make_small_world(folder: Path, *, n_accounts: int = 300, kind: IdKind = "int
     for day in range(N_DAYS):
         _write_mails(folder / "mails" / f"day={(START + timedelta(days=day)):%Y-%m-%d}", rng, ids, day)
     (folder / "features.yaml").write_text(FEATURES.format(kind=kind))
-    _pack(folder, rng)
+    pack(folder, rng)
     text = {
         "name": "small",
         "feature_set": "features.yaml",
@@ -128,7 +128,8 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
     pq.write_table(mails, folder / "part.parquet")
 
 
-def _pack(folder: Path, rng: np.random.Generator) -> None:
+def pack(folder: Path, rng: np.random.Generator) -> None:
+    """Pack a bundle for the feature set as it stands, with the features of `NAMES`."""
     features = rng.gamma(1.5, 4.0, (500, len(NAMES))).astype(np.float32)
     labels = (features[:, 0] * features[:, 2] > 60).astype(np.int32)
     booster = train(features, labels, NAMES, n_trees=20, depth=3)

@@ -171,6 +171,18 @@ ADVICE: Final[dict[str, Advice]] = {
         "A bit flipped on disk or on the way, or the writer died half-way. The page's checksum found it.",
         "Restore that file from its source and resume. Look at the disk's health if it happens twice.",
     ),
+    "python_feature": Advice(
+        "A feature's function cannot be imported here or on a worker, is of no installed distribution, looks at other rows "
+        "(a mean, a rank, a cumulated sum), keeps state between calls, raises on an unusual value, or is of another version "
+        "than the one that was planned.",
+        "`batchscore features check FILE` calls it on rows made up for it. Let a row's value depend on that row alone, and "
+        "install one version of its distribution everywhere.",
+    ),
+    "leak_found": Advice(
+        "A feature as of a date changed when rows that could only be known later were changed, removed or added: a fault in "
+        "batchscore, or a Python function that keeps what it saw.",
+        "Nothing of the run was released. Keep its store, look at the feature that the message names, and report it.",
+    ),
     "bundle_invalid": Advice(
         "There is no bundle yet at the spec's `bundles:` path, it was copied without its manifest, something already "
         "stands where a new one is to be packed, or a feature has no reason sentence.",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
+from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
@@ -75,6 +76,14 @@ class Failure(Value):
     def without_code(cls, what: str, *, exit_code: int) -> Self:
         """A mistake in the command line, an interruption, or a bug."""
         return cls(error=ErrorSaid(code="", reason="", what=what, where="", remedy="", exit_code=exit_code))
+
+
+class FeaturesChecked(Value):
+    """features check: nothing is wrong; how many features there are, and the feature set's digest."""
+
+    feature_set: str
+    n_features: int
+    digest: str
 
 
 class Checked(Value):
@@ -204,6 +213,9 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "demo": RunEnded,
     "doctor": Diagnosis,
     "check": Checked,
+    "features check": FeaturesChecked,
+    "features show": ExplainedFeatureSet,
+    "features sample": Sampled,
     "plan": PlanShown,
     "run": RunEnded,
     "resume": RunEnded,

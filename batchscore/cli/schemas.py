@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from batchscore.cli.outputs import OUTPUTS
-from batchscore.features.feature_set import OF_COLUMNS, FeatureSet
+from batchscore.features.definitions import OF_EVENTS, OVER_EVENTS, PYTHON
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.where import OPERATORS
 from batchscore.spec import DURATION, NAME, RunSpec
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -52,7 +54,7 @@ def _spec() -> dict[str, Any]:
 def _feature_set() -> dict[str, Any]:
     schema: dict[str, Any] = _as_written(FeatureSet.model_json_schema(by_alias=True))
     defs = schema["$defs"]
-    for name in ("OverEvents", "Ratio", "AccountColumn", "Age"):
+    for name in ("OverEvents", "Ratio", "Difference", "AccountColumn", "Age", "PythonFeature", "Condition"):
         defs.pop(name, None)
     time = defs.pop("TimeColumn")
     defs["TimeColumn"] = {"anyOf": [{"type": "string", "minLength": 1}, time], "description": "A column that holds a time."}
@@ -74,18 +76,37 @@ def _definitions() -> list[dict[str, Any]]:
     """One form for each kind of feature, as the YAML has it."""
     table = {"type": "string", "pattern": NAME, "description": "An events table."}
     column = {"type": "string", "pattern": r"^[a-z][a-z0-9_-]*\..+", "description": "A column of an events table: mails.bytes."}
-    windowed = {"say": _SAY, "window": _DURATION}
-    over_events = [
-        _form(form, column if form in OF_COLUMNS else table, windowed)
-        for form in ("count", "sum", "min", "max", "mean", "distinct", "days_active", "time_since")
-    ]
-    ratio = {"type": "array", "items": _NAME, "minItems": 2, "maxItems": 2}
+    windowed = {"say": _SAY, "window": _DURATION, "where": _where()}
+    over_events = [_form(form, table if form in OF_EVENTS else column, windowed) for form in OVER_EVENTS]
+    two = {"type": "array", "items": _NAME, "minItems": 2, "maxItems": 2}
+    names = {"type": "array", "items": _NAME, "minItems": 1, "maxItems": 64}
+    python = _form("python", {"type": "string", "pattern": PYTHON}, {"of": names, "say": _SAY})
     return [
         *over_events,
-        _form("ratio", ratio, {"say": _SAY}),
+        _form("ratio", two, {"say": _SAY}),
+        _form("difference", two, {"say": _SAY}),
+        python | {"required": ["python", "of"]},
         _form("column", {"type": "string", "minLength": 1}, {"say": _SAY}),
         _form("age", {"const": "created_at"}, {"say": _SAY}),
     ]
+
+
+def _where() -> dict[str, Any]:
+    """Conditions that all hold, or a list of such lists of which one does."""
+    operator = {"enum": list(OPERATORS)}
+    condition = {
+        "type": "array",
+        "prefixItems": [
+            {"type": "string", "minLength": 1},
+            operator,
+            {"anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array")]},
+        ],
+        "minItems": 3,
+        "maxItems": 3,
+    }
+    conditions = {"type": "array", "items": condition, "minItems": 1}
+    described = "An AND of [column, op, value], or an OR of lists of them. A null satisfies no condition."
+    return {"anyOf": [conditions, {"type": "array", "items": conditions}], "description": described}
 
 
 def _form(key: str, of: Mapping[str, Any], rest: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,41 +7,45 @@ the ordered list of features. What a feature means is written in `windows` (over
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from batchscore.digest import canonical_json, digest_of
 from batchscore.document import Mistake, Place, read_document
+from batchscore.features.definitions import (
+    DAY,
+    FROZEN,
+    HOUR,
+    MAX_WINDOW,
+    AccountColumn,
+    Age,
+    Column,
+    Definition,
+    Name,
+    OverEvents,
+    PythonFeature,
+    parts_of,
+    read_definition,
+)
+from batchscore.features.partials import Partial, partials_of
+from batchscore.features.sentences import ExplainedFeatureSet, explained, sentence_of
+from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
-from batchscore.spec import NAME, Count, Duration, PositiveDuration, Value
+from batchscore.spec import Count, Duration, PositiveDuration, Value, format_duration
 
-Name = Annotated[str, Field(pattern=NAME)]
-Column = Annotated[str, Field(min_length=1, max_length=255)]
 Unit = Literal["s", "ms", "us", "ns"]
-Aggregate = Literal["count", "sum", "min", "max", "mean", "distinct", "days_active", "time_since"]
+Scale = Annotated[Count, Field(ge=0, le=9)]
 
-GRAIN: Final = timedelta(days=1)
-MAX_WINDOW: Final = timedelta(days=3650)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RESERVED: Final = frozenset({ACCOUNT_ID, "as_of", "score", "margin"})
 TAKEN: Final = frozenset({ACCOUNT_ID, "created_at", "deleted_at"})  # columns of every snapshot
 TAKEN_BY_EVENTS: Final = frozenset({ACCOUNT_ID, "event_at", "known_at"})  # columns of all canonical events
-OF_COLUMNS: Final = frozenset({"sum", "min", "max", "mean", "distinct"})  # the others count or date events as such
-
-
-def _sentence(value: str) -> str:
-    if {"{", "}"} & set(value.replace("{value}", "")):
-        msg = f"{value!r} has braces that are not {{value}} → write {{value}} where the value stands"
-        raise ValueError(msg)
-    return value
-
-
-Say = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_sentence)]
 
 
 class TimeColumn(Value):
@@ -87,91 +91,9 @@ class EventsTable(Value):
     known_at: KnownAt = Field(default=None, validate_default=True)  # "event_at": every row was known when it happened
     skew: Duration = timedelta(0)
     verdict: tuple[Column, ...] = ()
+    tie: Column | None = None  # which of two events of one moment is the later: the one with the larger value here
+    decimals: dict[Column, Scale] = Field(default_factory=dict)  # float columns that stand for decimals, and their digits
     distinct_limit: Annotated[Count, Field(ge=16, le=65_536)] = 256
-
-
-class OverEvents(Value):
-    """An aggregate over the events of a window that ends at the as-of; ``window`` None is the whole history."""
-
-    kind: Literal["over_events"] = "over_events"
-    table: Name
-    aggregate: Aggregate
-    column: Column | None = None
-    window: Duration | None = None
-    say: Say | None = None
-
-
-class Ratio(Value):
-    """One feature divided by another; missing where either is missing or the divisor is 0."""
-
-    kind: Literal["ratio"] = "ratio"
-    numerator: Name
-    denominator: Name
-    say: Say | None = None
-
-
-class AccountColumn(Value):
-    """A column of the accounts table, as it is."""
-
-    kind: Literal["column"] = "column"
-    column: Column
-    say: Say | None = None
-
-
-class Age(Value):
-    """Days from the account's ``created_at`` to the as-of."""
-
-    kind: Literal["age"] = "age"
-    say: Say | None = None
-
-
-def _definition(value: Any) -> Any:
-    """The YAML form (``{sum: mails.bytes, window: 7d}``) as the fields of one of the definitions."""
-    if not isinstance(value, dict):
-        return value
-    rest = dict(value)
-    say = rest.pop("say", None)
-    window = rest.pop("window", None)
-    if len(rest) != 1:
-        msg = f"needs exactly one of {', '.join(_FORMS)} → such as {{count: mails, window: 7d}}"
-        raise ValueError(msg)
-    ((form, of),) = rest.items()
-    if form not in _FORMS:
-        msg = f"{form!r} is not a kind of feature → use one of {', '.join(_FORMS)}"
-        raise ValueError(msg)
-    if form in {"ratio", "column", "age"}:
-        if window is not None:
-            msg = f"a {form} has no window → remove it"
-            raise ValueError(msg)
-        return _without_events(form, of) | {"say": say}
-    if not isinstance(of, str):
-        msg = f"{form} wants a table{' and column, such as mails.bytes' if form in OF_COLUMNS else ', such as mails'} → name it"
-        raise ValueError(msg)  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
-    table, dot, column = of.partition(".")
-    if bool(dot) != (form in OF_COLUMNS):
-        wanted = "a column, such as mails.bytes" if form in OF_COLUMNS else "a table alone, such as mails"
-        msg = f"{form} wants {wanted} → change {of!r}"
-        raise ValueError(msg)
-    return {"kind": "over_events", "table": table, "aggregate": form, "column": column or None, "window": window, "say": say}
-
-
-def _without_events(form: str, of: Any) -> dict[str, Any]:
-    if form == "column":
-        return {"kind": "column", "column": of}
-    if form == "age":
-        if of != "created_at":
-            msg = "an age is counted from created_at → write {age: created_at}"
-            raise ValueError(msg)
-        return {"kind": "age"}
-    if not isinstance(of, list) or len(of) != len(("numerator", "denominator")):
-        msg = "a ratio is of two features → write {ratio: [mails_7d, mails_28d]}"
-        raise ValueError(msg)
-    return {"kind": "ratio", "numerator": of[0], "denominator": of[1]}
-
-
-_FORMS: Final = ("count", "sum", "min", "max", "mean", "distinct", "days_active", "time_since", "ratio", "column", "age")
-Definition = Annotated[OverEvents | Ratio | AccountColumn | Age, Field(discriminator="kind")]
-_FROZEN: Final = TypeAdapter[Definition](Definition)  # `frozen_json` has the fields of a definition, not its YAML form
 
 
 class FeatureSet(Value):
@@ -180,10 +102,10 @@ class FeatureSet(Value):
     feature_set: Name
     version: Annotated[Count, Field(ge=1)]
     account_id: IdKind
-    grain: PositiveDuration = GRAIN
+    grain: PositiveDuration = DAY
     accounts: AccountsTable
     events: tuple[EventsTable, ...] = ()
-    features: dict[Name, Annotated[Definition, BeforeValidator(_definition)]] = Field(min_length=1)
+    features: dict[Name, Annotated[Definition, BeforeValidator(read_definition)]] = Field(min_length=1)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -206,7 +128,7 @@ class FeatureSet(Value):
         """The inverse of `frozen_json`; pairs keep the order that JSON with sorted keys would lose."""
         held = TypeAdapter(dict[str, Any]).validate_json(text)
         return cls.model_validate(
-            held | {"features": {name: _FROZEN.validate_python(fields) for name, fields in held["features"]}}
+            held | {"features": {name: FROZEN.validate_python(fields) for name, fields in held["features"]}}
         )
 
     def events_table(self, table: str) -> EventsTable:
@@ -219,54 +141,85 @@ class FeatureSet(Value):
             return tuple(
                 sorted({definition.column for definition in self.features.values() if isinstance(definition, AccountColumn)})
             )
-        return tuple(sorted({column for column, _ in self.measures(table)}))
+        found: set[str] = set()
+        partials = self.partials(table)
+        for partial in partials:
+            found |= columns_of(partial.where) | ({partial.column} if partial.column is not None else set())
+        tie = self.events_table(table).tie
+        if tie is not None and any(partial.part in {"first", "last"} for partial in partials):
+            found.add(tie)
+        return tuple(sorted(found))
 
-    def measures(self, table: str) -> tuple[tuple[str, str], ...]:
-        """(column, aggregate) pairs that a rollup of ``table`` must hold, sorted; a mean is held as a sum."""
+    def partials(self, table: str) -> tuple[Partial, ...]:
+        """What a rollup of ``table`` must hold beside events and their last moment, in the order of its columns."""
+        found = {
+            partial
+            for definition in self.features.values()
+            if isinstance(definition, OverEvents) and definition.table == table
+            for partial in partials_of(definition)
+        }
+        return tuple(sorted(found, key=lambda partial: partial.name))
+
+    def reach(self, table: str, partial: Partial | None = None) -> timedelta | None:
+        """The longest window of the features over ``table`` (of those that need ``partial``); None when one has all history."""
+        windows = [
+            definition.window
+            for definition in self.features.values()
+            if isinstance(definition, OverEvents) and definition.table == table
+            if partial is None or partial in partials_of(definition)
+        ]
+        return None if None in windows else max((window for window in windows if window is not None), default=timedelta(0))
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The Python functions that features are made by, each once, sorted."""
         return tuple(
-            sorted(
-                {
-                    (definition.column, "sum" if definition.aggregate == "mean" else definition.aggregate)
-                    for definition in self.features.values()
-                    if isinstance(definition, OverEvents) and definition.table == table and definition.column is not None
-                }
-            )
+            sorted({definition.function for definition in self.features.values() if isinstance(definition, PythonFeature)})
         )
+
+    def is_whole(self, as_of: datetime) -> bool:
+        """Whether ``as_of`` is a whole number of grains in UTC, as every as-of must be."""
+        return not (as_of - EPOCH) % self.grain
 
     def rollup_parameters(self, table: str) -> dict[str, object]:
         """What a rollup of ``table`` depends on, and no more: a new feature over the same measures rolls nothing up again."""
         return {
             "events": self.events_table(table).model_dump(mode="json", exclude={"verdict"}),
-            "measures": self.measures(table),
+            "partials": [partial.name for partial in self.partials(table)],
             "grain": self.grain.total_seconds(),
             "kind": self.account_id,
         }
 
     def describe(self, name: str) -> str:
         """One plain sentence with ``{value}`` in it: what a reviewer reads. The feature's own ``say`` comes first."""
-        definition = self.features[name]
-        if definition.say is not None:
-            return definition.say if "{value}" in definition.say else f"{definition.say}: {{value}}"
-        match definition:
-            case OverEvents():
-                return _describe_over_events(definition)
-            case Ratio():
-                return f"{definition.numerator} over {definition.denominator} is {{value}}"
-            case AccountColumn():
-                return f"{definition.column} is {{value}}"
-            case Age():
-                return "the account is {value} days old"
+        return sentence_of(self.features[name])
+
+    def explained(self) -> ExplainedFeatureSet:
+        """The whole feature set in words: what `features show` tells."""
+        limits = {events.table: events.distinct_limit for events in self.events}
+        return ExplainedFeatureSet(
+            feature_set=self.feature_set,
+            version=self.version,
+            grain=format_duration(self.grain),
+            digest=self.digest,
+            features=tuple(
+                explained(name, definition, limits[definition.table] if isinstance(definition, OverEvents) else 0)
+                for name, definition in self.features.items()
+            ),
+        )
 
     def mistakes(self) -> Iterator[Mistake]:
         """Mistakes between parts: what a single field cannot see."""
-        if self.grain != GRAIN:
-            yield Mistake(("grain",), "must be 1d", "remove the line")
+        if self.grain not in {DAY, HOUR}:
+            yield Mistake(("grain",), "must be 1d or 1h", "write one of the two")
         tables = [self.accounts.table, *(events.table for events in self.events)]
         for number, events in enumerate(self.events):
             if tables.count(events.table) > 1:
                 yield Mistake(
                     ("events", number, "table"), f"the table {events.table!r} is declared twice", "rename one of the two"
                 )
+            if events.tie is not None:
+                yield from self._mistakes_of_event_column(events.tie, events, ("events", number, "tie"))
         for name, definition in self.features.items():
             if name in RESERVED:
                 yield Mistake(("features", name), "is a reserved name", "call it otherwise")
@@ -279,14 +232,14 @@ class FeatureSet(Value):
                 yield from self._mistakes_over_events(definition, place)
             case AccountColumn():
                 yield from self._mistakes_of_column(definition, place)
-            case Ratio():
-                earlier = self.names[: self.names.index(name)]
-                for part in (definition.numerator, definition.denominator):
-                    if part not in earlier:
-                        yield Mistake(place, f"{part!r} is no feature above this one", "define it first")
             case Age():
                 if self.accounts.created_at is None:
                     yield Mistake(place, "accounts declare no created_at", "add created_at to accounts, or remove the feature")
+            case _:
+                earlier = self.names[: self.names.index(name)]
+                for part in parts_of(definition):
+                    if part not in earlier:
+                        yield Mistake(place, f"{part!r} is no feature above this one", "define it first")
 
     def _mistakes_over_events(self, definition: OverEvents, place: Place) -> Iterator[Mistake]:
         tables = [events.table for events in self.events]
@@ -295,17 +248,23 @@ class FeatureSet(Value):
                 place, f"{definition.table!r} is no events table", f"use one of: {', '.join(tables) or 'none is declared'}"
             )
             return
-        if definition.column in TAKEN_BY_EVENTS:
-            yield Mistake(place, f"{definition.column!r} is the name of a column we make", "give the column another name")
-        if definition.column in self.events_table(definition.table).verdict:
-            yield Mistake(
-                place,
-                f"{definition.column!r} is a verdict column (verdict_feature)",
-                "a feature must not learn what a filter said",
-            )
+        read = columns_of(definition.where) | ({definition.column} if definition.column is not None else set())
+        for column in sorted(read):
+            yield from self._mistakes_of_event_column(column, self.events_table(definition.table), place)
         window = definition.window
         if window is not None and (window % self.grain or not self.grain <= window <= MAX_WINDOW):
-            yield Mistake(place, "the window is not a whole number of days from 1d to 3650d", "write it in days, such as 7d")
+            unit, least = ("days", "1d") if self.grain == DAY else ("hours", "1h")
+            such = "days, such as 7d" if self.grain == DAY else "hours or days, such as 12h"
+            yield Mistake(place, f"the window is not a whole number of {unit} from {least} to 3650d", f"write it in {such}")
+
+    @staticmethod
+    def _mistakes_of_event_column(column: str, events: EventsTable, place: Place) -> Iterator[Mistake]:
+        if column in TAKEN_BY_EVENTS:
+            yield Mistake(place, f"{column!r} is the name of a column we make", "give the column another name")
+        if column in events.verdict:
+            yield Mistake(
+                place, f"{column!r} is a verdict column (verdict_feature)", "a feature must not learn what a filter said"
+            )
 
     def _mistakes_of_column(self, definition: AccountColumn, place: Place) -> Iterator[Mistake]:
         if definition.column in TAKEN:
@@ -343,18 +302,3 @@ def open_feature_set(reference: Reference) -> FeatureSet:
         PartitionError: ``input_digest_mismatch`` or ``file_missing``.
     """
     return FeatureSet.thaw(verified(reference.path, reference.sha256).read_text(encoding="utf-8"))
-
-
-def _describe_over_events(definition: OverEvents) -> str:
-    over = "ever" if definition.window is None else f"in {definition.window.days} days"
-    table, column = definition.table, definition.column
-    return {
-        "count": f"{{value}} {table} {over}",
-        "sum": f"{column} of {table} add up to {{value}} {over}",
-        "min": f"least {column} of {table} {over}: {{value}}",
-        "max": f"largest {column} of {table} {over}: {{value}}",
-        "mean": f"mean {column} of {table} {over}: {{value}}",
-        "distinct": f"{{value}} different {column} in {table} {over}",
-        "days_active": f"{{value}} days with {table} {over}",
-        "time_since": f"{{value}} days since the last of {table}",
-    }[definition.aggregate]

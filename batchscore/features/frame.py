@@ -6,22 +6,25 @@ feature set declares them, and the columns that features read, under their own n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.features.feature_set import AccountColumn, Age, FeatureSet, OverEvents, Ratio
+from batchscore.features.definitions import AccountColumn, Age, Difference, OverEvents, PythonFeature, Ratio
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.python import call
 from batchscore.features.windows import Prepared, Window
 from batchscore.keys import ACCOUNT_ID
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 CREATED_AT: Final = "created_at"
 DELETED_AT: Final = "deleted_at"
+BLOCK_BYTES: Final = 128 << 20  # of feature values held at once
 _US_A_DAY: Final = 86_400_000_000
 Mask = npt.NDArray[np.bool_]
 
@@ -40,35 +43,64 @@ def population(accounts: pa.Table, as_of: datetime) -> Mask:
     return inside
 
 
+def make_frames(
+    accounts: pa.Table, prepared: Mapping[str, Prepared], as_ofs: Sequence[datetime], feature_set: FeatureSet
+) -> Iterator[pa.Table]:
+    """For each as-of (ascending) the frame of all accounts: ``account_id`` and every feature in the feature set's order.
+
+    Counts, days active and sums of integers are int64, other values float64 with NaN for missing; account columns keep their
+    type, and are not copied. A ratio or difference may be infinite where it leaves float64. Windows slide over as many as-ofs
+    at once as `BLOCK_BYTES` of values hold.
+
+    Raises:
+        PartitionError: ``sum_overflow``, or ``python_feature``.
+    """
+    over_events = {name: definition for name, definition in feature_set.features.items() if isinstance(definition, OverEvents)}
+    n_together = max(1, BLOCK_BYTES // max(1, 8 * len(accounts) * max(1, len(over_events))))
+    for first in range(0, len(as_ofs), n_together):
+        block = as_ofs[first : first + n_together]
+        windows: dict[tuple[str, timedelta | None], Window] = {}
+        found: dict[str, npt.NDArray[Any]] = {}
+        for name, definition in over_events.items():
+            key = definition.table, definition.window
+            if key not in windows:
+                windows[key] = Window(prepared[definition.table], block, definition.window)
+            found[name] = windows[key].feature(definition)
+        for number, as_of in enumerate(block):
+            yield _frame(accounts, {name: values[number] for name, values in found.items()}, as_of, feature_set)
+
+
 def make_frame(
     accounts: pa.Table, prepared: Mapping[str, Prepared], as_of: datetime, feature_set: FeatureSet, wanted: Mask | None = None
 ) -> pa.Table:
-    """``account_id`` and every feature in the feature set's order, for the ``wanted`` accounts (all when None).
+    """The frame of one as-of, as `make_frames` makes it, for the ``wanted`` accounts (all when None)."""
+    (frame,) = make_frames(accounts, prepared, [as_of], feature_set)
+    return frame if wanted is None else only(frame, wanted)
 
-    Counts, sums and days active are int64, other values float64 with NaN for missing; account columns keep their type, and
-    are not copied when all are wanted. A ratio may be infinite where its quotient leaves float64.
 
-    Raises:
-        PartitionError: ``sum_overflow``.
-    """
-    whole = wanted is None or bool(wanted.all())
+def only(frame: pa.Table, wanted: Mask) -> pa.Table:
+    """The ``wanted`` rows; the frame itself, uncopied, when that is all of them."""
+    return frame if wanted.all() else frame.filter(pa.array(wanted))
+
+
+def _frame(accounts: pa.Table, over_events: Mapping[str, npt.NDArray[Any]], as_of: datetime, feature_set: FeatureSet) -> pa.Table:
     columns: dict[str, pa.Array | pa.ChunkedArray] = {ACCOUNT_ID: accounts[ACCOUNT_ID]}
-    windows: dict[tuple[str, timedelta | None], Window] = {}
     for name, definition in feature_set.features.items():
         match definition:
             case OverEvents():
-                key = definition.table, definition.window
-                if key not in windows:
-                    windows[key] = Window(prepared[definition.table], as_of, definition.window)
-                columns[name] = pa.array(windows[key].feature(definition))
+                columns[name] = pa.array(over_events[name])
             case AccountColumn():
                 columns[name] = accounts[definition.column]
             case Age():
                 columns[name] = _age(accounts, as_of)
             case Ratio():
                 columns[name] = _ratio(columns[definition.numerator], columns[definition.denominator])
-    frame = pa.table(columns)
-    return frame if whole else frame.filter(pa.array(wanted))
+            case Difference():
+                with np.errstate(all="ignore"):
+                    columns[name] = pa.array(_float64(columns[definition.minuend]) - _float64(columns[definition.subtrahend]))
+            case PythonFeature():
+                columns[name] = pa.array(call(definition, {part: _float64(columns[part]) for part in definition.of}))
+    return pa.table(columns)
 
 
 def _age(accounts: pa.Table, as_of: datetime) -> pa.Array:

@@ -1,96 +1,152 @@
 """Rollups: events brought down to one row per account, event grain and known grain. Table → table.
 
-A rollup holds partial aggregates that merge exactly and in any order: counts; sums of integers; least and largest; the
-last moment; for distinct counts the smallest K + 1 of the values' 64-bit hashes. An event is a rollup row of one event, so
-rolling up and merging are one function, and a file may be rolled up whole or in pieces, alone or with others: the bits
-are the same. Nulls of a measured column are passed over, and so are NaN; sums are of integers only, since sums of floats
-depend on their order.
+A rollup holds `partials`, which merge exactly and in any order. An event is a rollup row of one event, so rolling up and merging
+are one function, and a file may be rolled up whole or in pieces, alone or with others: the bits are the same. Nulls of a
+measured column are passed over, and so are NaN; sums are of integers and decimals only, since sums of floats depend on
+their order.
 
 Columns: ``account_id``; ``event_grain``, ``known_grain`` (int32, grains since 1970); ``n`` (int64, events); ``last_at``
-(timestamp[us, UTC], the latest event_at); and for each measured column ``c`` as needed ``c__valid`` (int64, values
-present), ``c__sum`` (int64), ``c__min``, ``c__max`` (int64 or float64), null where no value is present, and
-``c__distinct`` (list of uint64, ascending).
+(timestamp[us, UTC], the latest event_at); and those of the partials that the features need, null where no value is present.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError, Problem
-from batchscore.features.exact import Column, Ints, reduced, run_starts, summed
-from batchscore.features.feature_set import FeatureSet
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64
+from batchscore.features.exact import Column, Ints, carried, reduced, run_starts, squares, summed
+from batchscore.features.feature_set import EventsTable, FeatureSet
+from batchscore.features.measured import (
+    NO_TIE,
+    Hashes,
+    Mask,
+    Numbers,
+    as_held,
+    hashes_of,
+    held_type,
+    numbers_of,
+    presence_of,
+    refusal_of_part,
+    refusal_of_tie,
+    ties_of,
+    unscaled,
+    value_type,
+)
+from batchscore.features.partials import Partial
+from batchscore.features.where import Where, mask_of, refusal_of
+from batchscore.keys import ACCOUNT_ID, ID_TYPES
 
 KEYS: Final = (ACCOUNT_ID, "event_grain", "known_grain")
+EVENTS: Final = (Partial(None, "n"), Partial(None, "last_at"))  # of every rollup
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 _WIDEST: Final = 1 << 62  # keys packed into one int64 must stay below this
-
-# What `distinct` takes beside numbers.
-_COUNTED: Final = (
-    pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary,
-    pa.types.is_timestamp, pa.types.is_date, pa.types.is_time, pa.types.is_duration,
-)  # fmt: skip
-
-Words = npt.NDArray[np.uint64]
-Mask = npt.NDArray[np.bool_]
+_ENDS: Final = np.iinfo(np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Hashes:
-    """Hashes of one column, flattened: entry i belongs to ``row[i]`` and is ``words[word[i]]``; ``words`` ascend."""
+class _Ends:
+    """Candidates for a first or last value, one a row: what orders them, most weighty first, and which rows have one."""
 
-    row: Ints
-    word: Ints
-    words: Words
+    keys: tuple[Column, Column, Column, Column]  # event_at, known_at (microseconds), tie, value
+    present: Mask
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Partials:
+class _Rows:
     """Rows to be brought together. ``numbers`` hold what changes nothing (0, or the far end) where no value is present."""
 
     accounts: pa.Array
     event: Ints
     known: Ints
     numbers: dict[str, Column]
-    hashes: dict[str, _Hashes]
+    ends: dict[Partial, _Ends]
+    hashes: dict[Partial, Hashes]
 
 
 def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
     """Bring canonical events of one table down to rollup rows, sorted by `KEYS`.
 
     Args:
-        events: ``account_id``, ``event_at``, ``known_at`` (timestamp[us, UTC], no nulls) and the measured columns.
-        feature_set: Says which measures there are.
+        events: ``account_id``, ``event_at``, ``known_at`` (timestamp[us, UTC], no nulls) and the columns that features read.
+        feature_set: Says which partials there are.
         table: Which events table of the feature set ``events`` are of.
 
     Raises:
-        PartitionError: ``sum_overflow``, or ``column_type`` for a measure its column cannot have.
+        PartitionError: ``sum_overflow``, or ``column_type`` for what a column cannot have.
     """
-    schema = rollup_schema(feature_set, table, events.schema)
-    at, ones = _us(events["event_at"]), np.ones(len(events), np.int64)
-    numbers: dict[str, Column] = {"n": ones, "last_at": at}
-    hashes = {}
-    for column, aggregates in _by_column(feature_set, table).items():
-        _require(events.schema.field(column).type, aggregates, column)
-        if "distinct" in aggregates:
-            hashes[f"{column}__distinct"] = _hashes(events[column])
-        if aggregates != ["distinct"]:
-            values, present = _measured(events[column], column)
-            numbers[f"{column}__valid"] = ones if present is None else present.astype(np.int64)
-            for aggregate in aggregates:
-                if aggregate != "distinct":
-                    numbers[f"{column}__{aggregate}"] = _neutral_where_absent(values, present, aggregate)
+    for problem in check_measures(feature_set, table, events.schema):  # planning refuses these; a file may have come later
+        raise PartitionError("column_type", problem.what, where=problem.where, remedy=problem.remedy)
+    measured = _Measured(events, feature_set.events_table(table))
+    for partial in _all_partials(feature_set, table):
+        measured.add(partial)
     grain_us = int(feature_set.grain.total_seconds()) * 1_000_000
-    event, known = (np.floor_divide(moments, grain_us) for moments in (at, _us(events["known_at"])))  # down, before 1970 too
-    partials = _Partials(events[ACCOUNT_ID].combine_chunks(), event, known, numbers, hashes)
-    return _combined(partials, schema, feature_set.events_table(table).distinct_limit)
+    event, known = (
+        np.floor_divide(moments, grain_us) for moments in (measured.at, _us(events["known_at"]))
+    )  # down, before 1970 too
+    rows = _Rows(events[ACCOUNT_ID].combine_chunks(), event, known, measured.numbers, measured.ends, measured.hashes)
+    return _combined(rows, rollup_schema(feature_set, table, events.schema), feature_set, table)
+
+
+class _Measured:
+    """The partials of single events, gathered one after the other; what several of them need is made once."""
+
+    def __init__(self, events: pa.Table, table: EventsTable) -> None:
+        self.at = _us(events["event_at"])
+        self.numbers: dict[str, Column] = {}
+        self.ends: dict[Partial, _Ends] = {}
+        self.hashes: dict[Partial, Hashes] = {}
+        self._events = events
+        self._table = table
+        self._masks: dict[Where, Mask | None] = {(): None}
+        self._read: dict[str, Numbers] = {}
+        self._hashed: dict[str, Hashes] = {}
+
+    def add(self, partial: Partial) -> None:
+        """Gather one partial."""
+        mask = self._mask(partial.where)
+        column = partial.column
+        if column is None:
+            ones = np.ones(len(self._events), np.int64) if mask is None else mask.astype(np.int64)
+            self.numbers[partial.name] = ones if partial.part == "n" else _neutral(Numbers(self.at, mask), "max")
+        elif partial.part in {"distinct", "top"}:
+            if column not in self._hashed:
+                self._hashed[column] = hashes_of(self._events[column], column, self._table.decimals.get(column))
+            self.hashes[partial] = self._hashed[column].among(mask)
+        elif partial.part == "valid":
+            present = _both(mask, presence_of(self._events[column]))
+            self.numbers[partial.name] = np.ones(len(self._events), np.int64) if present is None else present.astype(np.int64)
+        else:
+            self._add_numbers(partial, column, self._numbers(column, mask))
+
+    def _add_numbers(self, partial: Partial, column: str, found: Numbers) -> None:
+        match partial.part:
+            case "square":
+                lanes = squares(_neutral(found, "sum"), column)
+                self.numbers[partial.name], self.numbers[partial.beside("_low")] = lanes
+            case "first" | "last":
+                present = np.ones(len(self._events), np.bool_) if found.present is None else found.present
+                tie = self._table.tie
+                ties = np.full(len(self._events), NO_TIE) if tie is None else ties_of(self._events[tie], tie)
+                self.ends[partial] = _Ends((self.at, _us(self._events["known_at"]), ties, found.values), present)
+            case _:
+                self.numbers[partial.name] = _neutral(found, partial.part)
+
+    def _mask(self, where: Where) -> Mask | None:
+        if where not in self._masks:
+            self._masks[where] = mask_of(self._events, where)
+        return self._masks[where]
+
+    def _numbers(self, column: str, mask: Mask | None) -> Numbers:
+        if column not in self._read:
+            self._read[column] = numbers_of(self._events[column], column, self._table.decimals.get(column))
+        found = self._read[column]
+        return Numbers(found.values, _both(mask, found.present))
 
 
 def merge(rollups: Sequence[pa.Table], feature_set: FeatureSet, table: str) -> pa.Table:
@@ -100,215 +156,260 @@ def merge(rollups: Sequence[pa.Table], feature_set: FeatureSet, table: str) -> p
         PartitionError: ``sum_overflow``.
     """
     held = pa.concat_tables(rollups, promote_options="permissive").combine_chunks()
-    numbers: dict[str, Column] = {"n": held["n"].to_numpy(), "last_at": _us(held["last_at"])}
-    hashes = {}
-    for column, aggregates in _by_column(feature_set, table).items():
-        if aggregates != ["distinct"]:
-            numbers[f"{column}__valid"] = held[f"{column}__valid"].to_numpy()
-        for aggregate in aggregates:
-            name = f"{column}__{aggregate}"
-            if aggregate == "distinct":
-                row, flat = flattened(held[name].combine_chunks())
-                words, word = np.unique(flat, return_inverse=True)
-                hashes[name] = _Hashes(row, word, words)
-            else:
-                present = numbers[f"{column}__valid"] > 0
-                numbers[name] = _neutral_where_absent(held[name].fill_null(0).to_numpy(), present, aggregate)
     event, known = (held[grain].to_numpy().astype(np.int64) for grain in ("event_grain", "known_grain"))
-    partials = _Partials(held[ACCOUNT_ID].combine_chunks(), event, known, numbers, hashes)
-    return _combined(partials, held.schema, feature_set.events_table(table).distinct_limit)
+    rows = _Rows(held[ACCOUNT_ID].combine_chunks(), event, known, {}, {}, {})
+    for partial in _all_partials(feature_set, table):
+        if partial.part in {"distinct", "top"}:
+            row, flat = flattened(held[partial.name])
+            words, word = np.unique(flat, return_inverse=True)
+            counts = flattened(held[partial.beside("_n")])[1] if partial.part == "top" else None
+            rows.hashes[partial] = Hashes(row, word, words, counts)
+        elif partial.part in {"first", "last"}:
+            rows.ends[partial] = ends_of(held, partial)
+        else:
+            for name in _columns_of(partial):
+                present = held[name].is_valid().to_numpy() if held[name].null_count else None
+                rows.numbers[name] = _neutral(Numbers(whole(held[name], name), present), partial.part)
+    return _combined(rows, held.schema, feature_set, table)
+
+
+def ends_of(held: pa.Table, partial: Partial) -> _Ends:
+    """First or last values that a rollup holds."""
+    at, known = (whole(held[partial.beside(more)], partial.name) for more in ("_at", "_known"))
+    value = whole(held[partial.name], partial.name)
+    present = held[partial.name].is_valid().to_numpy()
+    return _Ends((at, known, whole(held[partial.beside("_tie")], partial.name), value), present)
+
+
+def whole(values: pa.ChunkedArray, name: str) -> Column:
+    """A column of a rollup as int64 or float64; 0 where null."""
+    if pa.types.is_decimal(values.type):
+        return unscaled(values, name)
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.int64())
+    found: Column = values.fill_null(0).to_numpy()
+    return found
 
 
 def rollup_schema(feature_set: FeatureSet, table: str, events: pa.Schema) -> pa.Schema:
     """The schema of a rollup of events with the schema ``events``."""
-    fields = [
-        (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
-        ("event_grain", pa.int32()),
-        ("known_grain", pa.int32()),
-        ("n", pa.int64()),
-        ("last_at", MOMENT),
-    ]
-    for column, aggregates in _by_column(feature_set, table).items():
-        if aggregates != ["distinct"]:
-            fields.append((f"{column}__valid", pa.int64()))
-        held = pa.float64() if pa.types.is_floating(_value_type(events.field(column).type)) else pa.int64()
-        fields += [
-            (f"{column}__{aggregate}", pa.list_(pa.uint64()) if aggregate == "distinct" else held) for aggregate in aggregates
-        ]
+    fields = [(ACCOUNT_ID, ID_TYPES[feature_set.account_id]), ("event_grain", pa.int32()), ("known_grain", pa.int32())]
+    decimals = feature_set.events_table(table).decimals
+    for partial in _all_partials(feature_set, table):
+        column = partial.column
+        number = pa.int64() if column is None else held_type(events.field(column).type, decimals.get(column))
+        match partial.part:
+            case "distinct":
+                fields.append((partial.name, pa.list_(pa.uint64())))
+            case "top":
+                fields += [(partial.name, pa.list_(pa.uint64())), (partial.beside("_n"), pa.list_(pa.int64()))]
+            case "first" | "last":
+                fields += [(partial.name, number), (partial.beside("_at"), MOMENT), (partial.beside("_known"), MOMENT)]
+                fields.append((partial.beside("_tie"), pa.int64()))
+            case "last_at":
+                fields.append((partial.name, MOMENT))
+            case "sum" | "min" | "max":
+                fields.append((partial.name, number))
+            case _:
+                fields += [(name, pa.int64()) for name in _columns_of(partial)]
     return pa.schema(fields)
 
 
 def check_measures(feature_set: FeatureSet, table: str, schema: pa.Schema) -> tuple[Problem, ...]:
-    """Measures that the columns of ``schema`` cannot have; a column that is absent is somebody else's to tell."""
-    problems = []
-    for column, aggregate in feature_set.measures(table):
-        at = schema.get_field_index(column)
-        if at < 0 or (refusal := _refusal(schema.field(at).type, aggregate)) is None:
-            continue
-        problems.append(
-            Problem(
-                where=f"{table}.{column}",
-                what=f"{aggregate} of {schema.field(at).type} is not possible; {refusal}",
-                remedy="store whole units (cents, bytes), or use another aggregate",
-            )
-        )
-    return tuple(problems)
+    """What features ask of the columns of ``schema`` and those cannot give; an absent column is somebody else's to tell."""
+    kinds = {field.name: value_type(field.type) for field in schema}
+    events, partials = feature_set.events_table(table), feature_set.partials(table)
+    found = [*_of_decimals(events, kinds), *_of_parts(events, partials, kinds), *_of_filters(table, partials, kinds)]
+    if events.tie in kinds and any(partial.part in {"first", "last"} for partial in partials):
+        refusal = refusal_of_tie(kinds[events.tie])
+        if refusal is not None:
+            what = f"is {kinds[events.tie]}; {refusal}"
+            found.append(Problem(where=f"{table}.{events.tie}", what=what, remedy="name another column as tie"))
+    return tuple(dict.fromkeys(found))
 
 
-def flattened(lists: pa.ListArray) -> tuple[Ints, Words]:
-    """The values of all lists, and the row that each is of."""
+def _of_decimals(events: EventsTable, kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
+    for column in events.decimals:
+        kind = kinds.get(column, pa.null())
+        if not (pa.types.is_floating(kind) or pa.types.is_null(kind)):
+            what = f"is {kind}, which needs no declared decimals"
+            yield Problem(where=f"{events.table}.{column}", what=what, remedy="remove it from decimals")
+
+
+def _of_parts(events: EventsTable, partials: Iterable[Partial], kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
+    """Counts of values and sums of squares stand beside another part, which tells the same."""
+    for partial in partials:
+        if partial.column is not None and partial.column in kinds and partial.part not in {"valid", "square"}:
+            kind = kinds[partial.column]
+            refusal = refusal_of_part(kind, partial.part, events.decimals.get(partial.column))
+            if refusal is not None:
+                what = f"{partial.part} of {kind} is not possible; {refusal}"
+                remedy = "store whole units (cents, bytes), or use another aggregate"
+                yield Problem(where=f"{events.table}.{partial.column}", what=what, remedy=remedy)
+
+
+def _of_filters(table: str, partials: Iterable[Partial], kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
+    for condition in (condition for partial in partials for conditions in partial.where for condition in conditions):
+        refusal = refusal_of(kinds.get(condition.column, pa.null()), condition)
+        if refusal is not None:
+            yield Problem(where=f"{table}.{condition.column}", what=f"where: {refusal}", remedy="change the filter")
+
+
+def flattened(column: pa.ChunkedArray) -> tuple[Ints, Column]:
+    """The values of all lists (of uint64 or int64), and the row that each is of."""
+    lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(lists)), np.diff(offsets))
-    return row, lists.values.to_numpy()[offsets[0] : offsets[-1]] if len(lists) else np.empty(0, np.uint64)
+    return row, lists.values.to_numpy()[offsets[0] : offsets[-1]] if len(lists) else lists.values.to_numpy()[:0]
 
 
-def _by_column(feature_set: FeatureSet, table: str) -> dict[str, list[str]]:
-    """Aggregates of each measured column, in the order of the rollup's columns."""
-    found: dict[str, list[str]] = {}
-    for column, aggregate in feature_set.measures(table):
-        found.setdefault(column, []).append(aggregate)
-    return found
+def _all_partials(feature_set: FeatureSet, table: str) -> tuple[Partial, ...]:
+    return *EVENTS, *(partial for partial in feature_set.partials(table) if partial not in EVENTS)
 
 
-def _value_type(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _columns_of(partial: Partial) -> tuple[str, ...]:
+    """The names of a partial's columns, where they are numbers."""
+    return (partial.name, partial.beside("_low")) if partial.part == "square" else (partial.name,)
 
 
-def _refusal(kind: pa.DataType, aggregate: str) -> str | None:
-    """Why a column of that type cannot have the aggregate; None when it can. A column of nothing but nulls can."""
-    kind = _value_type(kind)
-    whole = pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
-    if aggregate == "sum":
-        return None if whole else "integers only: a sum of floats depends on their order"
-    if whole or pa.types.is_floating(kind):
-        return None
-    if aggregate != "distinct":
-        return "numbers only"
-    return None if any(is_kind(kind) for is_kind in _COUNTED) else "numbers, text and times only"
-
-
-def _require(kind: pa.DataType, aggregates: Sequence[str], column: str) -> None:
-    """`check_measures` refuses at plan; this is for a file that came later."""
-    for aggregate in aggregates:
-        if (refusal := _refusal(kind, aggregate)) is not None:
-            raise PartitionError("column_type", f"is {kind}; {refusal}", where=column, remedy="measure another column")
-
-
-def _combined(partials: _Partials, schema: pa.Schema, limit: int) -> pa.Table:
+def _combined(rows: _Rows, schema: pa.Schema, feature_set: FeatureSet, table: str) -> pa.Table:
     """One row for each key, sorted by `KEYS`."""
-    order, starts = _grouped(partials)
+    order, starts = _grouped(rows)
     first = order[starts]  # any row of a group has its keys
     columns: dict[str, pa.Array] = {
-        ACCOUNT_ID: partials.accounts.take(pa.array(first)),
-        "event_grain": pa.array(partials.event[first].astype(np.int32)),
-        "known_grain": pa.array(partials.known[first].astype(np.int32)),
+        ACCOUNT_ID: rows.accounts.take(pa.array(first)),
+        "event_grain": pa.array(rows.event[first].astype(np.int32)),
+        "known_grain": pa.array(rows.known[first].astype(np.int32)),
     }
-    found = {name: _aggregated(name, values[order], starts) for name, values in partials.numbers.items()}
-    for name in schema.names[len(KEYS) :]:
-        column, _, aggregate = name.rpartition("__")
-        if name in partials.hashes:
-            columns[name] = _smallest(partials.hashes[name], order, starts, limit + 1)
+    brought = _Combined(rows, order, starts, schema)
+    for partial in _all_partials(feature_set, table):
+        match partial.part:
+            case "distinct" | "top":
+                columns |= brought.smallest(partial, feature_set.events_table(table).distinct_limit + 1)
+            case "first" | "last":
+                columns |= brought.end(partial)
+            case "last_at" | "min" | "max":
+                columns[partial.name] = brought.extreme(partial)
+            case "square":
+                columns |= brought.square(partial)
+            case _:
+                columns[partial.name] = brought.sum(partial)
+    return pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
+
+
+class _Combined:
+    """Groups of rows brought together, one partial after the other."""
+
+    def __init__(self, rows: _Rows, order: Ints, starts: Ints, schema: pa.Schema) -> None:
+        self._rows = rows
+        self._order = order
+        self._starts = starts
+        self._schema = schema
+
+    def sum(self, partial: Partial) -> pa.Array:
+        values = self._rows.numbers[partial.name][self._order]
+        sums = summed(values, self._starts, partial.column or "")
+        absent = self._absent(partial) if partial.part == "sum" else None
+        return as_held(sums, absent, self._schema.field(partial.name).type)
+
+    def extreme(self, partial: Partial) -> pa.Array:
+        function = np.minimum if partial.part == "min" else np.maximum
+        found = reduced(function, self._rows.numbers[partial.name][self._order], self._starts)
+        absent = self._absent(partial) if partial.column is not None or partial.where else None
+        return as_held(found, absent, self._schema.field(partial.name).type)
+
+    def square(self, partial: Partial) -> dict[str, pa.Array]:
+        names = _columns_of(partial)
+        column = partial.column or ""
+        high, low = (summed(self._rows.numbers[name][self._order], self._starts, column) for name in names)
+        return {name: pa.array(lane) for name, lane in zip(names, carried(high, low, column), strict=True)}
+
+    def end(self, partial: Partial) -> dict[str, pa.Array]:
+        ends = self._rows.ends[partial]
+        keys, present = best_end(
+            tuple(key[self._order] for key in ends.keys), ends.present[self._order], self._starts, partial.part
+        )
+        names = (partial.beside("_at"), partial.beside("_known"), partial.beside("_tie"), partial.name)
+        absent = None if present.all() else ~present
+        return {name: as_held(key, absent, self._schema.field(name).type) for name, key in zip(names, keys, strict=True)}
+
+    def smallest(self, partial: Partial, limit: int) -> dict[str, pa.Array]:
+        """For each group its different hashes, ascending, cut to the ``limit`` smallest; and how often each stands."""
+        hashes, order, starts = self._rows.hashes[partial], self._order, self._starts
+        group = np.empty(len(order), np.int64)
+        group[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+        pairs = group[hashes.row] * len(hashes.words) + hashes.word  # below rows × words: far from 2^63
+        if hashes.counts is None:
+            pairs = np.sort(pairs)
+            first = run_starts(pairs)
+            counts = np.diff(first, append=len(pairs))
         else:
-            empty = found[f"{column}__valid"] == 0 if aggregate in {"sum", "min", "max"} else None
-            columns[name] = pa.array(found[name], mask=empty)
-    return pa.table(columns).cast(schema)
+            sorting = np.argsort(pairs)
+            pairs = pairs[sorting]
+            first = run_starts(pairs)
+            counts = reduced(np.add, hashes.counts[sorting], first)
+        owner, word = np.divmod(pairs[first], max(1, len(hashes.words)))
+        lengths = np.bincount(owner, minlength=len(starts))
+        kept = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths) < limit
+        offsets = pa.array(np.concatenate([[0], np.cumsum(np.minimum(lengths, limit))]), pa.int32())
+        found = {partial.name: pa.ListArray.from_arrays(offsets, pa.array(hashes.words[word[kept]], pa.uint64()))}
+        if partial.part == "top":
+            found[partial.beside("_n")] = pa.ListArray.from_arrays(offsets, pa.array(counts[kept], pa.int64()))
+        return found
+
+    def _absent(self, partial: Partial) -> Mask | None:
+        """Groups in which no value is present."""
+        n = reduced(np.add, self._rows.numbers[partial.valid.name][self._order], self._starts)
+        absent: Mask = n == 0
+        return absent if absent.any() else None
 
 
-def _grouped(partials: _Partials) -> tuple[Ints, Ints]:
+def best_end(keys: tuple[Column, ...], present: Mask, starts: Ints, part: str) -> tuple[tuple[Column, ...], Mask]:
+    """The first or last of each run, by its keys one after the other: (its keys, whether the run has one)."""
+    function = np.maximum if part == "last" else np.minimum
+    lengths = np.diff(starts, append=len(present))
+    left, found = present.copy(), []
+    for key in keys:
+        best = reduced(function, _neutral(Numbers(key, left), "max" if part == "last" else "min"), starts)
+        left &= key == np.repeat(best, lengths)
+        found.append(best)
+    return tuple(found), reduced(np.logical_or, present, starts)
+
+
+def _grouped(rows: _Rows) -> tuple[Ints, Ints]:
     """The order of the rows by `KEYS`, and where in it each group starts."""
-    encoded = partials.accounts.dictionary_encode()
+    encoded = rows.accounts.dictionary_encode()
     rank = np.empty(len(encoded.dictionary), np.int64)
     rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(len(rank))
     code = rank[encoded.indices.to_numpy()]
     n_codes = len(rank)
-    for grains in (partials.event, partials.known) if len(code) else ():
+    for grains in (rows.event, rows.known) if len(code) else ():
         low = int(grains.min())
         span = int(grains.max()) - low + 1
         if n_codes * span >= _WIDEST:  # moments thousands of years apart: only the codes that occur get a number
             code, n_codes = np.unique(code, return_inverse=True)[1], len(code)
         code = code * span + (grains - low)
         n_codes *= span
-    order = np.argsort(code)  # rows of a group may come in any order: every aggregate is free of it
+    order = np.argsort(code)  # rows of a group may come in any order: every partial is free of it
     return order, run_starts(code[order])
 
 
-def _aggregated(name: str, values: Column, starts: Ints) -> Column:
-    where, _, aggregate = name.rpartition("__")
-    match aggregate:
-        case "last_at" | "max":
-            return reduced(np.maximum, values, starts)
-        case "min":
-            return reduced(np.minimum, values, starts)
-        case _:
-            return summed(values, starts, where)
+def _both(mask: Mask | None, other: Mask | None) -> Mask | None:
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return mask & other
 
 
-def _smallest(hashes: _Hashes, order: Ints, starts: Ints, limit: int) -> pa.ListArray:
-    """For each group its different hashes, ascending, cut to the ``limit`` smallest."""
-    group = np.empty(len(order), np.int64)
-    group[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
-    pairs = np.sort(group[hashes.row] * len(hashes.words) + hashes.word)  # below rows × words: far from 2^63
-    pairs = pairs[run_starts(pairs)]
-    owner, word = np.divmod(pairs, max(1, len(hashes.words)))
-    lengths = np.bincount(owner, minlength=len(starts))
-    place = np.arange(len(pairs)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, limit))])
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(hashes.words[word[place < limit]], pa.uint64()))
-
-
-def _measured(values: pa.ChunkedArray, column: str) -> tuple[Column, Mask | None]:
-    """Numbers as int64 or float64 (−0.0 as 0.0, so that least and largest have one form), and which of them are present.
-
-    None: all are. NaN is not.
-    """
-    values = values.cast(_value_type(values.type))
-    if pa.types.is_floating(values.type):
-        floats = values.cast(pa.float64()).fill_null(np.nan).to_numpy() + 0.0
-        return floats, ~np.isnan(floats)
-    try:
-        whole = values.cast(pa.int64())
-    except pa.ArrowInvalid:
-        raise PartitionError(
-            "sum_overflow", "holds integers beyond 2^63 − 1", where=column, remedy="store a larger unit"
-        ) from None
-    return whole.fill_null(0).to_numpy(), whole.is_valid().to_numpy() if whole.null_count else None
-
-
-def _neutral_where_absent(values: Column, present: Mask | None, aggregate: str) -> Column:
-    """``values`` with what changes nothing where none is present."""
+def _neutral(numbers: Numbers, part: str) -> Column:
+    """The numbers, with what changes nothing where none is present: 0 in a sum, the far end in an extreme."""
+    values, present = numbers.values, numbers.present
     if present is None:
         return values
-    if aggregate == "sum":
+    if part not in {"min", "max", "last_at"}:
         return np.where(present, values, 0)
     if values.dtype == np.float64:
-        return np.where(present, values, np.inf if aggregate == "min" else -np.inf)
-    ends = np.iinfo(np.int64)
-    return np.where(present, values, ends.max if aggregate == "min" else ends.min)
-
-
-def _hashes(values: pa.ChunkedArray) -> _Hashes:
-    """Hashes of the values that are present; each different value is hashed once."""
-    encoded = _hashable(values.combine_chunks()).dictionary_encode()
-    words, rank = np.unique(hash64(encoded.dictionary.drop_null()), return_inverse=True)
-    row = np.flatnonzero(encoded.is_valid().to_numpy(zero_copy_only=False))
-    return _Hashes(row, rank[encoded.indices.drop_null().to_numpy()], words)
-
-
-def _hashable(values: pa.Array) -> pa.Array:
-    """Integers, or text and bytes, that are equal when the values are; NaN is null."""
-    kind = values.type
-    if pa.types.is_dictionary(kind):
-        return _hashable(values.dictionary_decode())
-    if pa.types.is_floating(kind):
-        floats = pc.add(values.cast(pa.float64()), 0.0)
-        return pc.if_else(pc.is_nan(floats), pa.scalar(None, pa.float64()), floats).view(pa.int64())
-    if pa.types.is_date32(kind) or pa.types.is_time32(kind):
-        return values.cast(pa.int32())
-    if pa.types.is_temporal(kind):
-        return values.cast(pa.int64())
-    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
-        return values.cast(pa.int8())
-    return values
+        return np.where(present, values, np.inf if part == "min" else -np.inf)
+    return np.where(present, values, _ENDS.max if part == "min" else _ENDS.min)
 
 
 def _us(moments: pa.ChunkedArray) -> Ints:

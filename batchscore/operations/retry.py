@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from batchscore.errors import Refused
-from batchscore.layout import Definitions, lay_out_freeze, lay_out_rollup
+from batchscore.layout import Definitions, earlier_rollups, lay_out_freeze, lay_out_rollup
 from batchscore.operations.rejects import n_rejected
 from batchscore.plan import Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
@@ -109,7 +109,7 @@ def _stages(row: RunRow, made: Plan, changed: Iterable[str], reader: StoreReader
         n_rows = int(made.observed.get(f"rows of {definitions.feature_set.accounts.table}", 0))
         why = "a live table is never the same input twice"
         freeze = StageRetry(stage=Stage.FREEZE, n_reused=0, n_redone=1, n_rows=n_rows, why=why)
-    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions), reader)
+    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions, earlier_rollups(reader, "")), reader)
     before = reader.partitions(row.run_id, Stage.SCORE)
     anew = freeze.n_redone or rollup.n_redone or any(name.startswith(_OF_SCORES) for name in changed)
     if before and not anew:

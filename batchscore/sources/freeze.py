@@ -100,7 +100,7 @@ def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
     raw = _numbered(work.files, _raw_columns(events, columns))
     rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
-    return (_joined(run) for run in _runs(rows))
+    return _one_at_a_time(rows)
 
 
 def _raw_columns(table: AccountsTable | EventsTable, columns: Iterable[str]) -> list[str]:
@@ -129,6 +129,16 @@ def _runs(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
             run, n_rows, n_bytes = [], 0, 0
     if run:
         yield run
+
+
+def _one_at_a_time(rows: Iterable[Rows]) -> Iterator[Rows]:
+    """Each run joined, and let go of before the next is gathered."""
+    runs = _runs(rows)
+    while (run := next(runs, None)) is not None:
+        joined = _joined(run)
+        run.clear()
+        yield joined
+        del joined
 
 
 def _joined(run: list[Rows]) -> Rows:

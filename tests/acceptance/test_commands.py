@@ -62,7 +62,7 @@ def test_plan_prints_the_stages_and_writes_nothing(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     planned = batchscore(tmp_path, "plan", "spec.yaml")
     assert planned.returncode == 0
-    for stage in ("freeze", "rollup", "score", "decide", "reasons", "prove", "release"):
+    for stage in ("freeze", "rollup", "merge", "score", "decide", "reasons", "prove", "release"):
         assert stage in planned.stdout
     assert sorted(tmp_path.rglob("*")) == before
     assert json.loads(batchscore(tmp_path, "plan", "spec.yaml", "--json").stdout)["pinned"]["release"] == "latest"
@@ -86,7 +86,7 @@ def test_status_shows_runs_stages_and_the_proof(finished: SmallWorld) -> None:
     assert "score" in shown
     said = json.loads(batchscore(finished.folder, "status", run_id, "--json").stdout)
     assert said["run"]["state"] == "finished"
-    assert [stage["stage"] for stage in said["stages"]] == ["freeze", "rollup", "score", "reasons"]
+    assert [stage["stage"] for stage in said["stages"]] == ["freeze", "rollup", "merge", "score", "reasons"]
 
 
 def test_the_queue_shows_the_best_flags_with_reasons_in_words(finished: SmallWorld) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_cli, bench_compiled, bench_engine, bench_score
+from tests.benchmarks import bench_cli, bench_compiled, bench_engine, bench_features, bench_score
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -26,6 +26,10 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "resume finished": bench_engine.resume_finished,
     "cli help": bench_cli.help_time,
     "cli status": bench_cli.status_time,
+    "rollup vs pyarrow": bench_features.rollup_vs_pyarrow,
+    "rollup peak": bench_features.rollup_memory,
+    "backfill 30 dates": bench_features.backfill_30_dates,
+    "sweep next day": bench_features.sweep_next_day,
 }
 
 

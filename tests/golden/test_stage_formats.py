@@ -27,8 +27,12 @@ features:
   least: {min: mails.bytes}
   most: {max: mails.ratio}
   different: {distinct: mails.recipient}
+  spread: {std: mails.bytes}
+  lately: {last: mails.ratio}
+  top: {top_share: mails.recipient}
+  large: {sum: mails.bytes, where: [[ratio, ">=", 0]]}
 """
-GOLDEN_ROLLUP = "a8589553d74ce7dff9f68c926b4ba83b00b29a14fad790c0d5b8ebc8400e5c43"
+GOLDEN_ROLLUP = "43bbaf891ebb4f760f87851c7fc7211a1fb8d410c5fbbe3fba92699c18ec3b8a"
 
 
 def test_the_rollup_of_a_fixed_log_is_that_of_its_stage_format() -> None:
@@ -44,5 +48,5 @@ def test_the_rollup_of_a_fixed_log_is_that_of_its_stage_format() -> None:
         }
     )
     rolled = roll_up(events, parse_document(FEATURES, FeatureSet, name="features.yaml"), "mails")
-    assert STAGE_FORMAT[Stage.ROLLUP] == 1
+    assert STAGE_FORMAT[Stage.ROLLUP] == 2
     assert hashlib.sha256(repr((rolled.schema.to_string(), rolled.to_pylist())).encode()).hexdigest() == GOLDEN_ROLLUP

@@ -62,7 +62,7 @@ def test_a_finished_run_is_told_whole(world: SmallWorld) -> None:
     assert told.flags.n_released == told.flags.n_to_release > 0
     assert sum(date.n_selected for date in told.flags.dates) == told.flags.n_selected == told.flags.n_explained
     stages = {stage.stage: stage for stage in told.stages}
-    assert list(stages) == ["freeze", "rollup", "score", "decide", "reasons", "prove", "release"]
+    assert list(stages) == ["freeze", "rollup", "merge", "score", "decide", "reasons", "prove", "release"]
     assert (stages["freeze"].rows_planned, stages["freeze"].rows_done) == (world.n_accounts, world.n_accounts)
     assert (stages["rollup"].rows_planned, stages["rollup"].rows_done) == (2_800, 2_800)
     assert stages["score"].n_committed == stages["score"].n_partitions == 6
@@ -78,7 +78,8 @@ def test_a_finished_run_is_told_whole(world: SmallWorld) -> None:
 @pytest.mark.parametrize("rows", [1_000_000, 299, 50, 7])
 def test_histograms_are_those_of_the_scores_however_the_run_was_cut(world: SmallWorld, rows: int) -> None:
     row = walk(world, partition_rows=str(rows))
-    files = [output.path for held in open_reader(world.store).receipts(row.run_id, Stage.SCORE) for output in held.outputs]
+    outputs = [output for held in open_reader(world.store).receipts(row.run_id, Stage.SCORE) for output in held.outputs]
+    files = [output.path for output in outputs if output.role == "scores"]
     scores = pa.concat_tables([pq.read_table(world.store / path).replace_schema_metadata(None) for path in files])
     told = report(world)
     assert [held.as_of for held in told.histograms] == list(row.plan.spec.as_ofs())

@@ -53,6 +53,9 @@ def _fault(keyword: str, rule: Any, value: Any, schema: dict[str, Any], root: di
         case "items":
             held = value if isinstance(value, list) else []
             return [fault for place, one in enumerate(held) for fault in faults(one, rule, root, f"{at}[{place}]")]
+        case "prefixItems":
+            pairs = list(zip(value, rule, strict=False)) if isinstance(value, list) else []
+            return [fault for place, (one, of) in enumerate(pairs) for fault in faults(one, of, root, f"{at}[{place}]")]
         case "additionalProperties":
             known = schema.get("properties", {})
             extra = [name for name in _keys(value) if name not in known]

@@ -22,7 +22,14 @@ from tests.unit.cli.json_schema import faults
 
 DEMO = Path(batchscore.demo.__file__).parent / "spamassassin"
 SPECS = [(DEMO / "spec.yaml").read_text(), SPEC.format(first="2026-01-31", last="2026-02-28", every=7, budget=25)]
-SETS = [(DEMO / "features.yaml").read_text(), FEATURES, SMALL.format(kind="integer")]
+MORE = """\
+  spread: {std: mails.bytes, window: 12h}
+  latest: {last: mails.bytes, where: [[rcpt, ">", 3], [kind, in, [a, b]]]}
+  favourite: {top_share: mails.to, where: [[[html, "==", true]], [[kind, "!=", x]]]}
+  change: {difference: [mails_7d, active]}
+  scored: {python: "rules:risk", of: [mails_7d, age]}
+"""
+SETS = [(DEMO / "features.yaml").read_text(), FEATURES, SMALL.format(kind="integer"), SMALL.format(kind="string") + MORE]
 
 
 def written(text: str) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from batchscore.document import parse_document
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet, open_feature_set, read_feature_set
+from batchscore.features.sentences import explained
 from batchscore.plan import Reference
 from tests.unit.features.small_log import feature_set
 
@@ -33,6 +34,13 @@ features:
   burst: {ratio: [z_7d, active], say: "its pace is {value}"}
   plan: {column: plan}
   age: {age: created_at}
+"""
+MORE = """\
+  spread: {std: mails.bytes, window: 12h}
+  latest: {last: mails.bytes, where: [[rcpt, ">", 3], [kind, in, [a, b]]]}
+  favourite: {top_share: mails.to, window: 28d, where: [[[html, "==", true]], [[kind, "!=", "{x}"]]]}
+  change: {difference: [z_7d, active]}
+  scored: {python: "rules:risk", of: [z_7d, age]}
 """
 
 
@@ -65,6 +73,21 @@ def read(text: str) -> FeatureSet:
         ("{ratio: [z_7d]}", "a ratio is of two features"),
         ("{ratio: [z_7d, z_7d], window: 7d}", "a ratio has no window → remove it"),
         ("{age: made}", "an age is counted from created_at"),
+        ("{difference: [z_7d, nothing]}", "'nothing' is no feature above this one → define it first"),
+        ("{difference: z_7d}", "a difference is of two features"),
+        ("{ratio: [z_7d, z_7d], where: [[bytes, '>', 1]]}", "a ratio has no where → remove it"),
+        ("{count: mails, where: [[bytes, '>']]}", "a condition has a column, an operator and a value"),
+        ("{count: mails, where: [[bytes, like, x]]}", "Input should be"),
+        ("{count: mails, where: [[bytes, in, 3]]}", "in wants a list of values"),
+        ("{count: mails, where: [[bytes, '>', [3]]]}", "> wants one value"),
+        ("{count: mails, where: [[bytes, in, [3, x]]]}", "in wants at least one value, all of one kind"),
+        ("{count: mails, where: [[bytes, in, []]]}", "in wants at least one value, all of one kind"),
+        ("{count: mails, where: [[]]}", "an empty list of conditions lets everything through"),
+        ("{count: mails, where: [[label, '==', spam]]}", "'label' is a verdict column (verdict_feature)"),
+        ("{count: mails, where: [[known_at, '>', 3]]}", "is the name of a column we make"),
+        ("{python: 'a:b', of: [nothing]}", "'nothing' is no feature above this one"),
+        ("{python: 'a:b'}", "says which features it is of"),
+        ("{python: 'not a function', of: [z_7d]}", "String should match"),
         ("{count: mails, say: 'sent {valeu} mails'}", "has braces that are not {value}"),
         ("{count: mails, say: ''}", "say"),
     ],
@@ -107,8 +130,8 @@ def test_an_age_needs_a_declared_created_at() -> None:
         read(TEXT.replace("created_at: made, ", ""))
 
 
-@pytest.mark.parametrize(("grain", "said"), [("1h", "must be 1d"), ("0d", "grain")])
-def test_the_grain_is_a_day(grain: str, said: str) -> None:
+@pytest.mark.parametrize(("grain", "said"), [("2h", "must be 1d or 1h"), ("7d", "must be 1d or 1h"), ("0d", "grain")])
+def test_the_grain_is_a_day_or_an_hour(grain: str, said: str) -> None:
     with pytest.raises(Refused, match=said):
         feature_set("n: {count: mails, window: 7d}", grain=grain)
 
@@ -125,7 +148,8 @@ def test_the_columns_an_input_needs_are_those_that_features_read() -> None:
     features = read(TEXT)
     assert features.column_names("accounts") == ("plan",)  # zeta is immutable, and no feature reads it
     assert features.column_names("mails") == ("bytes", "rcpt", "to")
-    assert features.measures("mails") == (("bytes", "min"), ("bytes", "sum"), ("rcpt", "max"), ("to", "distinct"))
+    names = [partial.name for partial in features.partials("mails")]
+    assert names == ["bytes__min", "bytes__sum", "bytes__valid", "last_at", "n", "rcpt__max", "rcpt__valid", "to__distinct"]
 
 
 def test_the_digest_follows_meaning_and_order_not_wording() -> None:
@@ -169,6 +193,39 @@ def test_each_feature_is_described_in_one_sentence_with_a_place_for_its_value() 
         "age": "the account is {value} days old",
     }
     assert read(TEXT.replace("its pace is {value}", "its pace")).describe("burst") == "its pace: {value}"
+
+
+def test_filters_functions_and_all_their_columns_are_read_frozen_and_said() -> None:
+    features = read(TEXT.replace("account_id: string", "account_id: string\ngrain: 1h") + MORE)
+    assert FeatureSet.thaw(features.frozen_json()) == features
+    assert features.column_names("mails") == ("bytes", "html", "kind", "rcpt", "to")
+    assert features.functions == ("rules:risk",)
+    assert {name: features.describe(name) for name in features.names[-5:]} == {
+        "spread": "standard deviation of bytes of mails in 12 hours: {value}",
+        "latest": "last bytes of mails ever: {value}, where rcpt > 3 and kind is one of a, b",
+        "favourite": "share of mails in 28 days with the commonest to: {value}, where html is yes, or kind is not (x)",
+        "change": "z_7d less active is {value}",
+        "scored": "risk of z_7d, age is {value}",
+    }
+
+
+def test_a_tie_column_is_read_where_first_or_last_need_it() -> None:
+    tied = TEXT.replace("skew: 1d", "skew: 1d, tie: serial")
+    assert "serial" not in read(tied).column_names("mails")
+    assert "serial" in read(f"{tied}  latest: {{last: mails.bytes}}\n").column_names("mails")
+    with pytest.raises(Refused, match="'label' is a verdict column"):
+        read(TEXT.replace("skew: 1d", "skew: 1d, tie: label"))
+
+
+def test_every_feature_is_explained_with_its_edges_nulls_and_error() -> None:
+    features = read(TEXT.replace("account_id: string", "account_id: string\ngrain: 1h") + MORE)
+    told = {name: explained(name, definition, 256) for name, definition in features.features.items()}
+    assert (told["z_7d"].window, told["z_7d"].empty, told["z_7d"].nulls) == ("7d up to the as-of", "0", "every event counts")
+    assert (told["quiet"].window, told["quiet"].empty) == ("all history", "missing")
+    assert told["people"].error == "exact up to 256, beyond it estimated with a standard error of 6.3%"
+    assert told["favourite"].error == "exact up to 256 different values, beyond them missing"
+    assert told["favourite"].nulls == "a null is an event and no value; a null satisfies no condition of where"
+    assert [explanation.error for explanation in told.values() if explanation.name not in {"people", "favourite"}] == [""] * 14
 
 
 def test_a_frozen_feature_set_is_opened_by_its_digest_only(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -15,15 +16,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.document import parse_document
 from batchscore.features.feature_set import FeatureSet
-from batchscore.features.frame import make_frame, population
+from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.keys import ID_TYPES, IdKind, sort_by_key
+from batchscore.spec import parse_duration
 
 MOMENT = pa.timestamp("us", tz="UTC")
 START = datetime(2024, 2, 26, tzinfo=UTC)  # a leap day and a change to summer time lie ahead
@@ -34,24 +37,56 @@ KIND_IDS: dict[str, list[Any]] = {
 }
 
 
-def feature_set(kind: IdKind, window: int, distinct_limit: int = 256) -> FeatureSet:
+def feature_set(kind: IdKind, window: int, distinct_limit: int = 256, grain: str = "1d") -> FeatureSet:
+    """Every definition there is; ``window`` is in grains."""
+    length = f"{window}{grain[-1]}"
     text = f"""
 feature_set: random
 version: 1
 account_id: {kind}
+grain: {grain}
 accounts: {{table: accounts, key: id, created_at: created, deleted_at: deleted, immutable: [plan]}}
-events: [{{table: mails, key: id, event_at: at, known_at: known, distinct_limit: {distinct_limit}}}]
+events:
+  - table: mails
+    key: id
+    event_at: at
+    known_at: known
+    tie: serial
+    decimals: {{price: 2}}
+    distinct_limit: {distinct_limit}
 features:
-  n: {{count: mails, window: {window}d}}
+  n: {{count: mails, window: {length}}}
   n_ever: {{count: mails}}
-  total: {{sum: mails.bytes, window: {window}d}}
-  least: {{min: mails.bytes, window: {window}d}}
-  most: {{max: mails.spamminess, window: {window}d}}
-  mean: {{mean: mails.bytes, window: {window}d}}
-  recipients: {{distinct: mails.recipient, window: {window}d}}
-  active: {{days_active: mails, window: {window}d}}
-  quiet: {{time_since: mails, window: {window}d}}
+  total: {{sum: mails.bytes, window: {length}}}
+  least: {{min: mails.bytes, window: {length}}}
+  most: {{max: mails.spamminess, window: {length}}}
+  mean: {{mean: mails.bytes, window: {length}}}
+  spread: {{std: mails.bytes, window: {length}}}
+  spread_ever: {{std: mails.bytes}}
+  earliest: {{first: mails.bytes, window: {length}}}
+  latest: {{last: mails.spamminess, window: {length}}}
+  latest_ever: {{last: mails.bytes}}
+  recipients: {{distinct: mails.recipient, window: {length}}}
+  favourite: {{top_share: mails.recipient, window: {length}}}
+  favourite_ever: {{top_share: mails.bytes}}
+  active: {{days_active: mails, window: {length}}}
+  quiet: {{time_since: mails, window: {length}}}
+  paid: {{sum: mails.price, window: {length}}}
+  paid_spread: {{std: mails.price, window: {length}}}
+  dearest: {{max: mails.price, window: {length}}}
+  fees: {{sum: mails.fee, window: {length}}}
+  fee_mean: {{mean: mails.fee}}
+  fee_last: {{last: mails.fee, window: {length}}}
+  prices: {{distinct: mails.price}}
+  large: {{count: mails, window: {length}, where: [[bytes, ">", 1000]]}}
+  either: {{sum: mails.bytes, where: [[[recipient, in, [a, é]]], [[bytes, "<", 0], [spamminess, ">=", 0.5]]]}}
+  not_a: {{distinct: mails.recipient, window: {length}, where: [[recipient, not in, [a]]]}}
+  not_b: {{last: mails.bytes, where: [[recipient, "!=", b]]}}
+  cheap: {{time_since: mails, where: [[fee, "<=", 1.25]]}}
+  cheap_days: {{days_active: mails, window: {length}, where: [[fee, "<=", 1.25]]}}
+  cheap_top: {{top_share: mails.recipient, where: [[fee, "<=", 1.25]]}}
   share: {{ratio: [n, n_ever]}}
+  drift: {{difference: [n_ever, mean]}}
   plan: {{column: plan}}
   age: {{age: created_at}}
 """
@@ -70,6 +105,9 @@ def events_of(kind: IdKind) -> st.SearchStrategy[list[dict[str, Any]]]:
             "bytes": st.one_of(st.none(), st.integers(-(2**40), 2**40)),
             "spamminess": st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(float("nan")), st.just(-0.0)),
             "recipient": st.one_of(st.none(), st.sampled_from(["a", "b", "c", "é", ""])),
+            "serial": st.one_of(st.none(), st.integers(-3, 3)),
+            "price": st.one_of(st.none(), st.integers(-1000, 1000).map(lambda cents: cents / 100), st.just(float("nan"))),
+            "fee": st.one_of(st.none(), st.integers(-(10**6), 10**6).map(lambda mills: Decimal(mills).scaleb(-3))),
         }
     )
     return st.lists(event, max_size=40)
@@ -90,6 +128,9 @@ def as_table(events: list[dict[str, Any]], kind: IdKind) -> pa.Table:
             "bytes": pa.array([event["bytes"] for event in events], pa.int64()),
             "spamminess": pa.array([event["spamminess"] for event in events], pa.float64()),
             "recipient": pa.array([event["recipient"] for event in events], pa.string()),
+            "serial": pa.array([event["serial"] for event in events], pa.int64()),
+            "price": pa.array([event["price"] for event in events], pa.float64()),
+            "fee": pa.array([event["fee"] for event in events], pa.decimal128(12, 3)),
         }
     )
 
@@ -109,28 +150,99 @@ def accounts_table(kind: IdKind) -> pa.Table:
     return sort_by_key(table)
 
 
-def reference(events: list[dict[str, Any]], account: dict[str, Any], as_of: datetime, window: int) -> dict[str, Any]:
+def present(values: list[Any]) -> list[Any]:
+    return [value for value in values if value is not None and not (isinstance(value, float) and math.isnan(value))]
+
+
+def mean_of(values: list[Any], scale: int = 1) -> float:
+    whole = [int(value * scale) for value in values]
+    return sum(whole) / (len(whole) * scale) if whole else math.nan
+
+
+def deviation_of(values: list[Any], scale: int = 1) -> float:
+    whole = [int(value * scale) for value in values]
+    n = len(whole)
+    return math.sqrt(n * sum(value * value for value in whole) - sum(whole) ** 2) / n / scale if whole else math.nan
+
+
+def top_share_of(values: list[Any], limit: int) -> float:
+    counts = pd.Series(values, dtype=object).value_counts()
+    return counts.max() / counts.sum() if 0 < len(counts) <= limit else math.nan
+
+
+def end_of(rows: pd.DataFrame, column: str, *, last: bool) -> float:
+    """The value of the first or last event that has one; events in order of moment, knowledge, serial, value."""
+    found = [row for row in rows.to_dict("records") if present([row[column]])]
+    ordered = sorted(found, key=lambda row: (row["at"], row["known"], row["serial"] is not None, row["serial"] or 0, row[column]))
+    return float(ordered[-1 if last else 0][column]) if ordered else math.nan
+
+
+def reference(
+    events: list[dict[str, Any]], account: dict[str, Any], as_of: datetime, window: timedelta, limit: int = 256
+) -> dict[str, Any]:
     """What the definitions say, for one account, in plain Python and pandas."""
-    rows = pd.DataFrame(events, columns=["id", "at", "late", "bytes", "spamminess", "recipient"], dtype=object)
+    names = ["id", "at", "late", "bytes", "spamminess", "recipient", "serial", "price", "fee"]
+    rows = pd.DataFrame(events, columns=names, dtype=object)
     rows = rows[np.array([key == account["account_id"] for key in rows["id"]], dtype=bool)]
-    at = [START + timedelta(seconds=second) for second in rows["at"]]
-    known = [moment + timedelta(seconds=late) for moment, late in zip(at, rows["late"], strict=True)]
-    ever = [number for number in range(len(rows)) if at[number] < as_of and known[number] < as_of]
-    inside = [number for number in ever if at[number] >= as_of - window * DAY]
-    numbers = [value for value in rows["bytes"].iloc[inside] if value is not None]
-    spam = [value for value in rows["spamminess"].iloc[inside] if value is not None and not math.isnan(value)]
+    rows["at"] = pd.Series([START + timedelta(seconds=second) for second in rows["at"]], index=rows.index, dtype=object)
+    known = [at + timedelta(seconds=late) for at, late in zip(rows["at"], rows["late"], strict=True)]
+    rows["known"] = pd.Series(known, index=rows.index, dtype=object)
+    rows["price"] = pd.Series(
+        [None if not present([p]) else Decimal(round(p * 100)) / 100 for p in rows["price"]], index=rows.index, dtype=object
+    )
+    ever = rows[np.array([row["at"] < as_of and row["known"] < as_of for _, row in rows.iterrows()], dtype=bool)]
+    inside = ever[np.array([at >= as_of - window for at in ever["at"]], dtype=bool)]
+
+    def where(rows: pd.DataFrame, passes: Any) -> pd.DataFrame:
+        return rows[np.array([passes(row) for row in rows.to_dict("records")], dtype=bool)]
+
+    def of(rows: pd.DataFrame, column: str) -> list[Any]:
+        return present(list(rows[column]))
+
+    def quiet(rows: pd.DataFrame) -> float:
+        return float((as_of - max(rows["at"])) / DAY) if len(rows) else math.nan
+
+    def either(row: dict[str, Any]) -> bool:
+        spam = present([row["spamminess"]])
+        return row["recipient"] in {"a", "é"} or bool(row["bytes"] is not None and row["bytes"] < 0 and spam and spam[0] >= 0.5)
+
+    numbers, fees = of(inside, "bytes"), of(inside, "fee")
+    cheap = where(ever, lambda row: row["fee"] is not None and row["fee"] <= Decimal("1.25"))
+    cheap_inside = where(inside, lambda row: row["fee"] is not None and row["fee"] <= Decimal("1.25"))
     created = account["created_at"]
     return {
         "n": len(inside),
         "n_ever": len(ever),
         "total": sum(numbers),
         "least": min(numbers, default=math.nan),
-        "most": max(spam, default=math.nan),
-        "mean": sum(numbers) / len(numbers) if numbers else math.nan,
-        "recipients": len({value for value in rows["recipient"].iloc[inside] if value is not None}),
-        "active": len({at[number].date() for number in inside}),
-        "quiet": (as_of - max(at[number] for number in inside)) / DAY if inside else math.nan,
-        "share": len(inside) / len(ever) if ever else math.nan,
+        "most": max(of(inside, "spamminess"), default=math.nan),
+        "mean": mean_of(numbers),
+        "spread": deviation_of(numbers),
+        "spread_ever": deviation_of(of(ever, "bytes")),
+        "earliest": end_of(inside, "bytes", last=False),
+        "latest": end_of(inside, "spamminess", last=True),
+        "latest_ever": end_of(ever, "bytes", last=True),
+        "recipients": len(set(of(inside, "recipient"))),
+        "favourite": top_share_of(of(inside, "recipient"), limit),
+        "favourite_ever": top_share_of(of(ever, "bytes"), limit),
+        "active": len({at.date() for at in inside["at"]}),
+        "quiet": quiet(inside),
+        "paid": int(sum(of(inside, "price")) * 100) / 100,
+        "paid_spread": deviation_of(of(inside, "price"), 100),
+        "dearest": float(max(of(inside, "price"), default=math.nan)),
+        "fees": int(sum(fees) * 1000) / 1000,
+        "fee_mean": mean_of(of(ever, "fee"), 1000),
+        "fee_last": end_of(inside, "fee", last=True),
+        "prices": len(set(of(ever, "price"))),
+        "large": len(where(inside, lambda row: row["bytes"] is not None and row["bytes"] > 1000)),
+        "either": sum(of(where(ever, either), "bytes")),
+        "not_a": len(set(of(where(inside, lambda row: row["recipient"] not in {None, "a"}), "recipient"))),
+        "not_b": end_of(where(ever, lambda row: row["recipient"] not in {None, "b"}), "bytes", last=True),
+        "cheap": quiet(cheap),
+        "cheap_days": len({at.date() for at in cheap_inside["at"]}),
+        "cheap_top": top_share_of(of(cheap, "recipient"), limit),
+        "share": len(inside) / len(ever) if len(ever) else math.nan,
+        "drift": len(ever) - mean_of(numbers),
         "plan": account["plan"],
         "age": (as_of - created) / DAY if created is not None else math.nan,
     }
@@ -150,18 +262,16 @@ def frames(events: list[pa.Table], accounts: list[pa.Table], features: FeatureSe
     return pa.concat_tables(parts)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    LOGS,
-    st.integers(1, 14),
-    st.integers(0, 14),
-)
-def test_features_equal_the_slow_reference(kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, day: int) -> None:
+@settings(max_examples=30, deadline=None)
+@given(LOGS, st.integers(1, 14), st.integers(0, 14), st.sampled_from([16, 256]))
+def test_features_equal_the_slow_reference(
+    kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, day: int, limit: int
+) -> None:
     kind, events = kind_and_events
-    as_of, features = START + day * DAY, feature_set(kind, window)
+    as_of, features = START + day * DAY, feature_set(kind, window, limit)
     frame = frames([as_table(events, kind)], [accounts_table(kind)], features, as_of)
     expected = [
-        {"account_id": account["account_id"], **reference(events, account, as_of, window)}
+        {"account_id": account["account_id"], **reference(events, account, as_of, window * DAY, limit)}
         for account in accounts_table(kind).to_pylist()
         if (account["created_at"] is None or account["created_at"] < as_of)
         and (account["deleted_at"] is None or account["deleted_at"] > as_of)
@@ -172,23 +282,53 @@ def test_features_equal_the_slow_reference(kind_and_events: tuple[IdKind, list[d
         np.testing.assert_array_equal(found, np.array([row[name] for row in expected], np.float64), err_msg=name)
 
 
-@settings(max_examples=25, deadline=None)
-@given(LOGS, st.integers(1, 14), st.lists(st.integers(0, 16), min_size=2, max_size=4), st.integers(0, 40))
-def test_one_preparation_serves_any_as_ofs_in_any_order(
-    kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, days: list[int], cut: int
+@settings(max_examples=10, deadline=None)
+@given(
+    LOGS,
+    st.sampled_from(["1d", "1h"]),
+    st.integers(1, 40),
+    st.lists(st.integers(0, 300), min_size=1, max_size=9, unique=True),
+    st.integers(0, 40),
+)
+def test_one_pass_over_many_as_ofs_equals_the_slow_reference_at_each(
+    kind_and_events: tuple[IdKind, list[dict[str, Any]]], grain: str, window: int, steps: list[int], cut: int
 ) -> None:
     kind, events = kind_and_events
-    features, accounts = feature_set(kind, window), accounts_table(kind)
+    features, accounts = feature_set(kind, window, grain=grain), accounts_table(kind)
+    length = parse_duration(grain)
+    as_ofs = [START + step * length for step in sorted({step if grain == "1h" else step // 16 for step in steps})]
     rolled = pa.concat_tables([roll_up(as_table(piece, kind), features, "mails") for piece in (events[:cut], events[cut:])])
     prepared = {"mails": prepare(accounts["account_id"].combine_chunks(), sort_by_key(rolled), features, "mails")}
-    for day in days:
-        frame = make_frame(accounts, prepared, START + day * DAY, features)
+    for as_of, frame in zip(as_ofs, make_frames(accounts, prepared, as_ofs, features), strict=True):
         for account, row in zip(accounts.to_pylist(), frame.to_pylist(), strict=True):
-            expected = reference(events, account, START + day * DAY, window)
+            expected = reference(events, account, as_of, window * length)
             np.testing.assert_array_equal([row[name] for name in features.names], [expected[name] for name in features.names])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
+@given(LOGS, st.integers(1, 14), st.lists(st.integers(0, 16), min_size=2, max_size=9, unique=True), st.integers(1, 4))
+def test_one_pass_is_bit_equal_to_a_pass_for_each_as_of(
+    kind_and_events: tuple[IdKind, list[dict[str, Any]]], window: int, days: list[int], n_together: int
+) -> None:
+    kind, events = kind_and_events
+    features, accounts = feature_set(kind, window, distinct_limit=16), accounts_table(kind)
+    as_ofs = [START + day * DAY for day in sorted(days)]
+    rolled = roll_up(as_table(events, kind), features, "mails")
+    span = as_ofs[0], as_ofs[-1]
+    ids = accounts["account_id"].combine_chunks()
+    whole, prepared = ({"mails": prepare(ids, rolled, features, "mails", reached)} for reached in (None, span))
+    n_over_events = sum(definition.kind == "over_events" for definition in features.features.values())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("batchscore.features.frame.BLOCK_BYTES", 8 * len(accounts) * n_over_events * n_together)
+        together = list(make_frames(accounts, prepared, as_ofs, features))
+    for as_of, frame in zip(as_ofs, together, strict=True):
+        alone = make_frame(accounts, whole, as_of, features)
+        assert {name: alone[name].to_numpy().tobytes() for name in features.names} == {
+            name: frame[name].to_numpy().tobytes() for name in features.names
+        }
+
+
+@settings(max_examples=15, deadline=None)
 @given(
     LOGS,
     st.randoms(use_true_random=False),
@@ -219,10 +359,8 @@ def test_distinct_is_exact_up_to_the_limit_and_an_estimate_free_of_cut_beyond(
     values: list[tuple[int, int]], n_pieces: int
 ) -> None:
     features = feature_set("integer", 14, distinct_limit=16)
-    events = [
-        {"id": 1, "at": day * 86_400, "late": 0, "bytes": None, "spamminess": None, "recipient": f"r{value}"}
-        for day, value in values
-    ]
+    nothing = dict.fromkeys(["bytes", "spamminess", "serial", "price", "fee"])
+    events = [{"id": 1, "at": day * 86_400, "late": 0, **nothing, "recipient": f"r{value}"} for day, value in values]
     accounts = accounts_table("integer")
     as_of = START + 10 * DAY
     whole = frames([as_table(events, "integer")], [accounts], features, as_of)["recipients"].to_pylist()[1]

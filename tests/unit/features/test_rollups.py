@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -131,6 +130,33 @@ def test_sums_of_other_accounts_do_not_count_against_one() -> None:
     assert [row["b__sum"] for row in rolled(events, SUM)] == [2**62 + 5, -(2**62), 2**62, 2**62]
 
 
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ('[[b, "==", x]]', "int64 is compared with whole numbers"),
+        ('[[b, ">", 0.5]]', "int64 is compared with whole numbers"),
+        ('[[b, "==", true]]', "int64 is compared with whole numbers"),
+        ("[[b, in, [9223372036854775808]]]", "int64 never is 9223372036854775808"),
+        ('[[t, ">", 3]]', "string is compared with text"),
+        ('[[y, "==", 1]]', "bool is compared with true or false"),
+        ('[[at, ">", 3]]', "timestamp[us, tz=UTC] cannot be compared"),
+    ],
+)
+def test_a_filter_that_cannot_be_exact_is_told_at_plan(where: str, said: str) -> None:
+    moment = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
+    events = log(1.0, b=pa.array([1]), t=pa.array(["x"]), y=pa.array([True]), at=moment)
+    (problem,) = check_measures(feature_set(f"x: {{count: mails, where: {where}}}"), "mails", events.schema)
+    assert said in problem.what
+
+
+def test_decimals_are_declared_for_floats_only_and_a_tie_is_an_integer_or_text() -> None:
+    events = log(1.0, b=pa.array([1]), f=pa.array([0.5]))
+    (problem,) = check_measures(feature_set("x: {sum: mails.b}", events=", decimals: {b: 2}"), "mails", events.schema)
+    assert "needs no declared decimals" in problem.what
+    (problem,) = check_measures(feature_set("x: {last: mails.b}", events=", tie: f"), "mails", events.schema)
+    assert problem.where == "mails.f"
+
+
 def test_integers_beyond_63_bits_are_refused_not_wrapped() -> None:
     with pytest.raises(PartitionError) as beyond:
         rolled(log(1.0, b=pa.array([2**64 - 1], pa.uint64())), MAX)
@@ -182,11 +208,12 @@ def test_whatever_distinct_admits_it_can_count(kind: pa.DataType, two: list[Any]
     [
         ("sum", pa.array([0.5]), "a sum of floats depends on their order"),
         ("mean", pa.array([0.5]), "a sum of floats depends on their order"),
-        ("sum", pa.array(["1"]), "integers only"),
-        ("sum", pa.array([Decimal("1.5")]), "integers only"),
+        ("std", pa.array([0.5]), "a sum of floats depends on their order"),
+        ("sum", pa.array(["1"]), "numbers only"),
         ("max", pa.array(["1"]), "numbers only"),
         ("min", pa.array([date(2026, 1, 1)]), "numbers only"),
-        ("distinct", pa.array([Decimal("1.5")]), "numbers, text and times only"),
+        ("last", pa.array(["1"]), "numbers only"),
+        ("top_share", pa.array([[1]]), "numbers, text and times only"),
         ("distinct", pa.array([[1]]), "numbers, text and times only"),
     ],
 )

@@ -6,6 +6,7 @@ The rows of the table in `batchscore.features.windows`, one test each.
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.errors import PartitionError
-from batchscore.features.frame import make_frame, population
+from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.keys import sort_by_key
@@ -32,7 +33,11 @@ def test_counts_and_sums_of_an_empty_window_are_0(definition: str, events: pa.Ta
     assert values(feature_set(f"x: {{{definition}, window: 3d}}"), events, day=10) == {"x": 0}
 
 
-@pytest.mark.parametrize("definition", ["min: mails.b", "max: mails.b", "mean: mails.b", "time_since: mails"])
+@pytest.mark.parametrize(
+    "definition",
+    ["min: mails.b", "max: mails.b", "mean: mails.b", "std: mails.b", "first: mails.b", "last: mails.b", "top_share: mails.b",
+     "time_since: mails"],
+)  # fmt: skip
 @pytest.mark.parametrize("events", [log(b=pa.array([], pa.int64())), log(1.5, 20.0, b=pa.array([5, 5]))], ids=["none", "outside"])
 def test_what_needs_a_value_is_missing_in_an_empty_window(definition: str, events: pa.Table) -> None:
     assert missing(values(feature_set(f"x: {{{definition}, window: 3d}}"), events, day=10)["x"])
@@ -46,6 +51,10 @@ def test_what_needs_a_value_is_missing_in_an_empty_window(definition: str, event
         ("min: mails.b", -3.0),
         ("max: mails.b", 7.0),
         ("mean: mails.b", 2.0),
+        ("std: mails.b", 5.0),
+        ("first: mails.b", 7.0),
+        ("last: mails.b", -3.0),
+        ("top_share: mails.b", 0.5),
         ("distinct: mails.b", 2.0),
         ("days_active: mails", 2),
         ("time_since: mails", 1.25),
@@ -53,13 +62,16 @@ def test_what_needs_a_value_is_missing_in_an_empty_window(definition: str, event
 )
 def test_a_null_is_an_event_and_no_value(definition: str, expected: float) -> None:
     events = log(1.0, 1.5, 1.5, 2.75, b=pa.array([7, -3, None, None]))
-    # (7 − 3) / 2 = 2: the nulls are in no sum and in no divisor, yet their mails are counted, and the last of them is the last
+    # (7 − 3) / 2 = 2, and 7 and −3 are 5 from it: the nulls are in no sum and in no divisor, yet their mails are counted, and
+    # the last of them is the last.
     assert values(feature_set(f"x: {{{definition}, window: 5d}}"), events, day=4, pieces=2) == {"x": expected}
 
 
 @pytest.mark.parametrize(
-    ("definition", "expected"), [("sum: mails.b", 0), ("distinct: mails.b", 0.0), ("min: mails.b", None), ("mean: mails.b", None)]
-)
+    ("definition", "expected"),
+    [("sum: mails.b", 0), ("distinct: mails.b", 0.0), ("min: mails.b", None), ("mean: mails.b", None),
+     ("std: mails.b", None), ("first: mails.b", None), ("last: mails.b", None), ("top_share: mails.b", None)],
+)  # fmt: skip
 @pytest.mark.parametrize("nulls", [pa.nulls(2), pa.nulls(2, pa.int32())], ids=["untyped", "int32"])
 def test_a_window_of_nothing_but_nulls_has_no_values(definition: str, expected: float | None, nulls: pa.Array) -> None:
     found = values(feature_set(f"x: {{{definition}}}"), log(1.0, 2.0, b=nulls), day=4)["x"]
@@ -133,6 +145,112 @@ def test_a_ratio_is_missing_where_either_is_or_the_divisor_is_0(
     )
     found = make_frame(accounts, {}, START, features)["x"].to_pylist()[0]
     assert missing(found) if expected is None else found == expected
+
+
+@pytest.mark.parametrize(
+    ("minuend", "subtrahend", "expected"),
+    [(3.0, 2.0, 1.0), (2.0, 3.0, -1.0), (math.nan, 2.0, None), (3.0, None, None), (1e308, -1e308, math.inf)],
+)
+def test_a_difference_is_missing_where_either_is(minuend: float | None, subtrahend: float | None, expected: float | None) -> None:
+    features = feature_set("a: {column: p}\nb: {column: q}\nx: {difference: [a, b]}", accounts=", immutable: [p, q]")
+    columns = {"p": pa.array([minuend], pa.float64()), "q": pa.array([subtrahend], pa.float64())}
+    found = make_frame(pa.table({"account_id": pa.array([1], pa.uint64()), **columns}), {}, START, features)["x"].to_pylist()[0]
+    assert missing(found) if expected is None else found == expected
+
+
+def test_a_deviation_is_exact_where_floats_would_cancel_and_0_of_one_value() -> None:
+    large = 2**46
+    found = values(
+        feature_set("x: {std: mails.b}"), log(1.0, 1.5, 2.0, b=pa.array([large - 1, large - 1, large - 4])), day=4, pieces=3
+    )
+    assert found["x"] == math.sqrt(18) / 3  # n·q − total² is 18: two roundings in all
+    assert values(feature_set("x: {std: mails.b}"), log(1.0, b=pa.array([7])), day=4)["x"] == 0.0
+
+
+@pytest.mark.parametrize("number", [2**47, -(2**47), -(2**63)])
+def test_a_value_too_large_to_be_squared_exactly_is_refused(number: int) -> None:
+    with pytest.raises(PartitionError, match=r"\[b\]") as overflow:
+        values(feature_set("x: {std: mails.b}"), log(1.0, b=pa.array([number])), day=4)
+    assert overflow.value.reason == "sum_overflow"
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_first_and_last_go_by_moment_then_knowledge_then_tie_then_value(pieces: int) -> None:
+    features = feature_set("f: {first: mails.b}\nl: {last: mails.b}", events=", tie: serial")
+
+    def ends(at: list[float], known: list[float], serial: list[int | None], b: list[int | None]) -> tuple[float, float]:
+        events = log(*at, known=known, b=pa.array(b, pa.int64()), serial=pa.array(serial, pa.int64()))
+        found = values(features, events, day=9, pieces=pieces)
+        return found["f"], found["l"]
+
+    assert ends([2, 1, 3, 2.5], [2, 8, 3, 4], [9, 9, 0, 9], [20, 10, 30, 25]) == (10, 30)
+    assert ends([1, 1, 1, 1], [1, 3, 2, 2], [9, 0, 9, 9], [1, 2, 3, 4]) == (1, 2)
+    assert ends([1, 1, 1, 1], [2, 2, 2, 2], [5, None, 7, 6], [1, 2, 3, 4]) == (2, 3)
+    assert ends([1, 1, 1, 1], [2, 2, 2, 2], [5, 5, 5, 5], [1, 4, 3, 2]) == (1, 4)
+    assert ends([1, 1, 1, 3], [2, 2, 2, 3], [5, 5, 5, 5], [8, None, 3, None]) == (3, 8)
+
+
+@pytest.mark.parametrize(("n_values", "expected"), [(1, 1.0), (16, 5 / 20), (17, None)])
+def test_a_top_share_is_exact_up_to_the_limit_and_missing_beyond(n_values: int, expected: float | None) -> None:
+    words = [f"w{number}" for number in range(n_values)] + ["w0"] * (4 if n_values > 1 else 0)
+    events = log(*[1.0 + number / 10 for number in range(len(words))], b=pa.array(words))
+    for pieces in (1, 5):
+        found = values(feature_set("x: {top_share: mails.b}"), events, day=5, pieces=pieces)["x"]
+        assert missing(found) if expected is None else found == expected
+
+
+def test_decimals_are_summed_exactly_and_divided_once() -> None:
+    features = feature_set("s: {sum: mails.b}\nm: {mean: mails.b}\nx: {max: mails.b}\nl: {last: mails.b}\nd: {distinct: mails.b}")
+    exact = [Decimal("0.10"), Decimal("0.20"), Decimal("0.30"), Decimal("-0.30"), Decimal("0.00"), None]
+    events = log(*[1.0] * 5, 2.0, b=pa.array(exact, pa.decimal128(9, 2)))
+    found = values(features, events, day=4, pieces=3)
+    assert found == {"s": 0.3, "m": 0.06, "x": 0.3, "l": 0.3, "d": 5.0}
+    floats = log(*[1.0] * 5, 2.0, b=pa.array([0.1, 0.2, 0.1 + 0.2, -0.3, 0.0, None]))
+    text = "s: {sum: mails.b}\nm: {mean: mails.b}\nx: {max: mails.b}\nl: {last: mails.b}\nd: {distinct: mails.b}"
+    assert values(feature_set(text, events=", decimals: {b: 2}"), floats, day=4, pieces=3) == found
+
+
+@pytest.mark.parametrize("number", [float("inf"), 1e18])
+def test_a_float_that_is_no_decimal_of_18_digits_is_refused(number: float) -> None:
+    with pytest.raises(PartitionError) as overflow:
+        values(feature_set("s: {sum: mails.b}", events=", decimals: {b: 2}"), log(1.0, b=pa.array([number])), day=4)
+    assert overflow.value.reason == "sum_overflow"
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ('[[b, "==", 3]]', 1), ('[[b, "!=", 3]]', 2), ('[[b, "<", 3]]', 1), ('[[b, "<=", 3]]', 2), ('[[b, ">", 3]]', 1),
+        ('[[b, ">=", 3]]', 2), ("[[b, in, [1, 3, 4]]]", 2), ("[[b, not in, [1, 4]]]", 2), ('[[t, "==", x]]', 2),
+        ("[[t, not in, [x]]]", 1), ('[[f, ">", 1]]', 1), ('[[f, "!=", 0.5]]', 1), ('[[y, "==", true]]', 2),
+        ('[[m, ">=", 1.25]]', 1), ('[[m, "<", 1.255]]', 2), ('[[b, ">", 1], [t, "==", x]]', 1),
+        ('[[[b, "==", 1]], [[t, "==", z], [f, ">", 1]]]', 2),
+    ],
+)  # fmt: skip
+def test_a_filter_lets_pass_what_pyarrow_lets_pass_and_never_a_null(where: str, expected: int) -> None:
+    events = log(
+        1.0, 1.0, 2.0, 2.5,
+        b=pa.array([1, 3, 5, None]),
+        t=pa.array(["x", "x", "z", None]).dictionary_encode(),
+        f=pa.array([0.5, float("nan"), 2.0, None]),
+        y=pa.array([True, False, True, None]),
+        m=pa.array([Decimal("1.24"), None, Decimal("1.25"), None], pa.decimal128(9, 2)),
+    )  # fmt: skip
+    assert values(feature_set(f"x: {{count: mails, where: {where}}}"), events, day=4, pieces=2) == {"x": expected}
+
+
+def test_hours_are_whole_grains_where_the_feature_set_says_so() -> None:
+    hour = 1 / 24
+    events = log(1 - hour, 1 - US, 1.0, 1 + 2.5 * hour, 2 + hour, b=pa.array([1, 2, 3, 4, 5]))
+    counted = "n: {count: mails, window: 4h}\nd: {days_active: mails, window: 1d}\n"
+    features = feature_set(f"{counted}s: {{sum: mails.b}}\nq: {{time_since: mails, window: 1h}}", grain="1h")
+    assert values(features, events, day=1) == {"n": 2, "d": 1, "s": 3, "q": US}
+    accounts = pa.table({"account_id": pa.array([1], pa.uint64())})
+    prepared = prepare(accounts["account_id"].combine_chunks(), roll_up(events, features, "mails"), features, "mails")
+    as_ofs = [START + (1 + hours * hour) * DAY for hours in (0, 1, 3, 4, 24, 26)]
+    rows = [frame.to_pylist()[0] for frame in make_frames(accounts, {"mails": prepared}, as_ofs, features)]
+    assert [row["n"] for row in rows] == [2, 3, 4, 2, 0, 1]
+    assert [row["d"] for row in rows] == [1, 2, 2, 2, 1, 2]
 
 
 def test_an_age_is_in_days_and_missing_without_a_date() -> None:

@@ -1,0 +1,97 @@
+"""Features of a few accounts as of a date, to look at: the code that scores, over those accounts' events alone.
+
+Accounts are frozen into a scratch folder that is removed, and all events are read once, in batches; of these only the chosen
+accounts' are rolled up. So it takes what reading the input takes, and little memory.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.errors import Refused
+from batchscore.features.feature_set import FeatureSet, read_feature_set
+from batchscore.features.frame import make_frame, population
+from batchscore.features.rollup import roll_up
+from batchscore.features.windows import prepare
+from batchscore.files import write_named_by_digest
+from batchscore.key_index import KeyIndex
+from batchscore.keys import ACCOUNT_ID, sort_by_key
+from batchscore.plan import FreezeSql, InputFile, Reference
+from batchscore.planner import read_inputs, refuse_mismatch
+from batchscore.receipt import Output
+from batchscore.sources.freeze import freeze_parquet, freeze_sql, plan_freeze, plan_rollup, read_events
+from batchscore.sources.sql import largest_key
+from batchscore.spec import RunSpec
+
+_RANGE_ROWS = 50_000
+
+
+def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[FeatureSet, pa.Table]:
+    """The feature set, and the frame of ``n_accounts`` accounts (fewer if there are fewer) that existed at ``as_of``.
+
+    They are spread evenly over the lowest `_RANGE_ROWS` ids.
+
+    Raises:
+        Refused: ``spec_invalid`` when ``as_of`` is not whole grains; what planning refuses of spec, feature set and inputs.
+        PartitionError: the input cannot be read.
+    """
+    feature_set = read_feature_set(Path(spec.feature_set))
+    if not feature_set.is_whole(as_of):
+        raise Refused(
+            "spec_invalid", f"{as_of.isoformat()} is not a whole number of the feature set's grain in UTC", where="--as-of"
+        )
+    refuse_mismatch(spec, feature_set, ())
+    inputs, _, _ = read_inputs(spec, feature_set)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        held = write_named_by_digest(feature_set.frozen_json().encode(), scratch, "json")
+        frozen = _freeze(spec, feature_set, inputs, held, scratch)
+        accounts = _chosen(KeyIndex.build(scratch, feature_set.account_id, frozen), as_of, n_accounts)
+        ids = accounts[ACCOUNT_ID].combine_chunks()
+        prepared = {
+            events.table: prepare(
+                ids, _rolled_up(inputs[events.table], events.table, feature_set, held, ids), feature_set, events.table
+            )
+            for events in feature_set.events
+        }
+        return feature_set, make_frame(accounts, prepared, as_of, feature_set)
+
+
+def _freeze(
+    spec: RunSpec, feature_set: FeatureSet, inputs: dict[str, tuple[InputFile, ...]], held: Reference, scratch: Path
+) -> Iterator[Output]:
+    accounts = feature_set.accounts
+    source = spec.sources[accounts.table].sql
+    if source is None:
+        for work in plan_freeze(inputs[accounts.table], accounts.table, held):
+            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
+        return
+    high = largest_key(source, accounts, feature_set.account_id)
+    live = FreezeSql(
+        table=accounts.table, feature_set=held, url=source.url, sql_table=source.table, high=high, opened_for="a sample"
+    )
+    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
+
+
+def _chosen(snapshots: KeyIndex, as_of: datetime, n_accounts: int) -> pa.Table:
+    keys, _ = snapshots.cut(_RANGE_ROWS)[0]
+    accounts = snapshots.read(keys)
+    accounts = accounts.filter(pa.array(population(accounts, as_of)))
+    return accounts.take(pa.array(np.unique(np.linspace(0, len(accounts) - 1, min(n_accounts, len(accounts))).astype(np.int64))))
+
+
+def _rolled_up(files: tuple[InputFile, ...], table: str, feature_set: FeatureSet, held: Reference, ids: pa.Array) -> pa.Table:
+    """The rollup rows of the accounts ``ids``; rows of several batches stand side by side, as in a store."""
+    rolled = [
+        roll_up(events.table.filter(pc.is_in(events.table[ACCOUNT_ID], value_set=ids)), feature_set, table)
+        for work in plan_rollup(files, table, held)
+        for events in read_events(work, feature_set)
+    ]
+    return sort_by_key(pa.concat_tables(rolled, promote_options="permissive"))
