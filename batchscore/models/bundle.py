@@ -1,4 +1,4 @@
-"""A model bundle: a folder whose manifest names everything else in it by SHA-256. Reading one does not import xgboost.
+"""A model bundle: a folder, or a zip of one, whose manifest names all else in it by SHA-256. Reading one needs no xgboost.
 
 ```
 manifest.json    what the model is, was made for and is made of; its SHA-256 is the bundle's digest
@@ -21,6 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from batchscore.errors import Problem, Refused
+from batchscore.models.container import read_part
 from batchscore.models.model_document import NotReadable, read_json
 from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
@@ -58,6 +59,16 @@ class Feature(Value):
     dtype: Literal["float32"] = "float32"
 
 
+class Machine(Value):
+    """Where the golden rows were computed: ``architecture`` as Python's ``platform.machine()`` says, and the CPU's model."""
+
+    architecture: Text
+    cpu: Text
+
+    def __str__(self) -> str:
+        return f"{self.cpu} ({self.architecture})"
+
+
 class ReasonTemplate(Value):
     """How a feature is said to a reviewer. ``{value}`` stands for the feature's value; nothing else is special."""
 
@@ -79,12 +90,14 @@ class Manifest(Value):
     n_golden: int = Field(ge=1)
     written_by: str  # the XGBoost that saved the model file
     packed_by: str  # the XGBoost that computed the golden rows
+    packed_on: Machine
     objective: Literal["binary:logistic"]
     features: tuple[Feature, ...] = Field(min_length=1)
     feature_set_digest: Digest
     base_score: str
     missing: Literal["NaN"] = "NaN"
     n_trees: int = Field(ge=1)
+    forest_digest: Digest  # of the trees as values: the same for model.ubj and model.json
     iteration_range: tuple[int, int]
     reasons: dict[str, ReasonTemplate]
     trained_as_of: AwareDatetime | None = None
@@ -136,7 +149,7 @@ class CheckedBundle:
 
 
 def read_manifest(folder: Path) -> Bundle:
-    """The bundle in ``folder``, after every file was checked against its digest and the model file against the manifest.
+    """The bundle in ``folder``, or the zip of that name, all checked: files against digests, the model file against the manifest.
 
     Reads only; XGBoost is not imported and the golden rows are not computed: that is `scorer.load_scorer`'s.
 
@@ -145,7 +158,7 @@ def read_manifest(folder: Path) -> Bundle:
             ``model_objective`` or ``feature_contract``.
     """
     path = folder.absolute() / MANIFEST
-    payload = read_limited(path, MAX_MANIFEST_BYTES)
+    payload = read_part(path.parent, MANIFEST, MAX_MANIFEST_BYTES)
     return _checked(path, payload, hashlib.sha256(payload).hexdigest()).bundle
 
 
@@ -156,27 +169,23 @@ def read_checked(reference: Reference) -> CheckedBundle:
         Refused: as `read_manifest`; also ``bundle_digest`` when the manifest is no longer the one referenced.
     """
     path = Path(reference.path)
-    payload = read_limited(path, MAX_MANIFEST_BYTES)
-    if hashlib.sha256(payload).hexdigest() != reference.sha256:
-        raise _changed(path)
-    return _checked(path, payload, reference.sha256)
+    return _checked(path, _manifest_bytes(path, reference.sha256), reference.sha256)
 
 
-def read_limited(path: Path, limit: int) -> bytes:
-    """The bytes of a file of at most ``limit`` bytes.
+def manifest_of(reference: Reference) -> Manifest:
+    """The manifest that ``reference`` names, checked; the files it names are left alone.
 
     Raises:
-        Refused: ``file_missing``, or ``bundle_invalid`` for a larger one.
+        Refused: ``file_missing``, ``bundle_digest`` or ``bundle_invalid``.
     """
-    try:
-        with path.open("rb") as stream:
-            payload = stream.read(limit + 1)
-    except OSError as error:
-        raise Refused(
-            "file_missing", f"cannot be read: {error.strerror}", where=str(path), remedy="name the folder that pack_bundle wrote"
-        ) from None
-    if len(payload) > limit:
-        raise Refused("bundle_invalid", f"the file is larger than {limit} bytes", where=path.name)
+    path = Path(reference.path)
+    return parse_manifest(_manifest_bytes(path, reference.sha256), where=f"{path.parent.name}/{path.name}")
+
+
+def _manifest_bytes(path: Path, sha256: str) -> bytes:
+    payload = read_part(path.parent, MANIFEST, MAX_MANIFEST_BYTES)
+    if hashlib.sha256(payload).hexdigest() != sha256:
+        raise _changed(path)
     return payload
 
 
@@ -217,10 +226,9 @@ def parse_manifest(payload: bytes, *, where: str) -> Manifest:
 
 
 def _entry_bytes(manifest: Path, entry: FileEntry, limit: int) -> bytes:
-    path = manifest.parent / entry.path
-    payload = read_limited(path, limit)
+    payload = read_part(manifest.parent, entry.path, limit)
     if len(payload) != entry.n_bytes or hashlib.sha256(payload).hexdigest() != entry.sha256:
-        raise _changed(path)
+        raise _changed(manifest.parent / entry.path)
     return payload
 
 
@@ -244,5 +252,9 @@ def _refuse_contradiction(manifest: Manifest, facts: ModelFacts, *, where: str) 
     first, last = manifest.iteration_range
     said = (manifest.n_trees, manifest.base_score, manifest.written_by, manifest.model.path, manifest.golden.path)
     found = (facts.n_trees, facts.base_score, facts.version_text, f"model.{facts.suffix}", GOLDEN)
+    if manifest.forest_digest != facts.forest_digest:
+        raise Refused(
+            "bundle_digest", "the model's trees are not those that were packed", where=where, remedy="pack the bundle again"
+        )
     if said != found or first != 0 or not 0 < last <= facts.n_rounds:
         raise Refused("bundle_invalid", "the manifest contradicts its model file", where=where, remedy="pack the bundle again")

@@ -18,6 +18,7 @@ import numpy as np
 
 from batchscore.errors import Refused
 from batchscore.models.model_document import NotReadable, read_json, read_ubjson
+from batchscore.models.trees import NotTrees, digest_of_trees
 from batchscore.settings import library_versions
 
 OBJECTIVE: Final = "binary:logistic"
@@ -81,6 +82,7 @@ class ModelFacts:
     n_rounds: int
     best_iteration: int | None
     suffix: str  # ubj or json
+    forest_digest: str  # see `trees`
     trees: Sequence[Any] = field(compare=False, repr=False)
 
     @property
@@ -107,6 +109,8 @@ def read_model_facts(payload: bytes, *, where: str) -> ModelFacts:
         _refuse_booster(str(booster["name"]), where)
         _refuse_objective(str(learner["objective"]["name"]), learner["learner_model_param"], where)
         return _facts(written_by, suffix, learner, booster["model"], where)
+    except NotTrees as error:
+        raise Refused("model_format", f"the trees are damaged: {error}", where=where, remedy=_REPACK) from None
     except _SHAPELESS:
         _refuse_shape(document, where)
 
@@ -203,18 +207,28 @@ def _facts(written_by: tuple[int, int, int], suffix: str, learner: Any, model: A
             where=where,
             remedy="encode categories as numbers in the feature set and train again",
         )
+    _require_rounds(model, n_trees, per_round)
+    base_score = _base_score(learner["learner_model_param"]["base_score"])
     best = learner.get("attributes", {}).get("best_iteration")
     return ModelFacts(
         written_by=written_by,
         objective=OBJECTIVE,
         names=names,
-        base_score=_base_score(learner["learner_model_param"]["base_score"]),
+        base_score=base_score,
         n_trees=n_trees,
         n_rounds=n_trees // per_round,
         best_iteration=None if best is None else int(best),
         suffix=suffix,
+        forest_digest=digest_of_trees(trees, base_score=base_score, n_features=len(names)),
         trees=trees,
     )
+
+
+def _require_rounds(model: Any, n_trees: int, per_round: int) -> None:
+    """Refuse a list of which tree is of which output or round that is not the plain one: XGBoost would follow it."""
+    firsts = np.asarray(model.get("iteration_indptr", range(0, n_trees + 1, per_round)))
+    if np.any(np.asarray(model["tree_info"]) != np.zeros(n_trees)) or firsts.tolist() != [*range(0, n_trees + 1, per_round)]:
+        raise NotTrees("they are not of one output, in rounds of one size")
 
 
 def _names(learner: Any, where: str) -> tuple[str, ...]:

@@ -10,28 +10,32 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xgboost as xgb
 from pydantic import AwareDatetime, Field
 
 from batchscore.digest import canonical_json
+from batchscore.document import Mistake, read_document
 from batchscore.errors import AttemptFailed, Problem, Refused
 from batchscore.files import parquet_bytes
 from batchscore.models.bundle import (
     GOLDEN,
     MANIFEST,
+    MAX_GOLDEN_BYTES,
     MAX_MODEL_BYTES,
     ReasonTemplate,
     parse_manifest,
     read_checked,
-    read_limited,
 )
+from batchscore.models.container import read_limited, write_zip
 from batchscore.models.contract import Frame, conform, nearest
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
+from batchscore.models.machine import this_machine
 from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
 from batchscore.models.xgboost_scorer import XGBoostScorer, load_booster, predict_by_dmatrix, predict_in_place, sigmoid
 from batchscore.plan import Reference
@@ -51,11 +55,11 @@ class About(Value):
 def pack_bundle(
     model: xgb.Booster | Path, folder: Path, *, features: Sequence[str], feature_set_digest: str, golden: pa.Table, about: About
 ) -> Reference:
-    """Write the bundle of ``model`` as the new folder ``folder``; returns the reference to its manifest.
+    """Write the bundle of ``model`` as the new folder (or zip) ``folder``; returns the reference to its manifest.
 
     Args:
         model: A trained booster, or the file (UBJSON or JSON) one was saved to; the file's bytes are kept as they are.
-        folder: Where to; must not exist. Its parents are made.
+        folder: Where to; must not exist. Its parents are made. A name that ends in ``.zip`` makes a zip.
         features: The names the feature set makes; each of the model's must be among them, in any order.
         feature_set_digest: Of the feature set the model was trained for.
         golden: Feature rows (1 to 10,000, at best with missing and extreme values), by name.
@@ -91,6 +95,39 @@ def pack_bundle(
     manifest = parse_manifest(canonical_json(described), where=about.name)
     files = {model_name: payload, GOLDEN: golden_bytes, MANIFEST: canonical_json(manifest.model_dump(mode="json"))}
     return _publish(files, folder.absolute())
+
+
+def read_rows(path: Path) -> pa.Table:
+    """Rows of features from a Parquet file, to be packed as golden rows.
+
+    Raises:
+        Refused: ``file_missing``, or ``bundle_invalid``: no Parquet, or too large to be a few rows.
+    """
+    payload = read_limited(path, MAX_GOLDEN_BYTES)
+    try:
+        return pq.read_table(pa.BufferReader(payload))
+    except (OSError, pa.ArrowException) as error:
+        what = "the file does not read as Parquet"
+        raise Refused("bundle_invalid", what, where=path.name, remedy="write the rows with pandas.to_parquet") from error
+
+
+class _Reasons(Value):
+    reasons: dict[str, ReasonTemplate]
+
+
+def read_reasons(path: Path, features: Sequence[str]) -> dict[str, ReasonTemplate]:
+    """Reasons from a YAML file: ``reasons: {feature: {code: …, sentence: …}}``.
+
+    Raises:
+        Refused: ``file_missing``, ``spec_invalid`` with every mistake; a feature that is none is one.
+    """
+
+    def strangers(read: _Reasons) -> Iterator[Mistake]:
+        for name in read.reasons:
+            if name not in features:
+                yield Mistake(("reasons", name), "the feature set makes no such feature", nearest(name, features))
+
+    return read_document(path, _Reasons, check=strangers).reasons
 
 
 def _model_bytes(model: xgb.Booster | Path) -> tuple[bytes, str]:
@@ -155,10 +192,12 @@ def _described(facts: ModelFacts, about: About, where: str) -> dict[str, Any]:
         "name": about.name,
         "written_by": facts.version_text,
         "packed_by": xgb.__version__,
+        "packed_on": this_machine().model_dump(),
         "objective": facts.objective,
         "features": [{"name": name} for name in facts.names],
         "base_score": facts.base_score,
         "n_trees": facts.n_trees,
+        "forest_digest": facts.forest_digest,
         "reasons": {name: about.reasons[name].model_dump() for name in facts.names},
         "trained_as_of": about.trained_as_of,
         "notes": dict(about.notes),
@@ -170,19 +209,20 @@ def _entry(path: str, payload: bytes) -> dict[str, str | int]:
 
 
 def _publish(files: Mapping[str, bytes], folder: Path) -> Reference:
-    """Write the files into a hidden folder, load them from there as a worker would, then give the folder its name."""
+    """Write the files under a hidden name, load them from there as a worker would, then give them their name."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
     sha256 = hashlib.sha256(files[MANIFEST]).hexdigest()
     try:
-        temporary.mkdir(parents=True)
-        for name, payload in files.items():
-            with (temporary / name).open("xb") as stream:
-                stream.write(payload)
-                stream.flush()
-                os.fsync(stream.fileno())
-        _sync_folder(temporary)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.suffix == ".zip":
+            write_zip(files, temporary)
+        else:
+            _write_folder(files, temporary)
         XGBoostScorer(read_checked(Reference(path=str(temporary / MANIFEST), sha256=sha256)))
-        temporary.rename(folder)  # fails when another packer has put a bundle there meanwhile
+        if temporary.is_dir():
+            temporary.rename(folder)  # fails when another packer has put a bundle there meanwhile
+        else:
+            os.link(temporary, folder)  # so does this
         _sync_folder(folder.parent)
     except OSError as error:
         raise AttemptFailed(
@@ -192,8 +232,20 @@ def _publish(files: Mapping[str, bytes], folder: Path) -> Reference:
             remedy="free space or mend the disk, then pack again",
         ) from error
     finally:
+        if temporary.is_file():
+            temporary.unlink(missing_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
     return Reference(path=str(folder / MANIFEST), sha256=sha256)
+
+
+def _write_folder(files: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir()
+    for name, payload in files.items():
+        with (folder / name).open("xb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+    _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -83,11 +83,11 @@ def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "faste
 
             checked = read_checked(reference)
             scorer = XGBoostScorer(checked, nthread=nthread)
-            _loaded[key] = _fastest(checked, scorer) if route == "fastest" else scorer
+            _loaded[key] = fastest_scorer(checked, scorer) if route == "fastest" else scorer
         return _loaded[key]
 
 
-def _fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
+def fastest_scorer(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
     """The compiled scorer where it is installed and passes its certificate."""
     try:
         from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (needs the extra `fast`)

@@ -9,7 +9,6 @@ trees of depth 6 take about 5 µs.
 from __future__ import annotations
 
 import json
-import platform
 import threading
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,7 +18,8 @@ import xgboost as xgb
 
 from batchscore.errors import Refused
 from batchscore.models.contract import Frame, Matrix, require_names
-from batchscore.models.golden import differing_rows, read_golden
+from batchscore.models.golden import Golden, differing_rows, read_golden
+from batchscore.models.machine import this_machine
 
 if TYPE_CHECKING:
     from batchscore.models.bundle import CheckedBundle, Manifest
@@ -41,7 +41,9 @@ class XGBoostScorer:
         self._nthread = nthread
         self._booster = load_booster(checked.model, nthread=nthread, where=self.manifest.name)
         self._explaining = threading.Lock()  # only in-place prediction is documented as safe between threads
-        self._require_golden(checked.golden)
+        self._golden = read_golden(checked.golden, self.manifest)
+        margins = self.margin(self._golden.frame)
+        self._require(self._golden, margins, self.score_of(margins))
 
     def margin(self, frame: Frame) -> Matrix:
         """See `Scorer.margin`."""
@@ -75,18 +77,24 @@ class XGBoostScorer:
         margin: np.float32 = empty.inplace_predict(np.zeros((1, 1), np.float32), predict_type="margin").reshape(-1)[0]
         return margin
 
-    def _require_golden(self, payload: bytes) -> None:
-        golden = read_golden(payload, self.manifest)
-        margins = self.margin(golden.frame)
-        scores = self.score_of(margins)
+    def require_golden_by_dmatrix(self) -> None:
+        """The golden rows once more, by XGBoost's other route.
+
+        Raises:
+            Refused: ``golden_mismatch``.
+        """
+        with self._explaining:
+            self._require(self._golden, *predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range))
+
+    def _require(self, golden: Golden, margins: Matrix, scores: Matrix) -> None:
         n_differ = int((differing_rows(margins, golden.margins) | differing_rows(scores, golden.scores)).sum())
         if n_differ:
-            versions = f"packed by XGBoost {self.manifest.packed_by}, here is {xgb.__version__} on {platform.machine()}"
+            packed = f"packed by XGBoost {self.manifest.packed_by} on {self.manifest.packed_on}"
             raise Refused(
                 "golden_mismatch",
-                f"{n_differ} of {len(margins)} golden rows differ: {versions}",
+                f"{n_differ} of {len(margins)} golden rows differ: {packed}, here is {xgb.__version__} on {this_machine()}",
                 where=self.manifest.name,
-                remedy="install the version it was packed by, or pack the bundle again",
+                remedy="score on CPUs and a version like those it was packed on, or pack it again on these",
             )
 
 

@@ -23,7 +23,7 @@ from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.files import verified
 from batchscore.layout import Definitions
-from batchscore.models.bundle import parse_manifest
+from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
 from batchscore.plan import Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
@@ -204,8 +204,7 @@ def _sentences(row: RunRow, gaps: Gaps) -> dict[str, str]:
     sentences: dict[str, str] = {}
     for bundle in row.plan.bundles:
         with gaps.around("sentences of the reasons"):
-            path = verified(bundle.path, bundle.sha256)
-            for template in parse_manifest(path.read_bytes(), where=path.name).reasons.values():
+            for template in manifest_of(bundle).reasons.values():
                 sentences.setdefault(template.code, template.sentence.replace("{value}", "…"))
     return sentences
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from batchscore.errors import AttemptFailed, Refused
 from batchscore.models.bundle import GOLDEN, MANIFEST, ReasonTemplate, read_manifest
 from batchscore.models.golden import MARGIN
+from batchscore.models.model_file import read_model_facts
 from batchscore.models.scorer import load_scorer
 from batchscore.plan import Reference
 
@@ -181,7 +182,9 @@ def test_another_model_under_the_manifest_is_caught_by_the_golden_rows(bundle: P
     payload = bytes(trainer(eta=0.31, base_score=json.loads(read_manifest(bundle).manifest.base_score)[0]).save_raw("ubj"))
     (bundle / "model.ubj").write_bytes(payload)
     entry = {"path": "model.ubj", "sha256": hashlib.sha256(payload).hexdigest(), "n_bytes": len(payload)}
-    assert reason(lambda: load_scorer(rewrite_manifest(bundle, model=entry))) == "golden_mismatch"
+    assert reason(lambda: load_scorer(rewrite_manifest(bundle, model=entry))) == "bundle_digest"
+    trees = read_model_facts(payload, where="model").forest_digest
+    assert reason(lambda: load_scorer(rewrite_manifest(bundle, model=entry, forest_digest=trees))) == "golden_mismatch"
 
 
 def test_a_missing_reason_or_feature_is_refused_with_the_nearest_name(pack: Pack, booster: xgb.Booster, tmp_path: Path) -> None:

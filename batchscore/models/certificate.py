@@ -1,0 +1,138 @@
+"""What a bundle says of itself, what checking it found, and what differs between two: values that `batchscore bundle` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import AwareDatetime
+
+from batchscore.models.bundle import Bundle, Machine, Manifest, read_checked, read_manifest
+from batchscore.spec import Value
+
+if TYPE_CHECKING:
+    from batchscore.models.scorer import Scorer
+
+
+class BundleShown(Value):
+    """A bundle, as ``pack`` and ``show`` print it; ``manifest`` is all of it."""
+
+    path: str
+    digest: str
+    manifest: Manifest
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> BundleShown:
+        """What stands in the bundle."""
+        return cls(path=str(Path(bundle.reference.path).parent), digest=bundle.digest, manifest=bundle.manifest)
+
+
+class BundlesShown(Value):
+    """show: the bundle of a folder or zip, or those of a run spec, in its order."""
+
+    bundles: tuple[BundleShown, ...]
+
+
+class Check(Value):
+    """One thing that was checked, and that it holds."""
+
+    name: str
+    found: str
+
+
+class BundleVerified(Value):
+    """verify: everything holds here, on ``machine``; ``scorer`` is who would score (``compiled`` or ``xgboost``)."""
+
+    path: str
+    digest: str
+    machine: Machine
+    scorer: str
+    checks: tuple[Check, ...]
+
+
+class Difference(Value):
+    """One part of the manifests that differs, as text; empty where a bundle lacks it."""
+
+    part: str
+    a: str
+    b: str
+
+
+class BundleDiff(Value):
+    """diff: what differs between bundles ``a`` and ``b`` (digests). ``same_trees``: they give equal margins to equal rows."""
+
+    a: str
+    b: str
+    trained_as_of: tuple[AwareDatetime | None, AwareDatetime | None]
+    same_trees: bool
+    differences: tuple[Difference, ...]
+
+
+def verify(path: Path) -> BundleVerified:
+    """Check the bundle at ``path`` as a worker would before its first partition, and by every route there is.
+
+    Raises:
+        Refused: the first thing that does not hold.
+    """
+    from batchscore.models.machine import this_machine  # noqa: PLC0415 (the values above need none of this)
+    from batchscore.models.scorer import fastest_scorer  # noqa: PLC0415
+    from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
+
+    checked = read_checked(read_manifest(path).reference)
+    manifest = checked.bundle.manifest
+    scorer = XGBoostScorer(checked)
+    scorer.require_golden_by_dmatrix()
+    n_golden = f"{manifest.n_golden} rows equal to the bit"
+    return BundleVerified(
+        path=str(path),
+        digest=checked.bundle.digest,
+        machine=this_machine(),
+        scorer=(fast := fastest_scorer(checked, scorer)).name,
+        checks=(
+            Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
+            Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
+            Check(name="golden rows, in place", found=n_golden),
+            Check(name="golden rows, DMatrix", found=n_golden),
+            Check(name="compiled scorer", found=_compiled(fast, n_golden)),
+        ),
+    )
+
+
+def _compiled(scorer: Scorer, found: str) -> str:
+    return (
+        found if scorer.name == "compiled" else "not used here: XGBoost scores (the log says why, or the extra `fast` is absent)"
+    )
+
+
+def difference(a: Bundle, b: Bundle) -> BundleDiff:
+    """What differs between two bundles, part by part; lists and tables go by their entries."""
+    sides = tuple(_flat(bundle.manifest.model_dump(mode="json")) for bundle in (a, b))
+    parts = sorted(sides[0].keys() | sides[1].keys())
+    return BundleDiff(
+        a=a.digest,
+        b=b.digest,
+        trained_as_of=(a.manifest.trained_as_of, b.manifest.trained_as_of),
+        same_trees=_deciding(a.manifest) == _deciding(b.manifest),
+        differences=tuple(
+            Difference(part=part, a=sides[0].get(part, ""), b=sides[1].get(part, ""))
+            for part in parts
+            if sides[0].get(part) != sides[1].get(part)
+        ),
+    )
+
+
+def _deciding(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.forest_digest, manifest.iteration_range, manifest.features
+
+
+def _flat(value: object, place: str = "") -> dict[str, str]:
+    """Every leaf of a JSON value by its place: ``reasons.age.code``; a list of named entries goes by name."""
+    if isinstance(value, dict):
+        entries = value.items()
+    elif isinstance(value, list) and value and all(isinstance(entry, dict) and "name" in entry for entry in value):
+        entries = {entry["name"]: {"place": number, **entry} for number, entry in enumerate(value)}.items()
+    elif isinstance(value, list):
+        return {place: ", ".join(map(str, value))}
+    else:
+        return {place: "" if value is None else str(value)}
+    return {key: text for name, part in entries for key, text in _flat(part, f"{place}.{name}" if place else str(name)).items()}

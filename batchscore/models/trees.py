@@ -1,0 +1,78 @@
+"""The trees of a model file: that they are trees, and their digest.
+
+XGBoost believes whatever a file says of its trees: a child that does not exist is read from beyond the array, a child that is
+its own ancestor is walked for ever, and nothing else notices a leaf that changed. So every array must have its length, every
+node that can be reached is reached once, and the digest of all that decides a margin or a contribution is in the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+# Array of a tree → how its values are held. `sum_hessian` weighs the ways of TreeSHAP.
+_OF_NODES: Final = {
+    "left_children": np.int64,
+    "right_children": np.int64,
+    "split_indices": np.int64,
+    "split_conditions": np.float32,
+    "default_left": np.uint8,
+    "split_type": np.uint8,
+    "sum_hessian": np.float32,
+}
+_UNREAD: Final = ("parents", "base_weights", "loss_changes")  # of nodes too; XGBoost loads them and no score depends on them
+_OF_CATEGORIES: Final = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
+_NONE: Final = np.empty(0, np.int64)
+
+
+class NotTrees(ValueError):
+    """The message says what is wrong, and quotes nothing of the file."""
+
+
+def digest_of_trees(trees: Sequence[Any], *, base_score: str, n_features: int) -> str:
+    """64 hex over all that decides the margins and contributions of trees; the same however the file was written.
+
+    Raises:
+        NotTrees: a tree is none, in one of the ways above (other exceptions: it lacks a part).
+    """
+    digest = hashlib.sha256(f"{base_score} {n_features} {len(trees)}".encode())
+    for tree in trees:
+        n_nodes = int(tree["tree_param"]["num_nodes"])
+        nodes = {name: _array(tree, name, kind) for name, kind in _OF_NODES.items()}
+        lengths = {len(values) for values in nodes.values()} | {len(tree[name]) for name in _UNREAD}
+        if lengths != {n_nodes} or int(tree["tree_param"]["num_feature"]) != n_features:
+            raise NotTrees("arrays of a tree differ in length")
+        if int(tree["tree_param"].get("size_leaf_vector") or 1) > 1:
+            raise NotTrees("leaves hold several values")
+        _require_tree(nodes, n_features)
+        categories = {name: _array(tree, name, np.int64) if name in tree else _NONE for name in _OF_CATEGORIES}
+        for name, values in sorted((nodes | categories).items()):
+            digest.update(f"{name} {len(values)} ".encode() + values.tobytes())
+    return digest.hexdigest()
+
+
+def _array(tree: Any, name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    values = np.asarray(tree[name]) if len(tree[name]) else _NONE
+    if values.ndim != 1 or values.dtype.kind not in "fiub":
+        raise NotTrees("an array of a tree holds no numbers")
+    return values.astype(kind)
+
+
+def _require_tree(nodes: dict[str, npt.NDArray[Any]], n_features: int) -> None:
+    left, right, feature = nodes["left_children"], nodes["right_children"], nodes["split_indices"]
+    reached = np.zeros(len(left), np.bool_)
+    level = np.zeros(1, np.int64)
+    while len(level):
+        if level.min() < 0 or level.max() >= len(left) or reached[level].any() or len(np.unique(level)) != len(level):
+            raise NotTrees("a node's child is no node, or has two parents")
+        reached[level] = True
+        if not ((left[level] == -1) == (right[level] == -1)).all():
+            raise NotTrees("a node has one child")
+        inner = level[left[level] != -1]
+        if (feature[inner] < 0).any() or (feature[inner] >= n_features).any():
+            raise NotTrees("a split asks for a feature that is none")
+        level = np.concatenate([left[inner], right[inner]])
