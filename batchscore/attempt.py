@@ -36,7 +36,7 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_di
 from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
-from batchscore.models.scorer import Route, Scorer, load_scorer
+from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
 from batchscore.plan import FreezeParquet, FreezeSql, Merge, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
@@ -290,6 +290,7 @@ def _score_as_of(
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
         score = scorer.score_of(margin)
+        require_riders(scorer)
     with np.errstate(invalid="ignore"):
         invalid = ~frame.nonfinite & ~((score >= 0) & (score <= 1))
     if invalid.sum() > MAX_INVALID_SCORES * len(score):

@@ -73,6 +73,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "margin_mismatch": (307, "A margin computed again for the reasons differs from the one that was scored."),
     "score_invalid": (308, "Too many scores of a partition are NaN or outside [0, 1]."),
     "golden_mismatch": (309, "The golden rows of a bundle do not give the margins and scores recorded when it was packed."),
+    "model_crash": (310, "The process that first loaded a model, to keep workers from harm, died, hung or contradicted itself."),
     # 4xx: running, committing, releasing
     "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
     "fenced": (403, "A newer driver has taken this run; this one must stop."),

@@ -29,7 +29,7 @@ from batchscore.spec import NAME, Value
 
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.parquet"
-BUNDLE_FORMAT: Final = 1
+BUNDLE_FORMAT: Final = 2
 MAX_MANIFEST_BYTES: Final = 8 << 20
 MAX_MODEL_BYTES: Final = 1 << 30
 MAX_GOLDEN_BYTES: Final = 64 << 20
@@ -83,7 +83,7 @@ class Manifest(Value):
     people (base rate, data, author) and change nothing but the digest.
     """
 
-    format: Literal[1] = BUNDLE_FORMAT
+    format: Literal[2] = BUNDLE_FORMAT
     name: str = Field(pattern=NAME)
     model: FileEntry
     golden: FileEntry

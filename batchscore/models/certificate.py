@@ -75,11 +75,13 @@ def verify(path: Path) -> BundleVerified:
         Refused: the first thing that does not hold.
     """
     from batchscore.models.machine import this_machine  # noqa: PLC0415 (the values above need none of this)
+    from batchscore.models.probe import require_survivor_once  # noqa: PLC0415
     from batchscore.models.scorer import fastest_scorer  # noqa: PLC0415
     from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
 
     checked = read_checked(read_manifest(path).reference)
     manifest = checked.bundle.manifest
+    require_survivor_once(checked)
     scorer = XGBoostScorer(checked)
     scorer.require_golden_by_dmatrix()
     n_golden = f"{manifest.n_golden} rows equal to the bit"
@@ -91,6 +93,7 @@ def verify(path: Path) -> BundleVerified:
         checks=(
             Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
             Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
+            Check(name="first load", found="a child process loaded, scored and explained with it"),
             Check(name="golden rows, in place", found=n_golden),
             Check(name="golden rows, DMatrix", found=n_golden),
             Check(name="compiled scorer", found=_compiled(fast, n_golden)),

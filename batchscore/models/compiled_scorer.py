@@ -18,7 +18,7 @@ import pyarrow as pa
 from batchscore.models.bundle import CheckedBundle, Manifest
 from batchscore.models.contract import Frame, Matrix, conform, require_names
 from batchscore.models.forest import Forest, NotCompilable, read_forest
-from batchscore.models.golden import differing_rows, read_golden
+from batchscore.models.golden import Golden, differing_rows, read_golden
 from batchscore.models.kernel import score_margins
 from batchscore.models.scorer import Scorer
 from batchscore.models.xgboost_scorer import XGBoostScorer
@@ -40,6 +40,7 @@ class CompiledScorer:
         self.manifest: Manifest = reference.manifest
         self.names: tuple[str, ...] = reference.names
         self.bundle_digest: str = reference.bundle_digest
+        self.riders: Golden = reference.riders
         self.n_fallbacks: int = 0
 
     def margin(self, frame: Frame) -> Matrix:

@@ -37,6 +37,7 @@ from batchscore.models.contract import Frame, conform, nearest
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
 from batchscore.models.machine import this_machine
 from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
+from batchscore.models.probe import require_survivor
 from batchscore.models.xgboost_scorer import XGBoostScorer, load_booster, predict_by_dmatrix, predict_in_place, sigmoid
 from batchscore.plan import Reference
 from batchscore.spec import NAME, Value
@@ -82,6 +83,8 @@ def pack_bundle(
     rounds = settled_range(facts, about.iteration_range, where=where)
     _require_features(facts.names, features, where)
     rows = _golden_frame(golden, facts.names)
+    if isinstance(model, Path):  # a booster is in this process already
+        require_survivor(payload, rows.matrix, rounds[1], where=where)
     golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, where))
     model_name = f"model.{facts.suffix}"
     described = {

@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from batchscore.errors import AttemptFailed
 from batchscore.models.bundle import CheckedBundle, Manifest, read_checked
 from batchscore.models.contract import Frame, Matrix
+from batchscore.models.golden import Golden
 from batchscore.plan import Reference
 
 if TYPE_CHECKING:
@@ -40,6 +42,10 @@ class Scorer(Protocol):
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""
 
+    @property
+    def riders(self) -> Golden:
+        """The golden rows that ride along with every frame; see `require_riders`."""
+
     def margin(self, frame: Frame) -> Matrix:
         """Raw sums of leaves and base margin, float32 (n,); NaN for nonfinite rows.
 
@@ -58,6 +64,28 @@ class Scorer(Protocol):
         """
 
 
+def require_riders(scorer: Scorer) -> None:
+    """Score a few golden rows again: they ride along with every frame, so that a worker that goes bad is found on the spot.
+
+    Loading proved the worker; memory and processors fail later. A separate frame, since putting the rows into the other would
+    copy it.
+
+    Raises:
+        AttemptFailed: ``golden_mismatch``: another worker may do better.
+    """
+    margins = scorer.margin(scorer.riders.frame)
+    n_differ = scorer.riders.n_differing(margins, scorer.score_of(margins))
+    if n_differ:
+        from batchscore.models.machine import this_machine  # noqa: PLC0415 (of the message alone)
+
+        raise AttemptFailed(
+            "golden_mismatch",
+            f"{n_differ} of {len(margins)} golden rows came out right when the worker loaded the bundle, and differ now",
+            where=f"{scorer.manifest.name} on {this_machine()}",
+            remedy="take this host out: its memory or processor is at fault",
+        )
+
+
 Route = Literal["fastest", "xgboost"]
 _loaded: Final[dict[tuple[str, int, Route], Scorer]] = {}
 _loading: Final = threading.Lock()
@@ -66,7 +94,8 @@ _loading: Final = threading.Lock()
 def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "fastest") -> Scorer:
     """The scorer of the bundle whose manifest ``reference`` names; loaded and proven once per process and digest.
 
-    Every file's SHA-256 is checked before XGBoost sees a byte, and the golden rows must come out to the bit.
+    Every file's SHA-256 is checked before XGBoost sees a byte, a child process loads the model first (`probe`), and the golden
+    rows must come out to the bit.
 
     Args:
         reference: The manifest.
@@ -74,14 +103,16 @@ def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "faste
         route: ``xgboost`` for the reference alone. The bits are the same.
 
     Raises:
-        Refused: all of `bundle.read_checked`'s, and ``golden_mismatch``.
+        Refused: all of `bundle.read_checked`'s, ``model_crash`` and ``golden_mismatch``.
     """
     with _loading:
         key = (reference.sha256, nthread, route)
         if key not in _loaded:
-            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (reading manifests needs no xgboost)
+            from batchscore.models.probe import require_survivor_once  # noqa: PLC0415 (reading manifests needs no xgboost)
+            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
 
             checked = read_checked(reference)
+            require_survivor_once(checked)
             scorer = XGBoostScorer(checked, nthread=nthread)
             _loaded[key] = fastest_scorer(checked, scorer) if route == "fastest" else scorer
         return _loaded[key]

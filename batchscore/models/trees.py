@@ -57,9 +57,13 @@ def digest_of_trees(trees: Sequence[Any], *, base_score: str, n_features: int) -
 
 def _array(tree: Any, name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
     values = np.asarray(tree[name]) if len(tree[name]) else _NONE
-    if values.ndim != 1 or values.dtype.kind not in "fiub":
-        raise NotTrees("an array of a tree holds no numbers")
-    return values.astype(kind)
+    wanted = np.dtype(kind)
+    if values.ndim != 1 or values.dtype.kind not in ("fiu" if wanted.kind == "f" else "iub"):
+        raise NotTrees("an array of a tree holds no numbers, or fractions where none can be")
+    if wanted == np.uint8 and len(values) and not 0 <= values.min() <= values.max() <= 1:
+        raise NotTrees("a yes or no of a tree is neither")
+    with np.errstate(over="ignore"):  # beyond float32: infinite, as XGBoost reads it
+        return values.astype(wanted)
 
 
 def _require_tree(nodes: dict[str, npt.NDArray[Any]], n_features: int) -> None:

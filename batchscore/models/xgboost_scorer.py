@@ -18,7 +18,7 @@ import xgboost as xgb
 
 from batchscore.errors import Refused
 from batchscore.models.contract import Frame, Matrix, require_names
-from batchscore.models.golden import Golden, differing_rows, read_golden
+from batchscore.models.golden import N_RIDERS, Golden, read_golden
 from batchscore.models.machine import this_machine
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class XGBoostScorer:
         self._booster = load_booster(checked.model, nthread=nthread, where=self.manifest.name)
         self._explaining = threading.Lock()  # only in-place prediction is documented as safe between threads
         self._golden = read_golden(checked.golden, self.manifest)
+        self.riders: Golden = self._golden.few(N_RIDERS)
         margins = self.margin(self._golden.frame)
         self._require(self._golden, margins, self.score_of(margins))
 
@@ -87,7 +88,7 @@ class XGBoostScorer:
             self._require(self._golden, *predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range))
 
     def _require(self, golden: Golden, margins: Matrix, scores: Matrix) -> None:
-        n_differ = int((differing_rows(margins, golden.margins) | differing_rows(scores, golden.scores)).sum())
+        n_differ = golden.n_differing(margins, scores)
         if n_differ:
             packed = f"packed by XGBoost {self.manifest.packed_by} on {self.manifest.packed_on}"
             raise Refused(

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_cli, bench_compiled, bench_engine, bench_features, bench_score
+from tests.benchmarks import bench_bundle, bench_cli, bench_compiled, bench_engine, bench_features, bench_score
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "score parquet": bench_score.score_parquet,
     "compiled scorer": bench_compiled.compiled_scorer,
     "compiled scorer rows that differ": bench_compiled.equal_bits,
+    "bundle corrupted": bench_bundle.corrupted,
+    "bundle first load": bench_bundle.first_load,
     "memory": bench_score.memory,
     "ledger overhead": bench_engine.ledger_overhead,
     "driver time": bench_engine.driver_time,

@@ -67,7 +67,7 @@ def write_spec(
 ) -> RunSpec:
     """A spec that scores ``accounts`` with ``model`` as of one date and flags 100; the bundle is packed beside the model."""
     from batchscore.features.feature_set import read_feature_set
-    from batchscore.models.bundle import ReasonTemplate
+    from batchscore.models.bundle import BUNDLE_FORMAT, ReasonTemplate
     from batchscore.models.pack import About, pack_bundle
 
     features = "\n".join(f"  {name}: {{column: {name}}}" for name in NAMES)
@@ -76,7 +76,7 @@ def write_spec(
         f"accounts: {{table: accounts, key: account_id, immutable: [{', '.join(NAMES)}]}}\nevents: []\nfeatures:\n{features}\n"
     )
     feature_set = read_feature_set(folder / "features.yaml")
-    bundle = folder / f"bundle-{model.stem}-{hashlib.sha256(feature_set.digest.encode()).hexdigest()[:8]}"
+    bundle = folder / f"bundle-{BUNDLE_FORMAT}-{model.stem}-{hashlib.sha256(feature_set.digest.encode()).hexdigest()[:8]}"
     if not bundle.exists():
         golden, _ = block(100, 64)
         pack_bundle(

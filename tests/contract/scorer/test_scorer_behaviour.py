@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ import xgboost as xgb
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchscore.errors import Refused
+from batchscore.errors import AttemptFailed, Refused
 from batchscore.models.bundle import ReasonTemplate, read_checked
 from batchscore.models.compiled_scorer import fastest
 from batchscore.models.contract import Frame, Matrix, conform
+from batchscore.models.golden import N_RIDERS
+from batchscore.models.machine import this_machine
 from batchscore.models.pack import About, pack_bundle
-from batchscore.models.scorer import Scorer
+from batchscore.models.scorer import Scorer, require_riders
 from batchscore.models.xgboost_scorer import XGBoostScorer
 from batchscore.plan import Reference
 
@@ -201,3 +204,13 @@ def test_one_scorer_may_be_shared_between_threads(case: Case) -> None:
     alone = [work(frame) for frame in frames]
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, frames)) == alone
+
+
+def test_golden_rows_ride_along_and_find_a_worker_gone_bad(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_riders(case.scorer)
+    assert 0 < len(case.scorer.riders.frame) <= N_RIDERS
+    wrong = np.nextafter(case.scorer.riders.margins, np.float32(np.inf))
+    monkeypatch.setattr(case.scorer, "riders", replace(case.scorer.riders, margins=wrong))
+    with pytest.raises(AttemptFailed, match=re.escape(this_machine().cpu)) as caught:
+        require_riders(case.scorer)
+    assert caught.value.reason == "golden_mismatch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -134,7 +135,7 @@ def test_a_lost_file_is_refused(bundle: Path, file: str) -> None:
         ({"iteration_range": [0, 7]}, "bundle_invalid"),
         ({"iteration_range": [1, 6]}, "bundle_invalid"),
         ({"iteration_range": [0, 5]}, "golden_mismatch"),
-        ({"format": 2}, "bundle_invalid"),
+        ({"format": 1}, "bundle_invalid"),
         ({"objective": "binary:logitraw"}, "bundle_invalid"),
         ({"reasons": {}}, "bundle_invalid"),
         ({"unknown": 1}, "bundle_invalid"),
@@ -176,6 +177,15 @@ def test_golden_rows_that_do_not_come_out_to_the_bit_are_refused(bundle: Path, c
     entry = {"path": GOLDEN, "sha256": hashlib.sha256(payload).hexdigest(), "n_bytes": len(payload)}
     reference = rewrite_manifest(bundle, golden=entry)
     assert reason(lambda: load_scorer(reference)) == ("bundle_invalid" if change == "other bytes" else "golden_mismatch")
+
+
+def test_a_worker_that_gives_other_bits_is_refused_with_its_cpu_and_the_packers_named(bundle: Path) -> None:
+    values = json.loads((bundle / MANIFEST).read_bytes())
+    reference = rewrite_manifest(bundle, packed_on={"architecture": "aarch64", "cpu": "Neoverse-N1"}, iteration_range=[0, 5])
+    with pytest.raises(Refused, match=re.escape(values["packed_on"]["cpu"])) as caught:
+        load_scorer(reference)
+    assert caught.value.reason == "golden_mismatch"
+    assert "Neoverse-N1 (aarch64)" in str(caught.value)
 
 
 def test_another_model_under_the_manifest_is_caught_by_the_golden_rows(bundle: Path, trainer: Train) -> None:

@@ -82,10 +82,9 @@ def test_a_zip_with_a_way_out_a_link_or_a_second_manifest_is_refused(bundle: Pat
 
 def test_a_bomb_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
     path = tmp_path / "b.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open(MANIFEST, "w") as member:
-            for _ in range(400):
-                member.write(bytes(1 << 20))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(MANIFEST, "w") as member:
+        for _ in range(400):
+            member.write(bytes(1 << 20))
     program = (
         "import re, sys\n"
         "from pathlib import Path\n"

@@ -14,6 +14,7 @@ import pytest
 from batchscore.errors import PartitionError
 from batchscore.models.bundle import Manifest, ReasonTemplate
 from batchscore.models.contract import Frame, Matrix, conform
+from batchscore.models.golden import Golden
 from batchscore.models.reasons import MAX_REASONS, TOLERANCE, explain, in_words
 from batchscore.models.scorer import Scorer, load_scorer
 from batchscore.plan import Reference
@@ -32,6 +33,10 @@ class FixedScorer:
         self.row = np.array([[*(entry[0] for entry in contributions.values()), bias]], np.float32)
         reasons = {name: ReasonTemplate(code=code, sentence=sentence) for name, (_, code, sentence) in contributions.items()}
         self.manifest: Manifest = SimpleNamespace(names=self.names, reasons=reasons)  # type: ignore[assignment]
+
+    @property
+    def riders(self) -> Golden:
+        raise NotImplementedError
 
     def margin(self, frame: Frame) -> Matrix:
         margins: Matrix = self.row.sum(axis=1, dtype=np.float64).astype(np.float32)
