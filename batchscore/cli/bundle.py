@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batchscore.cli.options import JSON
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from batchscore.models.bundle import Bundle, ReasonTemplate
     from batchscore.models.certificate import BundleShown
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 PLACE = click.Path(path_type=Path)
 MAX_SHOWN = 12
 

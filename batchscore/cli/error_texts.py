@@ -226,6 +226,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "This machine does not reproduce what the model gave when it was packed: another XGBoost, or other arithmetic.",
         "Install the library versions of the lock file, or pack the model again on the kind of machine that scores.",
     ),
+    "model_crash": Advice(
+        "A file that XGBoost loads, and that no tree of XGBoost's would hold: damaged before it was packed, or made to do harm.",
+        "Do not use it. Train or save the model again where it was made, and pack that file: `batchscore bundle pack`.",
+    ),
     "commit_conflict": Advice(
         "Two drivers or two attempts reached the ledger at the same time. One of them won, whole.",
         "Nothing is lost: `batchscore status RUN` shows what stands, `batchscore resume RUN` goes on from there.",

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
+from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
@@ -231,6 +232,10 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "queue": QueueShown,
     "report": Report,
     "report diff": Difference,
+    "bundle pack": BundleShown,
+    "bundle show": BundlesShown,
+    "bundle verify": BundleVerified,
+    "bundle diff": BundleDiff,
     "clean": Cleaned,
     "help": HelpShown,
     "completion": Script,

@@ -50,7 +50,7 @@ class BundleVerified(Value):
     checks: tuple[Check, ...]
 
 
-class Difference(Value):
+class PartDiffers(Value):
     """One part of the manifests that differs, as text; empty where a bundle lacks it."""
 
     part: str
@@ -65,7 +65,7 @@ class BundleDiff(Value):
     b: str
     trained_as_of: tuple[AwareDatetime | None, AwareDatetime | None]
     same_trees: bool
-    differences: tuple[Difference, ...]
+    differences: tuple[PartDiffers, ...]
 
 
 def verify(path: Path) -> BundleVerified:
@@ -117,7 +117,7 @@ def difference(a: Bundle, b: Bundle) -> BundleDiff:
         trained_as_of=(a.manifest.trained_as_of, b.manifest.trained_as_of),
         same_trees=_deciding(a.manifest) == _deciding(b.manifest),
         differences=tuple(
-            Difference(part=part, a=sides[0].get(part, ""), b=sides[1].get(part, ""))
+            PartDiffers(part=part, a=sides[0].get(part, ""), b=sides[1].get(part, ""))
             for part in parts
             if sides[0].get(part) != sides[1].get(part)
         ),

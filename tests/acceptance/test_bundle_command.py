@@ -99,6 +99,6 @@ def test_a_run_scores_with_a_zipped_bundle(tmp_path: Path) -> None:
     digest = json.loads(batchscore(tmp_path, "bundle", "show", "bundle", "--json").stdout)["bundles"][0]["digest"]
     world.spec(bundles="[bundle.zip]")
     assert batchscore(tmp_path, "run", "spec.yaml", "--inline").returncode == 0
-    run_id = json.loads(batchscore(tmp_path, "status", "--json").stdout)[0]["run_id"]
+    run_id = json.loads(batchscore(tmp_path, "status", "--json").stdout)["runs"][0]["run_id"]
     assert not json.loads(batchscore(tmp_path, "report", run_id, "--json").stdout)["gaps"]
     assert digest in json.loads(batchscore(tmp_path, "plan", "spec.yaml", "--json").stdout)["pinned"].values()
