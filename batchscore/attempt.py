@@ -286,13 +286,13 @@ def _score_as_of(
     outcome.add_keys("outside", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(~inside)))
     with outcome.timed("features"):
         table = only(everyone, inside)
-        frame = conform(table, scorer.names)
+        frame = conform(table, scorer.names, scorer.manifest.category_sets)
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
         score = scorer.score_of(margin)
         require_riders(scorer)
     with np.errstate(invalid="ignore"):
-        invalid = ~frame.nonfinite & ~((score >= 0) & (score <= 1))
+        invalid = ~frame.unscorable & ~((score >= 0) & (score <= 1))
     if invalid.sum() > MAX_INVALID_SCORES * len(score):
         raise PartitionError(
             "score_invalid",
@@ -301,13 +301,14 @@ def _score_as_of(
             remedy="look at the model: batchscore check SPEC",
         )
     ids = table[ACCOUNT_ID]
-    for code, mask in (("nonfinite_feature", frame.nonfinite), ("score_invalid", invalid)):
+    unseen = frame.unscorable & ~frame.nonfinite
+    for code, mask in (("nonfinite_feature", frame.nonfinite), ("unseen_category", unseen), ("score_invalid", invalid)):
         if mask.any():
             rejected = ids.filter(pa.array(mask))
             rejects.append(_rows(as_of, rejected, {"code": pa.repeat(code, len(rejected))}, rejects_schema(accounts.id_type)))
             outcome.add_keys("rejected", as_of, rejected)
             outcome.count(f"rejected {code}", len(rejected))
-    good = ~(frame.nonfinite | invalid)
+    good = ~(frame.unscorable | invalid)
     ids = ids if good.all() else ids.filter(pa.array(good))
     outcome.add_keys("scored", as_of, ids)
     return _rows(as_of, ids, {"margin": margin[good], "score": score[good]}, scores_schema(accounts.id_type))
@@ -325,7 +326,7 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
         flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
         wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
         with outcome.timed("features"):
-            frame = conform(only(everyone, wanted), scorer.names)
+            frame = conform(only(everyone, wanted), scorer.names, scorer.manifest.category_sets)
         with outcome.timed("reasons"):
             explained = explain(scorer, frame, flags["margin"].to_numpy())
         texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())

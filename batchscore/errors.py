@@ -105,6 +105,7 @@ REJECT_CODES: Final[dict[str, str]] = {
     "null_known_at": "nothing says when the event became known",
     "timestamp_range": "the time lies outside years 1 to 9999",
     "nonfinite_feature": "a feature is infinite, or too large for float32",
+    "unseen_category": "a feature holds a category that the model was not trained with, and is declared to reject it",
     "score_invalid": "the model gave NaN or a value outside [0, 1]",
 }
 

@@ -18,10 +18,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, StrictInt, ValidationError, model_validator
 
 from batchscore.errors import Problem, Refused
 from batchscore.models.container import read_part
+from batchscore.models.contract import CategorySet
 from batchscore.models.model_document import NotReadable, read_json
 from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
@@ -35,6 +36,7 @@ MAX_MODEL_BYTES: Final = 1 << 30
 MAX_GOLDEN_BYTES: Final = 64 << 20
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Category = Annotated[str, Field(max_length=500, strict=True)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
 
 
@@ -53,10 +55,23 @@ class FileEntry(Value):
 
 
 class Feature(Value):
-    """One column the model wants, and how it is held when scored."""
+    """One column the model wants, and how it is held when scored. ``categories``: in the order of the model's codes.
+
+    ``unseen``: what another value than those is, missing or a reason to reject the row.
+    """
 
     name: Text
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32", "category"] = "float32"
+    categories: tuple[StrictInt, ...] | tuple[Category, ...] = ()
+    unseen: Literal["missing", "reject"] = "missing"
+
+    @model_validator(mode="after")
+    def _has_its_categories(self) -> Feature:
+        if (self.dtype == "category") != bool(self.categories) or len(set(self.categories)) != len(self.categories):
+            msg = "a category feature has its categories, each once, and no other feature has any"
+            raise ValueError(msg)
+        _printable(value for value in self.categories if isinstance(value, str))
+        return self
 
 
 class Machine(Value):
@@ -123,6 +138,15 @@ class Manifest(Value):
     def names(self) -> tuple[str, ...]:
         """Feature names in the model's order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def category_sets(self) -> dict[str, CategorySet]:
+        """What `conform` needs to bring categories to codes."""
+        return {
+            feature.name: CategorySet(known=feature.categories, unseen=feature.unseen)
+            for feature in self.features
+            if feature.dtype == "category"
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +272,11 @@ def _refuse_contradiction(manifest: Manifest, facts: ModelFacts, *, where: str) 
             "the manifest's feature names are not the model's, in the model's order",
             where=where,
             remedy="pack the bundle again",
+        )
+    sets = {name: categories.known for name, categories in manifest.category_sets.items()}
+    if sets.keys() != facts.categories.keys() or any(known and sets[name] != known for name, known in facts.categories.items()):
+        raise Refused(
+            "feature_contract", "the manifest's categories are not the model's", where=where, remedy="pack the bundle again"
         )
     first, last = manifest.iteration_range
     said = (manifest.n_trees, manifest.base_score, manifest.written_by, manifest.model.path, manifest.golden.path)

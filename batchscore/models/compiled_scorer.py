@@ -47,7 +47,7 @@ class CompiledScorer:
         """See `Scorer.margin`."""
         require_names(frame, self.names)
         margins = score_margins(self._forest, frame.matrix, self._base_margin)
-        margins[frame.nonfinite] = np.nan
+        margins[frame.unscorable] = np.nan
         sampled = np.unique(np.linspace(0, len(frame) - 1, min(N_SAMPLED, len(frame))).astype(np.int64))
         expected = self._reference.margin(frame.take(sampled))
         if differing_rows(margins[sampled], expected).any():

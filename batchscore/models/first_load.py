@@ -33,9 +33,8 @@ def main() -> int:
     try:
         booster = xgb.Booster({"nthread": 1}, model_file=model)
         rounds = (0, n_rounds)
-        matrix = xgb.DMatrix(
-            rows, missing=np.nan, feature_names=booster.feature_names, feature_types=booster.feature_types, nthread=1
-        )
+        names, types = booster.feature_names, booster.feature_types
+        matrix = xgb.DMatrix(rows, missing=np.nan, feature_names=names, feature_types=types, enable_categorical=True, nthread=1)
         few = matrix.slice(np.arange(min(N_EXPLAINED, n_rows)))
         answers = (
             booster.inplace_predict(rows, predict_type="margin", iteration_range=rounds, missing=np.nan, validate_features=False),

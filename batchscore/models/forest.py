@@ -104,8 +104,10 @@ def read_forest(facts: ModelFacts, n_rounds: int) -> Forest:
     """The first ``n_rounds`` rounds of a model that `model_file` has let pass.
 
     Raises:
-        NotCompilable: a cut or leaf is not finite, or a feature has more than `MAX_CUTS` cuts.
+        NotCompilable: the model splits on categories, a cut or leaf is not finite, or a feature has more than `MAX_CUTS` cuts.
     """
+    if facts.categories:
+        raise NotCompilable
     per_round = facts.n_trees // facts.n_rounds
     trees = [_Tree.of(tree) for tree in facts.trees[: n_rounds * per_round]]
     if not all(np.isfinite(tree.condition).all() for tree in trees):

@@ -2,7 +2,7 @@
 
 XGBoost loads nearly anything: a file of a newer version scores wrong without a word, a pickle runs code. So a file is
 first sniffed, then parsed by `model_document`, then held against what this engine can score exactly: one margin per row
-from `gbtree` under `binary:logistic`, with feature names, numeric splits, and a settled iteration range. Never unpickles,
+from `gbtree` under `binary:logistic`, with feature names and a settled iteration range. Never unpickles,
 never imports xgboost.
 """
 
@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from batchscore.errors import Refused
+from batchscore.models.categories import categories_of
 from batchscore.models.model_document import NotReadable, read_json, read_ubjson
 from batchscore.models.trees import NotTrees, digest_of_trees
 from batchscore.settings import library_versions
@@ -71,6 +72,7 @@ _OBJECTIVES: Final[dict[str, tuple[str, str]]] = {
 class ModelFacts:
     """What a model file says of itself. ``base_score`` is the text XGBoost keeps; a round may grow several trees.
 
+    ``categories``: of each categorical feature, its values in the order of codes; empty where the model was trained on codes.
     ``trees`` are as the file has them, plain values; only `forest` looks into them.
     """
 
@@ -83,6 +85,7 @@ class ModelFacts:
     best_iteration: int | None
     suffix: str  # ubj or json
     forest_digest: str  # see `trees`
+    categories: Mapping[str, tuple[str, ...] | tuple[int, ...]]
     trees: Sequence[Any] = field(compare=False, repr=False)
 
     @property
@@ -199,14 +202,6 @@ def _facts(written_by: tuple[int, int, int], suffix: str, learner: Any, model: A
     if n_trees == 0 or n_trees != int(parameters["num_trees"]) or per_round < 1 or n_trees % per_round:
         raise Refused("model_format", "the model's number of trees is 0 or contradicts itself", where=where, remedy=_REPACK)
     names = _names(learner, where)
-    types = learner.get("feature_types", [])
-    if "c" in types or any(np.any(np.asarray(tree.get("split_type", ()))) for tree in trees):
-        raise Refused(
-            "model_objective",
-            "the model splits on categories, which are not scored yet",
-            where=where,
-            remedy="encode categories as numbers in the feature set and train again",
-        )
     _require_rounds(model, n_trees, per_round)
     base_score = _base_score(learner["learner_model_param"]["base_score"])
     best = learner.get("attributes", {}).get("best_iteration")
@@ -219,6 +214,7 @@ def _facts(written_by: tuple[int, int, int], suffix: str, learner: Any, model: A
         n_rounds=n_trees // per_round,
         best_iteration=None if best is None else int(best),
         suffix=suffix,
+        categories=categories_of(learner, model, names),
         forest_digest=digest_of_trees(trees, base_score=base_score, n_features=len(names)),
         trees=trees,
     )

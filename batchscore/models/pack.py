@@ -10,14 +10,14 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xgboost as xgb
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StrictInt
 
 from batchscore.digest import canonical_json
 from batchscore.document import Mistake, read_document
@@ -33,7 +33,7 @@ from batchscore.models.bundle import (
     read_checked,
 )
 from batchscore.models.container import read_limited, write_zip
-from batchscore.models.contract import Frame, conform, nearest
+from batchscore.models.contract import CategorySet, Frame, conform, nearest
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
 from batchscore.models.machine import this_machine
 from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
@@ -43,13 +43,24 @@ from batchscore.plan import Reference
 from batchscore.spec import NAME, Value
 
 
+class Categories(Value):
+    """A categorical feature: its values in the order of the model's codes, and what any other value is."""
+
+    values: tuple[StrictInt, ...] | tuple[str, ...] = ()
+    unseen: Literal["missing", "reject"] = "missing"
+
+
 class About(Value):
-    """What the model file cannot say of itself; see `Manifest` for each. ``iteration_range`` None: every round."""
+    """What the model file cannot say of itself; see `Manifest` for each. ``iteration_range`` None: every round.
+
+    ``categories``: by categorical feature; values may be left out where the model file knows them.
+    """
 
     name: str = Field(pattern=NAME)
     reasons: Mapping[str, ReasonTemplate]
     trained_as_of: AwareDatetime | None = None
     iteration_range: tuple[int, int] | None = None
+    categories: Mapping[str, Categories] = Field(default_factory=dict)
     notes: Mapping[str, str] = Field(default_factory=dict)
 
 
@@ -82,13 +93,15 @@ def pack_bundle(
     facts = read_model_facts(payload, where=where)
     rounds = settled_range(facts, about.iteration_range, where=where)
     _require_features(facts.names, features, where)
-    rows = _golden_frame(golden, facts.names)
+    sets = _category_sets(facts, about.categories, where)
+    rows = _golden_frame(golden, facts.names, sets)
     if isinstance(model, Path):  # a booster is in this process already
         require_survivor(payload, rows.matrix, rounds[1], where=where)
-    golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, where))
+    golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, sets, where=where))
     model_name = f"model.{facts.suffix}"
     described = {
         **_described(facts, about, where),
+        "features": [_feature(name, sets.get(name)) for name in facts.names],
         "model": _entry(model_name, payload),
         "golden": _entry(GOLDEN, golden_bytes),
         "n_golden": len(rows),
@@ -116,6 +129,19 @@ def read_rows(path: Path) -> pa.Table:
 
 class _Reasons(Value):
     reasons: dict[str, ReasonTemplate]
+
+
+class _Categories(Value):
+    categories: dict[str, Categories]
+
+
+def read_categories(path: Path) -> Mapping[str, Categories]:
+    """Categories from a YAML file: ``categories: {feature: {values: [free, pro], unseen: reject}}``.
+
+    Raises:
+        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
+    """
+    return read_document(path, _Categories).categories
 
 
 def read_reasons(path: Path, features: Sequence[str]) -> dict[str, ReasonTemplate]:
@@ -152,23 +178,61 @@ def _require_features(wanted: tuple[str, ...], made: Sequence[str], where: str) 
         )
 
 
-def _golden_frame(golden: pa.Table, names: tuple[str, ...]) -> Frame:
-    rows = conform(golden, names)
-    if not 0 < len(rows) <= MAX_ROWS or rows.nonfinite.any():
+def _category_sets(facts: ModelFacts, given: Mapping[str, Categories], where: str) -> dict[str, CategorySet]:
+    """Of each categorical feature: the model's own values, or those given."""
+    problems = [
+        Problem(where=name, what="is no categorical feature of the model", remedy=nearest(name, tuple(facts.categories)))
+        for name in given
+        if name not in facts.categories
+    ]
+    sets = {}
+    for name, known in facts.categories.items():
+        said = given.get(name, Categories())
+        if said.values and known and said.values != known:
+            problems.append(
+                Problem(where=name, what="the model was trained with other categories", remedy="leave the values out")
+            )
+        elif not (said.values or known):
+            what = "the model was trained on codes, and nothing says of what"
+            problems.append(Problem(where=name, what=what, remedy="give its values, in the order of the codes"))
+        else:
+            sets[name] = CategorySet(known=known or said.values, unseen=said.unseen)
+    if problems:
+        raise Refused(
+            "feature_contract",
+            "the categories of some features are not clear",
+            where=where,
+            problems=tuple(problems),
+            remedy="declare them: --categories FILE.yaml",
+        )
+    return sets
+
+
+def _feature(name: str, categories: CategorySet | None) -> dict[str, Any]:
+    if categories is None:
+        return {"name": name}
+    return {"name": name, "dtype": "category", "categories": categories.known, "unseen": categories.unseen}
+
+
+def _golden_frame(golden: pa.Table, names: tuple[str, ...], sets: Mapping[str, CategorySet]) -> Frame:
+    rows = conform(golden, names, sets)
+    if not 0 < len(rows) <= MAX_ROWS or rows.unscorable.any():
         raise Refused(
             "bundle_invalid",
-            f"golden rows must be 1 to {MAX_ROWS}, without infinite values",
+            f"golden rows must be 1 to {MAX_ROWS}, without infinite values or categories to reject",
             where="golden",
             remedy="give a few hundred rows of real or made-up features",
         )
     return rows
 
 
-def _golden_by_two_routes(payload: bytes, rows: Frame, rounds: tuple[int, int], where: str) -> pa.Table:
+def _golden_by_two_routes(
+    payload: bytes, rows: Frame, rounds: tuple[int, int], categorical: Collection[str], *, where: str
+) -> pa.Table:
     booster = load_booster(payload, nthread=1, where=where)
     margins = predict_in_place(booster, rows.matrix, rounds)
     scores = sigmoid(margins, nthread=1)
-    other_margins, other_scores = predict_by_dmatrix(booster, rows, rounds)
+    other_margins, other_scores = predict_by_dmatrix(booster, rows, rounds, categorical)
     n_differ = int((differing_rows(margins, other_margins) | differing_rows(scores, other_scores)).sum())
     if n_differ:
         raise Refused(
@@ -197,7 +261,6 @@ def _described(facts: ModelFacts, about: About, where: str) -> dict[str, Any]:
         "packed_by": xgb.__version__,
         "packed_on": this_machine().model_dump(),
         "objective": facts.objective,
-        "features": [{"name": name} for name in facts.names],
         "base_score": facts.base_score,
         "n_trees": facts.n_trees,
         "forest_digest": facts.forest_digest,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class XGBoostScorer:
         if len(frame) == 0:
             return np.empty(0, np.float32)
         margins = predict_in_place(self._booster, frame.matrix, self.manifest.iteration_range)
-        margins[frame.nonfinite] = np.nan
+        margins[frame.unscorable] = np.nan
         return margins
 
     def score_of(self, margin: Matrix) -> Matrix:
@@ -64,11 +65,11 @@ class XGBoostScorer:
         require_names(frame, self.names)
         if len(frame) == 0:
             return np.empty((0, len(self.names) + 1), np.float32)
-        finite = np.where(frame.nonfinite[:, None], np.float32(np.nan), frame.matrix)  # DMatrix refuses infinite values
+        finite = np.where(frame.unscorable[:, None], np.float32(np.nan), frame.matrix)  # DMatrix refuses infinite values
         with self._explaining:
-            rows = xgb.DMatrix(finite, missing=np.nan, feature_names=list(self.names), nthread=self._nthread)
+            rows = dmatrix(finite, self.names, tuple(self.manifest.category_sets), nthread=self._nthread)
             found: Matrix = self._booster.predict(rows, pred_contribs=True, iteration_range=self.manifest.iteration_range)
-        found[frame.nonfinite] = np.nan
+        found[frame.unscorable] = np.nan
         return found
 
     def base_margin(self) -> np.float32:
@@ -85,7 +86,9 @@ class XGBoostScorer:
             Refused: ``golden_mismatch``.
         """
         with self._explaining:
-            self._require(self._golden, *predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range))
+            categorical = tuple(self.manifest.category_sets)
+            found = predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range, categorical)
+        self._require(self._golden, *found)
 
     def _require(self, golden: Golden, margins: Matrix, scores: Matrix) -> None:
         n_differ = golden.n_differing(margins, scores)
@@ -111,15 +114,30 @@ def load_booster(model: bytes, *, nthread: int, where: str) -> xgb.Booster:
         raise Refused("bundle_invalid", "XGBoost cannot load the model", where=where, remedy="save and pack it again") from error
 
 
+def dmatrix(matrix: Matrix, names: Sequence[str], categorical: Collection[str], *, nthread: int) -> xgb.DMatrix:
+    """Rows as XGBoost's other route wants them; the columns ``categorical`` hold codes."""
+    types = ["c" if name in categorical else "q" for name in names] if categorical else None
+    return xgb.DMatrix(
+        matrix,
+        missing=np.nan,
+        feature_names=list(names),
+        feature_types=types,
+        enable_categorical=bool(categorical),
+        nthread=nthread,
+    )
+
+
 def predict_in_place(booster: xgb.Booster, matrix: Matrix, iteration_range: tuple[int, int]) -> Matrix:
     """Margins of rows, float32 (n,), by the route that scoring takes."""
     margins: Matrix = booster.inplace_predict(matrix, predict_type="margin", iteration_range=iteration_range, missing=np.nan)
     return margins.reshape(-1)
 
 
-def predict_by_dmatrix(booster: xgb.Booster, frame: Frame, iteration_range: tuple[int, int]) -> tuple[Matrix, Matrix]:
+def predict_by_dmatrix(
+    booster: xgb.Booster, frame: Frame, iteration_range: tuple[int, int], categorical: Collection[str]
+) -> tuple[Matrix, Matrix]:
     """Margins and probabilities of finite rows, float32 (n,) each, by XGBoost's other route: what packing compares with."""
-    rows = xgb.DMatrix(frame.matrix, missing=np.nan, feature_names=list(frame.names))
+    rows = dmatrix(frame.matrix, frame.names, categorical, nthread=1)
     margins: Matrix = booster.predict(rows, output_margin=True, iteration_range=iteration_range)
     scores: Matrix = booster.predict(rows, iteration_range=iteration_range)
     return margins, scores

@@ -68,11 +68,13 @@ def test_a_bundle_is_packed_shown_verified_and_compared(place: Path) -> None:
         ((*PACK, "--out", "x", "--trained-as-of", "yesterday"), "is not a date"),
         ((*PACK, "--out", "x", "--iteration-range", "9"), "iteration range"),
         ((*PACK, "--out", "x", "--reasons", "wrong.yaml"), "did you mean 'burst'"),
+        ((*PACK, "--out", "x", "--categories", "categories.yaml"), "is no categorical feature"),
         ((*PACK, "--out", "x", "--golden", "model.json"), "does not read as Parquet"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(place: Path, arguments: tuple[str, ...], word: str) -> None:
     (place / "wrong.yaml").write_text("reasons: {Burst: {code: c, sentence: s}}\n")
+    (place / "categories.yaml").write_text("categories: {plan: {values: [1, 2], unseen: reject}}\n")
     refused = batchscore(place, *arguments)
     assert refused.returncode == 2
     assert word in refused.stderr

@@ -22,7 +22,11 @@ MAX_PROBE_S = 1.0
 
 
 def corrupted(data: Path) -> Iterator[Figure]:
-    """Damaged bundles that kill a worker or score other bits without a word, of 1,000 whose digests were repaired."""
+    """Damaged bundles that kill a worker or score other bits without a word, of 1,000 whose digests were repaired.
+
+    With ``all`` that the manifest says of the model repaired, it is another model, honestly packed but for its golden rows:
+    those find what they reach, and only deaths are counted.
+    """
     bundle = _bundle(data, n_trees=100, depth=6)
     repairs: tuple[Repair, ...] = ("file", "all")
     for repair in repairs:
@@ -30,7 +34,7 @@ def corrupted(data: Path) -> Iterator[Figure]:
             found = outcomes(bundle, Path(scratch), N_CORRUPTED, repair, first_seed=1_000)
         yield Figure(
             name=f"bundle corrupted, {repair} repaired",
-            ratio=found[WORKER_DIED] + found[SILENT],
+            ratio=found[WORKER_DIED] + (found[SILENT] if repair == "file" else 0),
             floor=1,
             higher_is_better=False,
             detail=f"a count, of {N_CORRUPTED}: " + ", ".join(f"{n} {what}" for what, n in found.most_common()),

@@ -143,17 +143,6 @@ def test_boosters_that_are_not_scored_exactly_are_refused_by_name(trainer: Train
     assert named in str(error)
 
 
-def test_categorical_splits_are_refused() -> None:
-    values = np.arange(60)[:, None] % 5
-    data = xgb.DMatrix(
-        values, (values[:, 0] % 2).astype(float), feature_names=["kind"], feature_types=["c"], enable_categorical=True
-    )
-    booster = xgb.train({"objective": "binary:logistic", "tree_method": "hist", "nthread": 1, "max_cat_to_onehot": 1}, data, 2)
-    assert "categories" in str(refusal(bytes(booster.save_raw("ubj"))))
-    booster.feature_types = None
-    assert "categories" in str(refusal(bytes(booster.save_raw("ubj"))))
-
-
 def test_a_model_without_feature_names_is_refused(trainer: Train) -> None:
     assert refusal(bytes(trainer(1, names=None).save_raw("ubj"))).reason == "feature_contract"
 

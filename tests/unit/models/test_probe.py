@@ -98,10 +98,21 @@ def test_a_worker_probes_a_bundle_once(bundle: Path, monkeypatch: pytest.MonkeyP
     assert load_scorer(reference, route="xgboost").bundle_digest == reference.sha256
 
 
-@pytest.mark.parametrize("repair", ["file", "all"])
-def test_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path, repair: str) -> None:
-    found = outcomes(packed, tmp_path, 25, "file" if repair == "file" else "all")
+def test_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path) -> None:
+    found = outcomes(packed, tmp_path, 25, "file")
     assert sum(found.values()) == 25
     assert not found[WORKER_DIED]
     assert not found[SILENT]
     assert any(name.startswith("refused") for name in found)
+
+
+def test_a_damaged_model_under_a_wholly_repaired_manifest_kills_no_worker(packed: Path, tmp_path: Path) -> None:
+    assert not outcomes(packed, tmp_path, 25, "all")[WORKER_DIED]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path) -> None:
+    found = outcomes(packed, tmp_path, 1_000, "file", first_seed=5_000)
+    assert not found[WORKER_DIED]
+    assert not found[SILENT]

@@ -32,7 +32,8 @@ class FixedScorer:
         self.names = tuple(contributions)
         self.row = np.array([[*(entry[0] for entry in contributions.values()), bias]], np.float32)
         reasons = {name: ReasonTemplate(code=code, sentence=sentence) for name, (_, code, sentence) in contributions.items()}
-        self.manifest: Manifest = SimpleNamespace(names=self.names, reasons=reasons)  # type: ignore[assignment]
+        features = tuple(SimpleNamespace(categories=()) for _ in self.names)
+        self.manifest: Manifest = SimpleNamespace(names=self.names, features=features, reasons=reasons)  # type: ignore[assignment]
 
     @property
     def riders(self) -> Golden:

@@ -77,6 +77,12 @@ def of_another_class(model: Any) -> None:
         set_at("left_children", 0, -7),
         set_at("left_children", 0, -1),
         set_at("right_children", 1, 0),
+        set_at("parents", 1, 2),
+        set_at("parents", 1, 10_000),
+        set_at("parents", 1, -7),
+        set_at("parents", 0, 1),
+        set_at("default_left", 0, 2),
+        set_at("split_type", 0, 1),
         set_at("split_indices", 0, 4),
         set_at("split_indices", 0, -1),
         cut_short("split_conditions"),
@@ -91,3 +97,11 @@ def test_what_is_no_tree_is_refused_before_xgboost_sees_it(booster: xgb.Booster,
     with pytest.raises(Refused, match="damaged") as caught:
         read_model_facts(changed(booster, change), where="model")
     assert caught.value.reason == "model_format"
+
+
+def test_trees_with_pruned_nodes_are_trees(trainer: Callable[..., xgb.Booster]) -> None:
+    pruned = trainer(tree_method="exact", gamma=5.0, max_depth=6)
+    document = json.loads(bytes(pruned.save_raw("json")))
+    trees = document["learner"]["gradient_booster"]["model"]["trees"]
+    assert any(int(tree["tree_param"]["num_deleted"]) for tree in trees), "or this tests nothing"
+    assert digest_of(bytes(pruned.save_raw("ubj"))) == digest_of(bytes(pruned.save_raw("json")))
