@@ -37,6 +37,7 @@ def bundle() -> None:
 @click.option("--name", help="What to call it.  [default: the feature set's name]")
 @click.option("--reasons", type=PLACE, help="YAML: reasons: {feature: {code, sentence}}.  [default: the feature set's own words]")
 @click.option("--categories", type=PLACE, help="YAML: categories: {feature: {values: [a, b], unseen: missing|reject}}.")
+@click.option("--calibration", type=PLACE, help="YAML: calibration: {kind: sigmoid, slope: …, intercept: …}, or isotonic knots.")
 @click.option("--trained-as-of", "trained_as_of", metavar="DATE", help="What the model knew: a date, or a time with a zone.")
 @click.option(
     "--iteration-range", "n_rounds", type=click.IntRange(min=1), metavar="N", help="Score with the first N rounds only."
@@ -51,6 +52,7 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
     name: str | None,
     reasons: Path | None,
     categories: Path | None,
+    calibration: Path | None,
     trained_as_of: str | None,
     n_rounds: int | None,
     as_json: bool,
@@ -59,12 +61,13 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
     from batchscore.features.feature_set import read_feature_set
     from batchscore.models.bundle import read_manifest
     from batchscore.models.certificate import BundleShown
-    from batchscore.models.pack import About, pack_bundle, read_categories, read_rows
+    from batchscore.models.pack import About, pack_bundle, read_calibration, read_categories, read_rows
 
     features = read_feature_set(feature_set)
     about = About(
         name=name or features.feature_set,
         reasons=_reasons(reasons, features),
+        calibration=None if calibration is None else read_calibration(calibration),
         categories={} if categories is None else read_categories(categories),
         trained_as_of=None if trained_as_of is None else _moment(trained_as_of),
         iteration_range=None if n_rounds is None else (0, n_rounds),
@@ -162,6 +165,8 @@ def _show(shown: tuple[BundleShown, ...], *, as_json: bool, only: bool = False) 
         click.echo(
             f"  written  by XGBoost {manifest.written_by}, packed by {manifest.packed_by} on {plain(str(manifest.packed_on))}"
         )
+        if manifest.calibration is not None:
+            click.echo(f"  score    calibrated after the margin: {manifest.calibration.kind}")
         click.echo(f"  golden   {manifest.n_golden} rows")
         for name in manifest.names[:MAX_SHOWN]:
             reason = manifest.reasons[name]

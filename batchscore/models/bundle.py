@@ -21,6 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, StrictInt, ValidationError, model_validator
 
 from batchscore.errors import Problem, Refused
+from batchscore.models.calibration import Calibration
 from batchscore.models.container import read_part
 from batchscore.models.contract import CategorySet
 from batchscore.models.model_document import NotReadable, read_json
@@ -116,6 +117,7 @@ class Manifest(Value):
     iteration_range: tuple[int, int]
     reasons: dict[str, ReasonTemplate]
     trained_as_of: AwareDatetime | None = None
+    calibration: Calibration | None = None  # after the margin; the golden scores have it
     notes: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")

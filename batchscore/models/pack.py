@@ -32,13 +32,21 @@ from batchscore.models.bundle import (
     parse_manifest,
     read_checked,
 )
+from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
 from batchscore.models.container import read_limited, write_zip
 from batchscore.models.contract import CategorySet, Frame, conform, nearest
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
 from batchscore.models.machine import this_machine
 from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
 from batchscore.models.probe import require_survivor
-from batchscore.models.xgboost_scorer import XGBoostScorer, load_booster, predict_by_dmatrix, predict_in_place, sigmoid
+from batchscore.models.xgboost_scorer import (
+    XGBoostScorer,
+    calibrated,
+    load_booster,
+    predict_by_dmatrix,
+    predict_in_place,
+    sigmoid,
+)
 from batchscore.plan import Reference
 from batchscore.spec import NAME, Value
 
@@ -61,6 +69,7 @@ class About(Value):
     trained_as_of: AwareDatetime | None = None
     iteration_range: tuple[int, int] | None = None
     categories: Mapping[str, Categories] = Field(default_factory=dict)
+    calibration: Calibration | None = None
     notes: Mapping[str, str] = Field(default_factory=dict)
 
 
@@ -97,7 +106,7 @@ def pack_bundle(
     rows = _golden_frame(golden, facts.names, sets)
     if isinstance(model, Path):  # a booster is in this process already
         require_survivor(payload, rows.matrix, rounds[1], where=where)
-    golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, sets, where=where))
+    golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, about.calibration, where=where))
     model_name = f"model.{facts.suffix}"
     described = {
         **_described(facts, about, where),
@@ -133,6 +142,19 @@ class _Reasons(Value):
 
 class _Categories(Value):
     categories: dict[str, Categories]
+
+
+class _Calibration(Value):
+    calibration: Calibration
+
+
+def read_calibration(path: Path) -> Sigmoid | Isotonic:
+    """A calibration from a YAML file: ``calibration: {kind: sigmoid, slope: 1.2, intercept: -0.3}``, or isotonic with its knots.
+
+    Raises:
+        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
+    """
+    return read_document(path, _Calibration).calibration
 
 
 def read_categories(path: Path) -> Mapping[str, Categories]:
@@ -227,12 +249,12 @@ def _golden_frame(golden: pa.Table, names: tuple[str, ...], sets: Mapping[str, C
 
 
 def _golden_by_two_routes(
-    payload: bytes, rows: Frame, rounds: tuple[int, int], categorical: Collection[str], *, where: str
+    payload: bytes, rows: Frame, rounds: tuple[int, int], calibration: Sigmoid | Isotonic | None, *, where: str
 ) -> pa.Table:
     booster = load_booster(payload, nthread=1, where=where)
     margins = predict_in_place(booster, rows.matrix, rounds)
     scores = sigmoid(margins, nthread=1)
-    other_margins, other_scores = predict_by_dmatrix(booster, rows, rounds, categorical)
+    other_margins, other_scores = predict_by_dmatrix(booster, rows, rounds, _categorical(booster))
     n_differ = int((differing_rows(margins, other_margins) | differing_rows(scores, other_scores)).sum())
     if n_differ:
         raise Refused(
@@ -241,7 +263,12 @@ def _golden_by_two_routes(
             where=where,
             remedy="report it to batchscore with the model: this must not be",
         )
-    return golden_table(rows, margins, scores)
+    return golden_table(rows, margins, calibrated(margins, calibration, nthread=1))
+
+
+def _categorical(booster: xgb.Booster) -> Collection[str]:
+    types = booster.feature_types or []
+    return {name for name, kind in zip(booster.feature_names or [], types, strict=False) if kind == "c"}
 
 
 def _described(facts: ModelFacts, about: About, where: str) -> dict[str, Any]:
@@ -266,6 +293,7 @@ def _described(facts: ModelFacts, about: About, where: str) -> dict[str, Any]:
         "forest_digest": facts.forest_digest,
         "reasons": {name: about.reasons[name].model_dump() for name in facts.names},
         "trained_as_of": about.trained_as_of,
+        "calibration": None if about.calibration is None else about.calibration.model_dump(),
         "notes": dict(about.notes),
     }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ import numpy as np
 import xgboost as xgb
 
 from batchscore.errors import Refused
+from batchscore.models.calibration import Isotonic, Sigmoid
 from batchscore.models.contract import Frame, Matrix, require_names
 from batchscore.models.golden import N_RIDERS, Golden, read_golden
 from batchscore.models.machine import this_machine
@@ -58,7 +60,7 @@ class XGBoostScorer:
 
     def score_of(self, margin: Matrix) -> Matrix:
         """See `Scorer.score_of`."""
-        return sigmoid(margin, nthread=self._nthread)
+        return calibrated(margin, self.manifest.calibration, nthread=self._nthread)
 
     def contributions(self, frame: Frame) -> Matrix:
         """See `Scorer.contributions`."""
@@ -87,8 +89,9 @@ class XGBoostScorer:
         """
         with self._explaining:
             categorical = tuple(self.manifest.category_sets)
-            found = predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range, categorical)
-        self._require(self._golden, *found)
+            margins, raw = predict_by_dmatrix(self._booster, self._golden.frame, self.manifest.iteration_range, categorical)
+        expected = replace(self._golden, scores=sigmoid(self._golden.margins, nthread=1))
+        self._require(expected, margins, raw)
 
     def _require(self, golden: Golden, margins: Matrix, scores: Matrix) -> None:
         n_differ = golden.n_differing(margins, scores)
@@ -151,6 +154,13 @@ def sigmoid(margin: Matrix, *, nthread: int) -> Matrix:
         np.zeros((len(margin), 1), np.float32), base_margin=np.ascontiguousarray(margin, np.float32), missing=np.nan
     )
     return scores.reshape(-1)
+
+
+def calibrated(margin: Matrix, calibration: Sigmoid | Isotonic | None, *, nthread: int) -> Matrix:
+    """Scores of margins, float32 (n,): XGBoost's own probabilities, or a calibration's."""
+    if isinstance(calibration, Isotonic):
+        return calibration.score(margin)
+    return sigmoid(margin if calibration is None else calibration.logit(margin), nthread=nthread)
 
 
 @cache
