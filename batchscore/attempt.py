@@ -34,6 +34,7 @@ from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
 from batchscore.layout import KEYS_SCHEMA, flags_of
+from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
@@ -46,6 +47,7 @@ from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_e
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
+MAX_ALERTS: Final = 5  # features told of an as-of: a receipt is small, and one source behind them is told by a few
 MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 
@@ -287,6 +289,8 @@ def _score_as_of(
     with outcome.timed("features"):
         table = only(everyone, inside)
         frame = conform(table, scorer.names, scorer.manifest.category_sets)
+        alerts = check_frame(frame, scorer.manifest.features, where=f"as-of {as_of:%Y-%m-%d}")
+        outcome.alerts += [alert for alert in alerts[:MAX_ALERTS] if alert not in outcome.alerts]
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
         score = scorer.score_of(margin)

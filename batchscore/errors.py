@@ -74,6 +74,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "score_invalid": (308, "Too many scores of a partition are NaN or outside [0, 1]."),
     "golden_mismatch": (309, "The golden rows of a bundle do not give the margins and scores recorded when it was packed."),
     "model_crash": (310, "The process that first loaded a model, to keep workers from harm, died, hung or contradicted itself."),
+    "feature_limit": (311, "A feature of a partition breaks a limit that the model's bundle declares."),
     # 4xx: running, committing, releasing
     "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
     "fenced": (403, "A newer driver has taken this run; this one must stop."),
@@ -109,10 +110,18 @@ REJECT_CODES: Final[dict[str, str]] = {
     "score_invalid": "the model gave NaN or a value outside [0, 1]",
 }
 
-# what an attempt found amiss and put right by itself: told, never raised
+# what an attempt found amiss and put right by itself, or went on with: told, never raised. A feature's name may follow the code
 ALERTS: Final[dict[str, str]] = {
+    "feature_nulls": "a feature is missing more often than when its model was packed",
+    "feature_range": "more of a feature's values than expected lie where its model never saw one",
     "scorer_differs": "the compiled scorer gave other bits than XGBoost; XGBoost's were taken",
 }
+
+
+def alert_meaning(alert: str) -> str:
+    """An alert in words: its code's, and the name of the feature that follows it."""
+    code, _, feature = alert.partition(" ")
+    return f"{ALERTS[code]}: {feature}" if feature else ALERTS[code]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,6 +37,8 @@ def bundle() -> None:
 @click.option("--name", help="What to call it.  [default: the feature set's name]")
 @click.option("--reasons", type=PLACE, help="YAML: reasons: {feature: {code, sentence}}.  [default: the feature set's own words]")
 @click.option("--categories", type=PLACE, help="YAML: categories: {feature: {values: [a, b], unseen: missing|reject}}.")
+@click.option("--reference", type=PLACE, help="Rows of features, Parquet, as in training: a partition unlike them is told of.")
+@click.option("--limits", type=PLACE, help="YAML: limits: {feature: {max_missing: 0.5, low: 0, high: 9}}: what quarantines.")
 @click.option("--calibration", type=PLACE, help="YAML: calibration: {kind: sigmoid, slope: …, intercept: …}, or isotonic knots.")
 @click.option("--trained-as-of", "trained_as_of", metavar="DATE", help="What the model knew: a date, or a time with a zone.")
 @click.option(
@@ -52,6 +54,8 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
     name: str | None,
     reasons: Path | None,
     categories: Path | None,
+    reference: Path | None,
+    limits: Path | None,
     calibration: Path | None,
     trained_as_of: str | None,
     n_rounds: int | None,
@@ -59,20 +63,29 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
 ) -> int:
     """Pack MODEL, a file that booster.save_model('model.ubj') wrote, checked as strictly as it will be on every worker."""
     from batchscore.features.feature_set import read_feature_set
-    from batchscore.models.bundle import read_manifest
+    from batchscore.models.bundle import MAX_MODEL_BYTES, read_manifest
     from batchscore.models.certificate import BundleShown
-    from batchscore.models.pack import About, pack_bundle, read_calibration, read_categories, read_rows
+    from batchscore.models.pack import About, pack_bundle, read_calibration, read_categories, read_limits, read_rows
 
     features = read_feature_set(feature_set)
     about = About(
         name=name or features.feature_set,
         reasons=_reasons(reasons, features),
+        limits={} if limits is None else read_limits(limits),
         calibration=None if calibration is None else read_calibration(calibration),
         categories={} if categories is None else read_categories(categories),
         trained_as_of=None if trained_as_of is None else _moment(trained_as_of),
         iteration_range=None if n_rounds is None else (0, n_rounds),
     )
-    pack_bundle(model, out, features=features.names, feature_set_digest=features.digest, golden=read_rows(golden), about=about)
+    pack_bundle(
+        model,
+        out,
+        features=features.names,
+        feature_set_digest=features.digest,
+        golden=read_rows(golden),
+        about=about,
+        reference=reference and read_rows(reference, limit=MAX_MODEL_BYTES),
+    )
     _show((BundleShown.of(read_manifest(out)),), as_json=as_json, only=True)
     return 0
 

@@ -226,6 +226,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "This machine does not reproduce what the model gave when it was packed: another XGBoost, or other arithmetic.",
         "Install the library versions of the lock file, or pack the model again on the kind of machine that scores.",
     ),
+    "feature_limit": Advice(
+        "A source stopped, a unit changed, or the accounts of this partition really are unlike those the model knows.",
+        "Look at the source of the named features; mend it and run again, or pack with other limits: `batchscore bundle pack`.",
+    ),
     "model_crash": Advice(
         "A file that XGBoost loads, and that no tree of XGBoost's would hold: damaged before it was packed, or made to do harm.",
         "Do not use it. Train or save the model again where it was made, and pack that file: `batchscore bundle pack`.",

@@ -21,6 +21,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, StrictInt, ValidationError, model_validator
 
 from batchscore.errors import Problem, Refused
+from batchscore.models.bounds import Bounds
 from batchscore.models.calibration import Calibration
 from batchscore.models.container import read_part
 from batchscore.models.contract import CategorySet
@@ -58,13 +59,16 @@ class FileEntry(Value):
 class Feature(Value):
     """One column the model wants, and how it is held when scored. ``categories``: in the order of the model's codes.
 
-    ``unseen``: what another value than those is, missing or a reason to reject the row.
+    ``unseen``: what another value than those is, missing or a reason to reject the row. A frame that is not as ``expected``
+    is told of, one that breaks ``limits`` is quarantined.
     """
 
     name: Text
     dtype: Literal["float32", "category"] = "float32"
     categories: tuple[StrictInt, ...] | tuple[Category, ...] = ()
     unseen: Literal["missing", "reject"] = "missing"
+    expected: Bounds | None = None
+    limits: Bounds | None = None
 
     @model_validator(mode="after")
     def _has_its_categories(self) -> Feature:

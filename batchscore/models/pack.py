@@ -23,6 +23,7 @@ from batchscore.digest import canonical_json
 from batchscore.document import Mistake, read_document
 from batchscore.errors import AttemptFailed, Problem, Refused
 from batchscore.files import parquet_bytes
+from batchscore.models.bounds import Bounds, expected_of
 from batchscore.models.bundle import (
     GOLDEN,
     MANIFEST,
@@ -70,11 +71,19 @@ class About(Value):
     iteration_range: tuple[int, int] | None = None
     categories: Mapping[str, Categories] = Field(default_factory=dict)
     calibration: Calibration | None = None
+    limits: Mapping[str, Bounds] = Field(default_factory=dict)
     notes: Mapping[str, str] = Field(default_factory=dict)
 
 
-def pack_bundle(
-    model: xgb.Booster | Path, folder: Path, *, features: Sequence[str], feature_set_digest: str, golden: pa.Table, about: About
+def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
+    model: xgb.Booster | Path,
+    folder: Path,
+    *,
+    features: Sequence[str],
+    feature_set_digest: str,
+    golden: pa.Table,
+    about: About,
+    reference: pa.Table | None = None,
 ) -> Reference:
     """Write the bundle of ``model`` as the new folder (or zip) ``folder``; returns the reference to its manifest.
 
@@ -85,6 +94,7 @@ def pack_bundle(
         feature_set_digest: Of the feature set the model was trained for.
         golden: Feature rows (1 to 10,000, at best with missing and extreme values), by name.
         about: Name, reasons and notes.
+        reference: Feature rows as the model saw them in training: what to expect of each feature is taken from them.
 
     Raises:
         Refused: the folder exists (nothing is ever overwritten), the model is one of those `model_file` refuses, a reason or
@@ -103,14 +113,16 @@ def pack_bundle(
     rounds = settled_range(facts, about.iteration_range, where=where)
     _require_features(facts.names, features, where)
     sets = _category_sets(facts, about.categories, where)
+    _refuse_strange_limits(about.limits, facts.names, where)
     rows = _golden_frame(golden, facts.names, sets)
+    expected = {} if reference is None else expected_of(conform(reference, facts.names, sets), categorical=tuple(sets))
     if isinstance(model, Path):  # a booster is in this process already
         require_survivor(payload, rows.matrix, rounds[1], where=where)
     golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, about.calibration, where=where))
     model_name = f"model.{facts.suffix}"
     described = {
         **_described(facts, about, where),
-        "features": [_feature(name, sets.get(name)) for name in facts.names],
+        "features": [_feature(name, sets.get(name), expected.get(name), about.limits.get(name)) for name in facts.names],
         "model": _entry(model_name, payload),
         "golden": _entry(GOLDEN, golden_bytes),
         "n_golden": len(rows),
@@ -122,13 +134,13 @@ def pack_bundle(
     return _publish(files, folder.absolute())
 
 
-def read_rows(path: Path) -> pa.Table:
-    """Rows of features from a Parquet file, to be packed as golden rows.
+def read_rows(path: Path, *, limit: int = MAX_GOLDEN_BYTES) -> pa.Table:
+    """Rows of features from a Parquet file of at most ``limit`` bytes.
 
     Raises:
         Refused: ``file_missing``, or ``bundle_invalid``: no Parquet, or too large to be a few rows.
     """
-    payload = read_limited(path, MAX_GOLDEN_BYTES)
+    payload = read_limited(path, limit)
     try:
         return pq.read_table(pa.BufferReader(payload))
     except (OSError, pa.ArrowException) as error:
@@ -142,6 +154,19 @@ class _Reasons(Value):
 
 class _Categories(Value):
     categories: dict[str, Categories]
+
+
+class _Limits(Value):
+    limits: dict[str, Bounds]
+
+
+def read_limits(path: Path) -> Mapping[str, Bounds]:
+    """Limits from a YAML file: ``limits: {feature: {max_missing: 0.5, low: 0, high: 1000, max_outside: 0}}``.
+
+    Raises:
+        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
+    """
+    return read_document(path, _Limits).limits
 
 
 class _Calibration(Value):
@@ -230,10 +255,24 @@ def _category_sets(facts: ModelFacts, given: Mapping[str, Categories], where: st
     return sets
 
 
-def _feature(name: str, categories: CategorySet | None) -> dict[str, Any]:
-    if categories is None:
-        return {"name": name}
-    return {"name": name, "dtype": "category", "categories": categories.known, "unseen": categories.unseen}
+def _refuse_strange_limits(limits: Mapping[str, Bounds], names: tuple[str, ...], where: str) -> None:
+    strange = [name for name in limits if name not in names]
+    if strange:
+        raise Refused(
+            "feature_contract",
+            "limits are declared for what is no feature of the model",
+            where=where,
+            problems=tuple(Problem(where=name, what="is none", remedy=nearest(name, names)) for name in strange),
+            remedy="declare limits for the model's features",
+        )
+
+
+def _feature(name: str, categories: CategorySet | None, expected: Bounds | None, limits: Bounds | None) -> dict[str, Any]:
+    said: dict[str, Any] = {"name": name}
+    if categories is not None:
+        said |= {"dtype": "category", "categories": categories.known, "unseen": categories.unseen}
+    bounds = {"expected": expected, "limits": limits}
+    return said | {kind: bound.model_dump() for kind, bound in bounds.items() if bound is not None}
 
 
 def _golden_frame(golden: pa.Table, names: tuple[str, ...], sets: Mapping[str, CategorySet]) -> Frame:

@@ -13,7 +13,7 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from batchscore.errors import ALERTS
+from batchscore.errors import alert_meaning
 from batchscore.events import (
     DecisionRecorded,
     Event,
@@ -28,6 +28,7 @@ from batchscore.events import (
     Stopping,
     Waiting,
 )
+from batchscore.observe.text import plain
 
 LINE_EVERY_S: Final = 5.0
 
@@ -86,7 +87,7 @@ class ProgressObserver:
             case PartitionCommitted():
                 self._advance(event)
             case PartitionAlerted():
-                self._say(f"  {event.stage} {event.number}: {ALERTS[event.alert]}")
+                self._say(f"  {event.stage} {event.number}: {plain(alert_meaning(event.alert))}")
             case PartitionFailed():
                 end = "quarantined" if event.quarantined else "will be tried again"
                 self._say(f"  {event.stage} {event.number}: {event.reason}, {end}")

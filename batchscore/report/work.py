@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Container, Iterable
 from typing import Final
 
-from batchscore.errors import ALERTS, REJECT_CODES
+from batchscore.errors import REJECT_CODES, alert_meaning
 from batchscore.plan import Stage, StageEstimate
 from batchscore.ports import StageRow
 from batchscore.receipt import Receipt
@@ -72,7 +72,7 @@ class StageWork:
     def alerts(self) -> tuple[Alerts, ...]:
         """By code."""
         return tuple(
-            Alerts(stage=self.stage, code=code, meaning=ALERTS.get(code, ""), n_partitions=n)
+            Alerts(stage=self.stage, code=code, meaning=alert_meaning(code), n_partitions=n)
             for code, n in sorted(self._alerts.items())
         )
 
