@@ -47,7 +47,7 @@ from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_e
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
-MAX_ALERTS: Final = 5  # features told of an as-of: a receipt is small, and one source behind them is told by a few
+MAX_ALERTS: Final = 8  # told of a partition: a receipt is small, and a source that stopped is told by a few of its features
 MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 
@@ -239,6 +239,8 @@ def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
             table = _score_as_of(accounts, scorer, as_of, frame, rejects, outcome)
             histograms[as_of] = histogram(table["score"].to_numpy())
             yield table
+        with outcome.timed("predict"):
+            require_riders(scorer)
         footer.update(to_footer(histograms))
 
     store, address = Path(task.store), task.partition.address
@@ -290,11 +292,10 @@ def _score_as_of(
         table = only(everyone, inside)
         frame = conform(table, scorer.names, scorer.manifest.category_sets)
         alerts = check_frame(frame, scorer.manifest.features, where=f"as-of {as_of:%Y-%m-%d}")
-        outcome.alerts += [alert for alert in alerts[:MAX_ALERTS] if alert not in outcome.alerts]
+        outcome.alerts = [*dict.fromkeys((*outcome.alerts, *alerts))][:MAX_ALERTS]
     with outcome.timed("predict"):
         margin = scorer.margin(frame)
         score = scorer.score_of(margin)
-        require_riders(scorer)
     with np.errstate(invalid="ignore"):
         invalid = ~frame.unscorable & ~((score >= 0) & (score <= 1))
     if invalid.sum() > MAX_INVALID_SCORES * len(score):

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from batchscore.errors import PartitionError, Problem
-from batchscore.models.contract import Frame
+from batchscore.models.contract import Frame, Matrix
 from batchscore.spec import Value
 
 if TYPE_CHECKING:
     from batchscore.models.bundle import Feature
 
 MIN_ROWS: Final = 100  # of a frame: of fewer, a share says little
+_BLOCK: Final = 4_096  # rows that stay in the cache while they are compared
 SLACK: Final = 0.1  # expected share missing: what the reference has, and this much more
 MAX_OUTSIDE: Final = 0.01  # expected share of values outside the reference's range
 Kind = Literal["feature_nulls", "feature_range"]
@@ -76,26 +78,36 @@ def expected_of(reference: Frame, *, categorical: Sequence[str]) -> dict[str, Bo
 
 def unlike(frame: Frame, bounds: Sequence[Bounds | None]) -> Iterator[Unlike]:
     """Features of a frame that do not keep to ``bounds`` (one for each, in the frame's order); none of a short frame."""
-    if len(frame) < MIN_ROWS:
+    n_rows = len(frame)
+    if n_rows < MIN_ROWS or not any(bounds):
         return
-    for place, (name, bound) in enumerate(zip(frame.names, bounds, strict=True)):
+    low, high = (_row(bounds, side) for side in ("low", "high"))
+    n_missing, n_outside = np.zeros((2, len(frame.names)), np.int64)
+    for first in range(0, n_rows, _BLOCK):
+        rows = frame.matrix[first : first + _BLOCK]
+        n_missing += _n_each(np.isnan(rows))
+        n_outside += _n_each((rows < low) | (rows > high))  # NaN is neither
+    for name, bound, missing, outside in zip(frame.names, bounds, n_missing.tolist(), n_outside.tolist(), strict=True):
         if bound is None:
             continue
-        column = frame.matrix[:, place]
-        n_missing = int(np.isnan(column).sum())
-        n_present = len(column) - n_missing
-        if n_missing > bound.max_missing * len(column):
-            yield Unlike(name, "feature_nulls", n_missing / len(column), bound.max_missing)
-        n_outside = _n_outside(column, bound)
-        if n_present and n_outside > bound.max_outside * n_present:
-            yield Unlike(name, "feature_range", n_outside / n_present, bound.max_outside)
+        present = n_rows - missing
+        if missing > bound.max_missing * n_rows:
+            yield Unlike(name, "feature_nulls", missing / n_rows, bound.max_missing)
+        if outside > bound.max_outside * present:
+            yield Unlike(name, "feature_range", outside / present, bound.max_outside)
 
 
-def _n_outside(column: np.ndarray[tuple[int], np.dtype[np.float32]], bound: Bounds) -> int:
-    """Values outside the range; NaN is none of them."""
-    below = 0 if bound.low is None else int((column < np.float32(bound.low)).sum())
-    above = 0 if bound.high is None else int((column > np.float32(bound.high)).sum())
-    return below + above
+def _row(bounds: Sequence[Bounds | None], side: Literal["low", "high"]) -> Matrix:
+    """One side of each feature's range, float32 (F,); infinite where it is open."""
+    beyond = -np.inf if side == "low" else np.inf
+    ends = [None if bound is None else (bound.low if side == "low" else bound.high) for bound in bounds]
+    return np.array([beyond if end is None else end for end in ends], np.float32)
+
+
+def _n_each(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+    """How many are true in each column. Bytes are summed, which is faster than a sum of bools."""
+    counts: npt.NDArray[np.uint32] = np.add.reduce(mask.view(np.uint8), axis=0, dtype=np.uint32)
+    return counts
 
 
 def check_frame(frame: Frame, features: Sequence[Feature], *, where: str) -> tuple[str, ...]:

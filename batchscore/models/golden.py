@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MARGIN: Final = "expected margin"
 SCORE: Final = "expected score"
-N_RIDERS: Final = 16  # computed with every frame: a quarter of a millisecond of a large model
+N_RIDERS: Final = 16  # computed once more in every partition: a few milliseconds
 MAX_ROWS: Final = 10_000  # computed on every worker before its first partition: a second or two of a large model
 
 

@@ -44,7 +44,7 @@ class Scorer(Protocol):
 
     @property
     def riders(self) -> Golden:
-        """The golden rows that ride along with every frame; see `require_riders`."""
+        """The golden rows that ride along in every partition; see `require_riders`."""
 
     def margin(self, frame: Frame) -> Matrix:
         """Raw sums of leaves and base margin, float32 (n,); NaN for nonfinite rows.
@@ -65,10 +65,10 @@ class Scorer(Protocol):
 
 
 def require_riders(scorer: Scorer) -> None:
-    """Score a few golden rows again: they ride along with every frame, so that a worker that goes bad is found on the spot.
+    """Score a few golden rows again: they ride along in every partition, so that a worker gone bad is found.
 
-    Loading proved the worker; memory and processors fail later. A separate frame, since putting the rows into the other would
-    copy it.
+    Loading proved the worker; memory and processors fail later, and mostly stay failed: so once is enough, after the last
+    score. A frame of their own, since putting the rows into another would copy it.
 
     Raises:
         AttemptFailed: ``golden_mismatch``: another worker may do better.

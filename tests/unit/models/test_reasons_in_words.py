@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from batchscore.errors import PartitionError
 from batchscore.models.bundle import Manifest, ReasonTemplate
@@ -150,6 +152,28 @@ def test_contributions_that_do_not_add_up_are_a_mismatch(error: float) -> None:
 
     with pytest.raises(PartitionError, match="do not add up"):
         Wrong({"a": (1.0, "c", "s")}).explain(1)
+
+
+def test_contributions_within_the_tolerance_are_taken() -> None:
+    class Near(FixedScorer):
+        def contributions(self, frame: Frame) -> Any:
+            return self.row + np.array([TOLERANCE / 2, 0], np.float32)
+
+    assert [code for code, _, _ in Near({"a": (1.0, "c", "s")}).explain(1)] == ["c"]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(places=st.lists(st.integers(0, 39), min_size=1, max_size=40))
+def test_the_same_evidence_gives_the_same_reasons_in_any_company_and_by_either_route(
+    scorer: Scorer, bundle: Path, make_rows: Callable[..., pa.Table], places: list[int]
+) -> None:
+    from batchscore.models.bundle import read_manifest
+
+    reference = load_scorer(read_manifest(bundle).reference, route="xgboost")
+    frame = conform(make_rows(40, seed=6), scorer.names)
+    together = explain(scorer, frame, scorer.margin(frame))
+    some = frame.take(np.array(places))
+    assert explain(reference, some, scorer.margin(some)) == tuple(together[place] for place in places)
 
 
 def test_no_rows_have_no_reasons(scorer: Scorer, make_rows: Callable[..., pa.Table]) -> None:
