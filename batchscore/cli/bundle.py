@@ -65,7 +65,8 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
     from batchscore.features.feature_set import read_feature_set
     from batchscore.models.bundle import MAX_MODEL_BYTES, read_manifest
     from batchscore.models.certificate import BundleShown
-    from batchscore.models.pack import About, pack_bundle, read_calibration, read_categories, read_limits, read_rows
+    from batchscore.models.pack import About, pack_bundle
+    from batchscore.models.pack_files import read_calibration, read_categories, read_limits, read_rows
 
     features = read_feature_set(feature_set)
     about = About(
@@ -140,7 +141,7 @@ def diff(place_a: Path, place_b: Path, *, as_json: bool) -> int:
 def _reasons(path: Path | None, features: FeatureSet) -> dict[str, ReasonTemplate]:
     """A code and a sentence for each feature: the file's; else the feature's name, and what the feature set says of it."""
     from batchscore.models.bundle import ReasonTemplate
-    from batchscore.models.pack import read_reasons
+    from batchscore.models.pack_files import read_reasons
 
     given = {} if path is None else read_reasons(path, features.names)
     own = {name: ReasonTemplate(code=name, sentence=features.describe(name)) for name in features.names}

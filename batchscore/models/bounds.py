@@ -39,6 +39,11 @@ class Bounds(Value):
     high: float | None = Field(default=None, allow_inf_nan=False)
     max_outside: float = Field(default=0.0, ge=0, le=1)
 
+    @property
+    def has_range(self) -> bool:
+        """Whether values can be out of it."""
+        return self.low is not None or self.high is not None
+
     @model_validator(mode="after")
     def _low_is_below_high(self) -> Bounds:
         if self.low is not None and self.high is not None and self.low > self.high:

@@ -75,6 +75,9 @@ class Feature(Value):
         if (self.dtype == "category") != bool(self.categories) or len(set(self.categories)) != len(self.categories):
             msg = "a category feature has its categories, each once, and no other feature has any"
             raise ValueError(msg)
+        if self.categories and any(bound is not None and bound.has_range for bound in (self.expected, self.limits)):
+            msg = "categories have no range → bound max_missing alone"
+            raise ValueError(msg)
         _printable(value for value in self.categories if isinstance(value, str))
         return self
 

@@ -10,24 +10,21 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import xgboost as xgb
 from pydantic import AwareDatetime, Field, StrictInt
 
 from batchscore.digest import canonical_json
-from batchscore.document import Mistake, read_document
 from batchscore.errors import AttemptFailed, Problem, Refused
 from batchscore.files import parquet_bytes
-from batchscore.models.bounds import Bounds, expected_of
+from batchscore.models.bounds import MIN_ROWS, Bounds, expected_of
 from batchscore.models.bundle import (
     GOLDEN,
     MANIFEST,
-    MAX_GOLDEN_BYTES,
     MAX_MODEL_BYTES,
     ReasonTemplate,
     parse_manifest,
@@ -115,7 +112,7 @@ def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
     sets = _category_sets(facts, about.categories, where)
     _refuse_strange_limits(about.limits, facts.names, where)
     rows = _golden_frame(golden, facts.names, sets)
-    expected = {} if reference is None else expected_of(conform(reference, facts.names, sets), categorical=tuple(sets))
+    expected = {} if reference is None else _expected(conform(reference, facts.names, sets), sets)
     if isinstance(model, Path):  # a booster is in this process already
         require_survivor(payload, rows.matrix, rounds[1], where=where)
     golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, about.calibration, where=where))
@@ -132,78 +129,6 @@ def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
     manifest = parse_manifest(canonical_json(described), where=about.name)
     files = {model_name: payload, GOLDEN: golden_bytes, MANIFEST: canonical_json(manifest.model_dump(mode="json"))}
     return _publish(files, folder.absolute())
-
-
-def read_rows(path: Path, *, limit: int = MAX_GOLDEN_BYTES) -> pa.Table:
-    """Rows of features from a Parquet file of at most ``limit`` bytes.
-
-    Raises:
-        Refused: ``file_missing``, or ``bundle_invalid``: no Parquet, or too large to be a few rows.
-    """
-    payload = read_limited(path, limit)
-    try:
-        return pq.read_table(pa.BufferReader(payload))
-    except (OSError, pa.ArrowException) as error:
-        what = "the file does not read as Parquet"
-        raise Refused("bundle_invalid", what, where=path.name, remedy="write the rows with pandas.to_parquet") from error
-
-
-class _Reasons(Value):
-    reasons: dict[str, ReasonTemplate]
-
-
-class _Categories(Value):
-    categories: dict[str, Categories]
-
-
-class _Limits(Value):
-    limits: dict[str, Bounds]
-
-
-def read_limits(path: Path) -> Mapping[str, Bounds]:
-    """Limits from a YAML file: ``limits: {feature: {max_missing: 0.5, low: 0, high: 1000, max_outside: 0}}``.
-
-    Raises:
-        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
-    """
-    return read_document(path, _Limits).limits
-
-
-class _Calibration(Value):
-    calibration: Calibration
-
-
-def read_calibration(path: Path) -> Sigmoid | Isotonic:
-    """A calibration from a YAML file: ``calibration: {kind: sigmoid, slope: 1.2, intercept: -0.3}``, or isotonic with its knots.
-
-    Raises:
-        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
-    """
-    return read_document(path, _Calibration).calibration
-
-
-def read_categories(path: Path) -> Mapping[str, Categories]:
-    """Categories from a YAML file: ``categories: {feature: {values: [free, pro], unseen: reject}}``.
-
-    Raises:
-        Refused: ``file_missing``, ``spec_invalid`` with every mistake.
-    """
-    return read_document(path, _Categories).categories
-
-
-def read_reasons(path: Path, features: Sequence[str]) -> dict[str, ReasonTemplate]:
-    """Reasons from a YAML file: ``reasons: {feature: {code: …, sentence: …}}``.
-
-    Raises:
-        Refused: ``file_missing``, ``spec_invalid`` with every mistake; a feature that is none is one.
-    """
-
-    def strangers(read: _Reasons) -> Iterator[Mistake]:
-        for name in read.reasons:
-            if name not in features:
-                yield Mistake(("reasons", name), "the feature set makes no such feature", nearest(name, features))
-
-    return read_document(path, _Reasons, check=strangers).reasons
 
 
 def _model_bytes(model: xgb.Booster | Path) -> tuple[bytes, str]:
@@ -265,6 +190,17 @@ def _refuse_strange_limits(limits: Mapping[str, Bounds], names: tuple[str, ...],
             problems=tuple(Problem(where=name, what="is none", remedy=nearest(name, names)) for name in strange),
             remedy="declare limits for the model's features",
         )
+
+
+def _expected(reference: Frame, sets: Mapping[str, CategorySet]) -> dict[str, Bounds]:
+    if len(reference) < MIN_ROWS:
+        raise Refused(
+            "bundle_invalid",
+            f"reference rows must be at least {MIN_ROWS}: of fewer, a share says little",
+            where="reference",
+            remedy="give the rows of training, or a sample of them",
+        )
+    return expected_of(reference, categorical=tuple(sets))
 
 
 def _feature(name: str, categories: CategorySet | None, expected: Bounds | None, limits: Bounds | None) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchscore.models.bounds import Bounds
+from batchscore.models.calibration import Sigmoid
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.models.training import train
 from tests.acceptance.test_commands import batchscore
@@ -25,6 +27,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = chance.gamma(1.5, 4.0, (300, len(NAMES))).astype(np.float32)
     train(features, (features[:, 0] > 6).astype(np.int32), NAMES, n_trees=5, depth=3).save_model(folder / "model.json")
     pq.write_table(pa.table({name: features[:40, at] for at, name in enumerate(NAMES)}), folder / "rows.parquet")
+    pq.write_table(pa.table({name: features[:, at] for at, name in enumerate(NAMES)}), folder / "reference.parquet")
+    (folder / "more.yaml").write_text("calibration: {kind: sigmoid, slope: 2, intercept: -0.5}\n")
+    (folder / "limits.yaml").write_text("limits: {age: {low: 0, max_missing: 0.25}}\n")
     (folder / "reasons.yaml").write_text("reasons:\n  burst: {code: bursts, sentence: 'bursts of {value}'}\n")
     return folder
 
@@ -34,11 +39,16 @@ PACK = ("bundle", "pack", "model.json", "--features", "features.yaml", "--golden
 
 def test_a_bundle_is_packed_shown_verified_and_compared(place: Path) -> None:
     asked = ("--out", "new.zip", "--reasons", "reasons.yaml", "--trained-as-of", "2026-01-01", "--iteration-range", "4", "--json")
-    packed = batchscore(place, *PACK, *asked)
+    more = ("--calibration", "more.yaml", "--limits", "limits.yaml", "--reference", "reference.parquet")
+    packed = batchscore(place, *PACK, *asked, *more)
     assert packed.returncode == 0, packed.stderr
     made = BundleShown.model_validate_json(packed.stdout)
     assert made.manifest.reasons["burst"].sentence == "bursts of {value}"
     assert made.manifest.reasons["age"].sentence == "the account is {value} days old"
+    assert made.manifest.calibration == Sigmoid(slope=2, intercept=-0.5)
+    by_name = {feature.name: feature for feature in made.manifest.features}
+    assert by_name["age"].limits == Bounds(low=0, max_missing=0.25)
+    assert all(feature.expected is not None for feature in by_name.values())
     assert (made.manifest.name, made.manifest.iteration_range) == ("small", (0, 4))
 
     shown = BundlesShown.model_validate_json(batchscore(place, "bundle", "show", "new.zip", "--json").stdout)
@@ -69,6 +79,8 @@ def test_a_bundle_is_packed_shown_verified_and_compared(place: Path) -> None:
         ((*PACK, "--out", "x", "--iteration-range", "9"), "iteration range"),
         ((*PACK, "--out", "x", "--reasons", "wrong.yaml"), "did you mean 'burst'"),
         ((*PACK, "--out", "x", "--categories", "categories.yaml"), "is no categorical feature"),
+        ((*PACK, "--out", "x", "--reference", "rows.parquet"), "at least 100"),
+        ((*PACK, "--out", "x", "--limits", "more.yaml"), "spec_invalid"),
         ((*PACK, "--out", "x", "--golden", "model.json"), "does not read as Parquet"),
     ],
 )

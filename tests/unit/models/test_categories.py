@@ -205,6 +205,11 @@ def test_categories_that_contradict_the_model_are_refused(
     assert refused(lambda: pack(booster, tmp_path / "x", categories=categories)).reason == "feature_contract"
 
 
+def test_codes_have_no_range_to_be_limited_to(booster: xgb.Booster, tmp_path: Path) -> None:
+    assert refused(lambda: pack(booster, tmp_path / "x", limits={"country": {"low": 0}})).reason == "bundle_invalid"
+    pack(booster, tmp_path / "b", limits={"country": {"max_missing": 0.5}})
+
+
 def test_a_manifest_with_other_categories_than_its_model_is_refused(booster: xgb.Booster, tmp_path: Path) -> None:
     pack(booster, tmp_path / "b")
     path = tmp_path / "b" / "manifest.json"
