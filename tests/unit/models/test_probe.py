@@ -99,15 +99,15 @@ def test_a_worker_probes_a_bundle_once(bundle: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path) -> None:
-    found = outcomes(packed, tmp_path, 25, "file")
-    assert sum(found.values()) == 25
+    found = outcomes(packed, tmp_path, 12, "file")
+    assert sum(found.values()) == 12
     assert not found[WORKER_DIED]
     assert not found[SILENT]
     assert any(name.startswith("refused") for name in found)
 
 
 def test_a_damaged_model_under_a_wholly_repaired_manifest_kills_no_worker(packed: Path, tmp_path: Path) -> None:
-    assert not outcomes(packed, tmp_path, 25, "all")[WORKER_DIED]
+    assert not outcomes(packed, tmp_path, 12, "all")[WORKER_DIED]
 
 
 @pytest.mark.slow
