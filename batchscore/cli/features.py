@@ -1,4 +1,4 @@
-"""features check, show, sample: a feature set as reviewed text, in words, and for a few accounts."""
+"""features check, show, sample, build: a feature set as reviewed text, in words, for a few accounts, and for all to train on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILE = click.argument("file", type=click.Path(path_type=Path))
 
 @click.group()
 def features() -> None:
-    """Check a feature set, explain it, or show it for a few accounts."""
+    """Check and explain a feature set, show it for a few accounts, or build the frame to train on."""
 
 
 @features.command()
@@ -85,4 +85,32 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
         for name, value in account.values.items():
             said = plain(account.sentences[name])
             click.echo(f"  {name:<24} {'missing' if value is None else f'{value:g}':>12}  {said}")
+    return 0
+
+
+@features.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--as-of", metavar="DATE", required=True, help="The moment the features are computed for.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The new Parquet file.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Parquet with the account's key and label: 0 or 1.")
+@JSON
+def build(spec: Path, as_of: str, out: Path, labels: Path | None, *, as_json: bool) -> int:
+    """Write the features of every account of SPEC as of DATE to a file, to train on: the values that a run would score.
+
+    The spec's bundles need not be there yet. With --labels the frame has a column label, null where the file says nothing.
+    """
+    from batchscore.spec import parse_moment, read_spec
+    from batchscore.training.frame import build_frame
+
+    try:
+        moment = parse_moment(as_of)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--as-of") from None
+    built = build_frame(read_spec(spec), moment, out, labels=labels)
+    if as_json:
+        click.echo(built.model_dump_json(indent=2))
+        return 0
+    click.echo(plain(f"{out}: {built.n_rows} accounts, {built.n_features} features as of {moment:%Y-%m-%d %H:%M} UTC"))
+    if built.n_labelled is not None:
+        click.echo(f"labelled: {built.n_labelled}, of these 1: {built.n_positive}; labels of no account here: {built.n_unused}")
     return 0

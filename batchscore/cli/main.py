@@ -39,7 +39,7 @@ _HELP = {
     "demo": "Run the whole story on real mail, or on a simulated world.",
     "doctor": "Look at this machine, a spec, a store, a cluster: what is wrong, and its fix.",
     "check": "Find every mistake in a run spec and its feature set.",
-    "features": "Check a feature set, explain it, or show it for a few accounts.",
+    "features": "Check and explain a feature set, show it for a few accounts, build the frame to train on.",
     "plan": "Show what a run would do, and its hash. Writes nothing.",
     "run": "Do what the plan says; an unfinished run is resumed.",
     "resume": "Go on with a run that was stopped or killed.",

@@ -24,6 +24,7 @@ from batchscore.report.difference import Difference
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
 from batchscore.spec import RunSpec, Value
+from batchscore.training.built import BuiltFrame
 
 if TYPE_CHECKING:
     from batchscore.errors import Problem
@@ -217,6 +218,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "features check": FeaturesChecked,
     "features show": ExplainedFeatureSet,
     "features sample": Sampled,
+    "features build": BuiltFrame,
     "plan": PlanShown,
     "run": RunEnded,
     "resume": RunEnded,

@@ -26,6 +26,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     ("name", "arguments"),
     [
         ("check", ["check", "spec.yaml"]),
+        ("features build", ["features", "build", "spec.yaml", "--as-of", "2026-01-15", "--out", "frame.parquet"]),
         ("plan", ["plan", "spec.yaml"]),
         ("resume", ["resume", "RUN", "--inline"]),
         ("status", ["status"]),

@@ -1,0 +1,149 @@
+"""features build: the frame to train on is what a run scores, and labels stand beside it by exact id."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from batchscore.attempt import attempt
+from batchscore.cli.features import features
+from batchscore.errors import BatchscoreError, Refused
+from batchscore.executors.inline import InlineExecutor
+from batchscore.keys import IdKind
+from batchscore.models.bundle import read_manifest
+from batchscore.models.contract import conform
+from batchscore.models.scorer import load_scorer
+from batchscore.pipeline import run
+from batchscore.plan import Stage
+from batchscore.planner import make_plan
+from batchscore.store import open_reader, open_store
+from batchscore.training import frame as training_frame
+from batchscore.training.built import BuiltFrame
+from tests.small_world import NAMES, SmallWorld, make_small_world
+
+AS_OF = datetime(2026, 1, 15, tzinfo=UTC)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> SmallWorld:
+    return make_small_world(tmp_path / "world", n_accounts=120)
+
+
+def built(world: SmallWorld, *options: str, as_of: str = "2026-01-15") -> BuiltFrame:
+    arguments = ["build", str(world.spec_path), "--as-of", as_of, "--out", str(world.folder / "frame.parquet")]
+    done = CliRunner().invoke(features, [*arguments, *options, "--json"], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    return BuiltFrame.model_validate_json(done.output)
+
+
+def frame_of(world: SmallWorld) -> pa.Table:
+    return pq.read_table(world.folder / "frame.parquet")
+
+
+def labels_file(world: SmallWorld, labels: Mapping[str, Any]) -> str:
+    path = world.folder / "labels.parquet"
+    pq.write_table(pa.table(dict(labels)), path)
+    return str(path)
+
+
+def scored(world: SmallWorld) -> dict[int | str, float]:
+    """The margins of a run of the world, by account, as of `AS_OF`."""
+    plan = make_plan(world.spec())
+    row = run(
+        plan, executor=InlineExecutor(attempt), store=open_store(world.store, world.kind), observer=lambda _: None, again=False
+    )
+    outputs = [output for receipt in open_reader(world.store).receipts(row.run_id, Stage.SCORE) for output in receipt.outputs]
+    tables = [pq.read_table(world.store / output.path) for output in outputs if output.role == "scores"]
+    table = pa.concat_tables(tables)
+    table = table.filter(pc.equal(table["as_of"], pa.scalar(AS_OF, table["as_of"].type)))
+    return dict(zip(table["account_id"].to_pylist(), table["margin"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("kind", ["integer", "string"])
+def test_a_model_gives_the_frame_the_margins_that_a_run_gives(
+    tmp_path: Path, kind: IdKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_small_world(tmp_path, n_accounts=120, kind=kind)
+    monkeypatch.setattr(training_frame, "_RANGE_ROWS", 50)
+    told, frame = built(world), frame_of(world)
+    assert (told.n_rows, told.n_features) == (len(frame), len(NAMES))
+    assert frame.column_names == ["account_id", *NAMES]
+    margins = load_scorer(read_manifest(world.folder / "bundle").reference).margin(conform(frame, tuple(NAMES)))
+    assert dict(zip(frame["account_id"].to_pylist(), margins.tolist(), strict=True)) == scored(world)
+
+
+def test_no_bundle_is_needed_and_nothing_but_the_frame_is_left(world: SmallWorld) -> None:
+    shutil.rmtree(world.folder / "bundle")
+    before = set(world.folder.rglob("*"))
+    built(world)
+    assert set(world.folder.rglob("*")) - before == {world.folder / "frame.parquet"}
+
+
+def test_labels_stand_beside_their_accounts_and_null_beside_the_others(world: SmallWorld) -> None:
+    ids = sorted(pq.read_table(world.folder / "accounts")["id"].to_pylist())
+    bad = {ids[1], 2**53 + 1}  # a float would take 2^53 and 2^53 + 1 for one account
+    known = [*ids[:40], 12_345_678_901]
+    told = built(world, "--labels", labels_file(world, {"id": known, "label": [account in bad for account in known]}))
+    frame = frame_of(world)
+    labels = dict(zip(frame["account_id"].to_pylist(), frame["label"].to_pylist(), strict=True))
+    assert labels == {account: int(account in bad) if account in known else None for account in labels}
+    assert told.n_labelled == sum(label is not None for label in labels.values())
+    assert told.n_positive == sum(label or 0 for label in labels.values())
+    assert told.n_unused == len(known) - told.n_labelled
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"id": [1.0], "label": [1]}, "column_type"),
+        ({"id": [1], "lable": [1]}, "column_type"),
+        ({"id": [1], "label": [2]}, "column_type"),
+        ({"id": [1], "label": ["1"]}, "column_type"),
+        ({"id": [1, 1], "label": [1, 0]}, "duplicate_id"),
+    ],
+)
+def test_labels_that_would_be_a_guess_are_refused(world: SmallWorld, labels: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        built(world, "--labels", labels_file(world, labels))
+    assert refused.value.reason == reason
+    assert not (world.folder / "frame.parquet").exists()
+
+
+def test_a_feature_called_label_cannot_stand_beside_labels(world: SmallWorld) -> None:
+    path = world.folder / "features.yaml"
+    path.write_text(path.read_text() + "  label: {age: created_at}\n")
+    with pytest.raises(Refused, match="the column of labels"):
+        built(world, "--labels", labels_file(world, {"id": [1], "label": [1]}))
+    assert not (world.folder / "frame.parquet").exists()
+
+
+def test_a_file_is_never_written_over(world: SmallWorld) -> None:
+    (world.folder / "frame.parquet").write_text("somebody's")
+    with pytest.raises(Refused) as refused:
+        built(world)
+    assert refused.value.reason == "file_exists"
+    assert (world.folder / "frame.parquet").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("as_of", ["2026-01-15T00:30:00Z", "2026-01-15T00:00:00.5Z"])
+def test_a_moment_within_the_grain_is_refused(world: SmallWorld, as_of: str) -> None:
+    with pytest.raises(BatchscoreError, match="is not a whole day"):
+        built(world, as_of=as_of)
+
+
+def test_what_planning_refuses_of_the_input_is_refused(world: SmallWorld) -> None:
+    path = world.folder / "features.yaml"
+    path.write_text(path.read_text().replace("mails.bytes", "mails.bites"))
+    with pytest.raises(Refused) as refused:
+        built(world)
+    assert refused.value.reason == "column_missing"
