@@ -37,6 +37,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "as_of_behind": (122, "A newer as-of of this spec was swept: a sweep never releases the past over it."),
     "nothing_to_retry": (123, "A retry would do nothing else than the run did."),
     "file_exists": (124, "A file that would be written is there already; nothing is written over."),
+    "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
@@ -75,6 +76,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "golden_mismatch": (309, "The golden rows of a bundle do not give the margins and scores recorded when it was packed."),
     "model_crash": (310, "The process that first loaded a model, to keep workers from harm, died, hung or contradicted itself."),
     "feature_limit": (311, "A feature of a partition breaks a limit that the model's bundle declares."),
+    "bundle_missing": (312, "There is no bundle at the place the spec names; all else was found right."),
     # 4xx: running, committing, releasing
     "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
     "fenced": (403, "A newer driver has taken this run; this one must stop."),

@@ -31,10 +31,18 @@ def make_plan(spec: RunSpec) -> Plan:
             inputs' files or columns. Mistakes of one kind come together.
     """
     feature_set = read_feature_set(Path(spec.feature_set))
-    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
+    absent = [folder for folder in spec.bundles if not Path(folder).exists()]
+    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles if folder not in absent)
     refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
     inputs, passed_over, observed = read_inputs(spec, feature_set)
+    if absent:  # told last: all else must be right before a bundle can be made
+        raise Refused(
+            "bundle_missing",
+            "no bundle yet",
+            where=absent[0],
+            remedy="batchscore features build SPEC --as-of DATE --out frame.parquet; then train on it, and pack the model",
+        )
     pinned = _pinned(spec, feature_set, bundles, inputs)
     return Plan(
         spec=spec,

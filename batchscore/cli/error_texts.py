@@ -82,6 +82,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "The name you gave is taken. batchscore writes over nothing that it did not write itself.",
         "Give another name, or remove the file first.",
     ),
+    "column_unclear": Advice(
+        "`batchscore init` looked for an account's id or a time, and found several columns that could be it, or none.",
+        "Name the column: --key, --created-at, --event-at or --known-at. The message lists those there are.",
+    ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
         "or the file's columns are encrypted.",
@@ -225,6 +229,12 @@ ADVICE: Final[dict[str, Advice]] = {
     "golden_mismatch": Advice(
         "This machine does not reproduce what the model gave when it was packed: another XGBoost, or other arithmetic.",
         "Install the library versions of the lock file, or pack the model again on the kind of machine that scores.",
+    ),
+    "bundle_missing": Advice(
+        "The model was not trained or not packed yet, or `bundles:` in the spec names another folder.",
+        "`batchscore features build SPEC --as-of DATE --out frame.parquet --labels FILE` writes what to train on; train (the "
+        "train.py that `batchscore init` writes is a start), pack the model under the name in the spec: `batchscore bundle "
+        "pack`, and `batchscore check SPEC`.",
     ),
     "feature_limit": Advice(
         "A source stopped, a unit changed, or the accounts of this partition really are unlike those the model knows.",

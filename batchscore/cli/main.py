@@ -15,6 +15,7 @@ from batchscore.errors import BUG, INTERRUPTED, BatchscoreError
 # command → module and function; imported when the command is asked for
 COMMANDS = {
     "demo": "batchscore.cli.demo",
+    "init": "batchscore.cli.init",
     "doctor": "batchscore.cli.doctor",
     "check": "batchscore.cli.runs",
     "features": "batchscore.cli.features",
@@ -37,6 +38,7 @@ COMMANDS = {
 }
 _HELP = {
     "demo": "Run the whole story on real mail, or on a simulated world.",
+    "init": "Write a first spec and feature set, of your data or with a sample.",
     "doctor": "Look at this machine, a spec, a store, a cluster: what is wrong, and its fix.",
     "check": "Find every mistake in a run spec and its feature set.",
     "features": "Check and explain a feature set, show it for a few accounts, build the frame to train on.",

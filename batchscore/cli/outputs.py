@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
+from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
@@ -213,6 +214,7 @@ class Script(Value):
 
 OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "demo": RunEnded,
+    "init": Started,
     "doctor": Diagnosis,
     "check": Checked,
     "features check": FeaturesChecked,
