@@ -16,6 +16,7 @@ from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
+from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
@@ -54,6 +55,23 @@ def make_plan(spec: RunSpec) -> Plan:
         observed=observed,
         passed_over=passed_over,
     )
+
+
+def plan_again(row: RunRow) -> Plan:
+    """The plan of an earlier run, made anew.
+
+    Raises:
+        Refused: ``plan_changed`` with every pinned part that differs; what `make_plan` refuses.
+    """
+    made = make_plan(row.plan.spec)
+    if changed := row.plan.differences(made.pinned):
+        raise Refused(
+            "plan_changed",
+            f"changed since {row.run_id} was planned: {', '.join(changed)}",
+            where=row.run_id,
+            remedy="put it back, or start a new run of the spec",
+        )
+    return made
 
 
 def read_inputs(

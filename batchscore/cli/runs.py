@@ -135,20 +135,11 @@ MIN_HASH = 8
 @JSON
 def resume(run_id: str, store: Path, *, executor: OpenExecutor, as_json: bool) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
-    from batchscore.planner import make_plan
+    from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
-    row = open_reader(store).run(run_id)
-    made = make_plan(row.plan.spec)
-    if changed := row.plan.differences(made.pinned):
-        raise Refused(
-            "plan_changed",
-            f"changed since {row.run_id} was planned: {', '.join(changed)}",
-            where=row.run_id,
-            remedy="put it back, or start a new run of the spec",
-        )
-    ended = run_plan(made, again=False, executor=executor())
-    return tell_end(ended, as_json=as_json)
+    made = plan_again(open_reader(store).run(run_id))
+    return tell_end(run_plan(made, again=False, executor=executor()), as_json=as_json)
 
 
 def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> RunRow:

@@ -24,6 +24,7 @@ from batchscore.executors.guarded import Attempt
 from batchscore.settings import library_versions
 
 CONNECT_TIMEOUT_S: Final = 10
+GivenClient = Client  # for the types of those that are given one and do not import distributed
 _LOCAL: Final = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.scheduler.allowed-failures": 100,  # we count suspects ourselves

@@ -1,0 +1,98 @@
+"""batchscore from Python: the public names, for notebooks and schedulers. The same plan, run and store as the commands use.
+
+Nothing is printed. Errors are `errors.BatchscoreError`: ``Refused`` before anything was written, ``Interrupted`` when the run
+can be resumed. The plan of a spec is made by ``make_plan``, as in the planner: `batchscore.plan` is a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from batchscore.attempt import attempt
+from batchscore.executors.connect import given_client, local_cluster, remote_cluster
+from batchscore.executors.inline import InlineExecutor
+from batchscore.features.feature_set import FeatureSet
+from batchscore.pipeline import run as walk
+from batchscore.plan import Plan
+from batchscore.planner import make_plan, plan_again
+from batchscore.spec import RunSpec, read_spec
+from batchscore.store import open_reader, open_store
+
+if TYPE_CHECKING:
+    from batchscore.events import Event
+    from batchscore.executors.connect import GivenClient
+    from batchscore.ports import Executor, RunRow
+
+__all__ = ["RunSpec", "make_plan", "open_reader", "read_spec", "resume", "run"]
+
+
+def run(
+    what: Plan | RunSpec,
+    *,
+    client: GivenClient | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    inline: bool = False,
+    again: bool = False,
+) -> RunRow:
+    """Walk the plan to its end; an unfinished run of it is resumed, a finished one is only returned.
+
+    Args:
+        what: A plan, or a spec whose plan is made now.
+        client: A `distributed.Client`; it is used and never closed. On another host it must be TLS.
+        scheduler: The address of a running scheduler, in place of a client.
+        workers: The size of a cluster on this machine, which is the default (one worker a core) and ends with the call.
+        inline: In this process, without Dask.
+        again: The plan was run before: run its next generation.
+
+    Raises:
+        Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
+        Interrupted: the scheduler was lost; `resume` goes on.
+        QuarantineStop: a partition without which nothing may be scored was set aside.
+        RunFailed: the proof does not close, or two attempts gave different bytes.
+        ValueError: more than one of client, scheduler, workers and inline.
+    """
+    _refuse_contradiction(client, scheduler, workers, inline=inline)
+    made = make_plan(what) if isinstance(what, RunSpec) else what
+    with _executor(client, scheduler, workers, inline=inline) as executor:
+        store = open_store(Path(made.spec.store), FeatureSet.thaw(made.feature_set).account_id)  # not before a cluster is there
+        return walk(made, executor=executor, store=store, observer=_silent, again=again)
+
+
+def resume(
+    run_id: str,
+    *,
+    store: Path | str,
+    client: GivenClient | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    inline: bool = False,
+) -> RunRow:
+    """Go on with a run where it was stopped or killed. Arguments and errors as `run`; also ``plan_changed``, ``run_unknown``."""
+    row = open_reader(Path(store)).run(run_id)
+    return run(plan_again(row), client=client, scheduler=scheduler, workers=workers, inline=inline)
+
+
+def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:
+    if sum((client is not None, scheduler is not None, workers is not None, inline)) > 1:
+        msg = "client, scheduler, workers and inline exclude each other → keep one"
+        raise ValueError(msg)
+
+
+@contextmanager
+def _executor(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> Iterator[Executor]:
+    """What was asked for; what is opened here is closed with the block."""
+    if inline:
+        yield InlineExecutor(attempt)
+    elif client is not None:
+        yield given_client(attempt, client)
+    else:
+        with remote_cluster(attempt, scheduler) if scheduler else local_cluster(attempt, n_workers=workers) as opened:
+            yield opened
+
+
+def _silent(event: Event) -> None:
+    """Nobody listens: whoever wants to see progress looks at the ledger (`open_reader`, `batchscore watch`)."""
