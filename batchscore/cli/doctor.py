@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
 from batchscore.cli.options import JSON
-from batchscore.errors import REFUSED
+from batchscore.errors import REFUSED, Refused
 
 
 @click.command()
@@ -28,10 +29,19 @@ def doctor(
     from batchscore.operations.doctor import Patient, diagnose
     from batchscore.spec import read_spec
 
-    spec = read_spec(spec_path) if spec_path else None
+    spec = None
+    with suppress(Refused):  # a check of its own says what is wrong with it
+        spec = read_spec(spec_path) if spec_path else None
     place = store or (Path(spec.store) if spec else Path("store"))
     found = diagnose(
-        Patient(spec=spec, store=place, scheduler=scheduler, insecure=insecure, n_workers=workers or os.cpu_count() or 1)
+        Patient(
+            spec_path=spec_path,
+            spec=spec,
+            store=place,
+            scheduler=scheduler,
+            insecure=insecure,
+            n_workers=workers or os.cpu_count() or 1,
+        )
     )
     if as_json:
         click.echo(found.model_dump_json(indent=2))

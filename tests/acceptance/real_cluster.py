@@ -21,8 +21,10 @@ ROOT = Path(__file__).parents[2]
 class RealCluster:
     """``dask scheduler`` and ``dask worker`` (with nannies) on loopback."""
 
-    def __init__(self, folder: Path, n_workers: int = 2) -> None:
+    def __init__(self, folder: Path, n_workers: int = 2, *, unseen: Path | None = None) -> None:
+        """``unseen``: a folder in whose place the last worker has an empty one of its own, as on a host without the mount."""
         self._folder = folder
+        self._unseen = unseen
         self._n_workers = n_workers
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -50,6 +52,7 @@ class RealCluster:
             self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._n_workers:
+            elsewhere = self._unseen if len(self._workers) == self._n_workers - 1 else None
             self._workers.append(
                 self._start(
                     "worker",
@@ -63,6 +66,7 @@ class RealCluster:
                     "20",
                     "--local-directory",
                     str(self._folder),
+                    unseen=elsewhere,
                 )
             )
 
@@ -89,16 +93,22 @@ class RealCluster:
             return bool(workers)
         return False
 
-    def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, what: str, *arguments: str, unseen: Path | None = None) -> subprocess.Popen[bytes]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [str(Path(sys.executable).with_name("dask")), what, *arguments],
+            [*(apart(unseen) if unseen else ()), str(Path(sys.executable).with_name("dask")), what, *arguments],
             env=environment,
             cwd=self._folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+
+def apart(unseen: Path) -> list[str]:
+    """The command line before another that runs it with an empty folder of its own in the place of ``unseen``."""
+    mounted = 'mount -t tmpfs none "$0" && exec "$@"'
+    return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(unseen)]
 
 
 def kill_family(pid: int) -> None:

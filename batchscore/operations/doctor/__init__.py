@@ -18,6 +18,7 @@ Check = Callable[[Patient], Seen | None]
 CHECKS: Final[dict[str, Check]] = {
     "python": machine.python,
     "libraries": machine.libraries,
+    "extras": machine.extras,
     "xgboost once": machine.xgboost_once,
     "cores": machine.cores,
     "memory": machine.memory,
@@ -34,6 +35,7 @@ CHECKS: Final[dict[str, Check]] = {
     "durable writes": place.durable_writes,
     "hard links": place.hard_links,
     "store tables": place.tables,
+    "spec": asked.spec,
     "secrets": asked.secrets,
     "databases": asked.databases,
     "inputs": asked.inputs,

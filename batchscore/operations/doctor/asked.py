@@ -7,16 +7,25 @@ from pathlib import Path
 from batchscore.database import open_engine, translated
 from batchscore.errors import Refused
 from batchscore.executors.look import look_at_cluster
+from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bundle import read_manifest
 from batchscore.models.scorer import load_scorer
 from batchscore.operations.doctor.finding import Patient, Seen, fail, ok
 from batchscore.planner import make_plan
 from batchscore.settings import database_url
-from batchscore.spec import RunSpec
+from batchscore.spec import RunSpec, read_spec
 
 
 def _databases(spec: RunSpec) -> list[str]:
     return sorted({source.sql.url for source in spec.sources.values() if source.sql is not None})
+
+
+def spec(patient: Patient) -> Seen | None:
+    """The spec and its feature set are read without a mistake; each mistake is told with its line."""
+    if patient.spec_path is None:
+        return None
+    read = read_spec(patient.spec_path)
+    return ok(f"{read.name}, with {len(read_feature_set(Path(read.feature_set)).names)} features")
 
 
 def secrets(patient: Patient) -> Seen | None:

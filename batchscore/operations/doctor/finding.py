@@ -29,8 +29,12 @@ class Diagnosis(Value):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patient:
-    """What is to be looked at beside this machine. ``store`` is there when one was named, or the spec names one."""
+    """What is to be looked at beside this machine. ``store`` is there when one was named, or the spec names one.
 
+    ``spec`` is None when there is none at ``spec_path``, or it has mistakes.
+    """
+
+    spec_path: Path | None = None
     spec: RunSpec | None = None
     store: Path | None = None
     scheduler: str | None = None

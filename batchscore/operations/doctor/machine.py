@@ -49,6 +49,20 @@ def libraries(_patient: Patient) -> Seen:
     return fail("; ".join(wrong), _INSTALL) if wrong else ok(f"{len(needed)} libraries at or above their floors")
 
 
+def extras(_patient: Patient) -> Seen:
+    """What the extras add: a run goes on without, but slower or with less. A version below an extra's floor counts as absent."""
+    wanted = [Requirement(text) for text in requires("batchscore") or [] if "extra ==" in text]
+    absent = [
+        (requirement.name, str(requirement.marker).partition("extra == ")[2].strip("\"'"))
+        for requirement in wanted
+        if not requirement.specifier.contains(_version(requirement.name) or "0", prereleases=True)
+    ]
+    if not absent:
+        return ok(f"all there: {', '.join(requirement.name for requirement in wanted)}")
+    named = ",".join(sorted({extra for _, extra in absent}))
+    return warn(f"absent: {', '.join(f'{name} (extra {extra})' for name, extra in absent)}", f"pip install 'batchscore[{named}]'")
+
+
 def xgboost_once(_patient: Patient) -> Seen:
     """One of xgboost and xgboost-cpu: both hold the same module, and the later install wins file by file."""
     found = [f"{name} {_version(name)}" for name in ("xgboost", "xgboost-cpu") if _version(name)]

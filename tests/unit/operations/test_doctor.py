@@ -71,6 +71,32 @@ def test_a_bundle_that_was_changed_fails(world: SmallWorld) -> None:
     assert (finding.level, "BS-302" in finding.found) == ("fail", True)
 
 
+def test_a_spec_with_mistakes_fails_with_each_and_its_line(world: SmallWorld) -> None:
+    text = world.spec_path.read_text()
+    world.spec_path.write_text(
+        text.replace("threshold: 0.2", "threshold: 2").replace("partition_rows: 50", "partition_rows: none")
+    )
+    finding = found(diagnose(Patient(spec_path=world.spec_path)), "spec")
+    assert finding.level == "fail"
+    assert "spec.yaml:6: policy.threshold" in finding.found
+    assert "spec.yaml:9: partition_rows" in finding.found
+
+
+def test_a_feature_set_with_mistakes_fails_with_its_line(world: SmallWorld) -> None:
+    features = world.folder / "features.yaml"
+    features.write_text(features.read_text().replace("window: 7d}", "window: 7}", 1))
+    finding = found(diagnose(Patient(spec_path=world.spec_path)), "spec")
+    assert (finding.level, "features.yaml:8" in finding.found) == ("fail", True)
+
+
+def test_a_missing_extra_is_a_warning_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchscore.operations.doctor.machine._version", lambda _name: "")
+    diagnosis = diagnose(Patient())
+    assert found(diagnosis, "extras").level == "warn"
+    assert "llvmlite (extra fast)" in found(diagnosis, "extras").found
+    assert found(diagnosis, "extras").remedy.startswith("pip install 'batchscore[")
+
+
 def test_too_many_workers_are_a_warning_and_no_failure() -> None:
     diagnosis = diagnose(Patient(n_workers=10_000))
     assert found(diagnosis, "cores").level == "warn"
