@@ -7,7 +7,6 @@ accounts' are rolled up. So it takes what reading the input takes, and little me
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -23,11 +22,9 @@ from batchscore.features.windows import prepare
 from batchscore.files import write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, sort_by_key
-from batchscore.plan import FreezeSql, InputFile, Reference
+from batchscore.plan import InputFile, Reference
 from batchscore.planner import read_inputs, refuse_mismatch
-from batchscore.receipt import Output
-from batchscore.sources.freeze import freeze_parquet, freeze_sql, plan_freeze, plan_rollup, read_events
-from batchscore.sources.sql import largest_key
+from batchscore.sources.freeze import freeze_outside_a_run, plan_rollup, read_events
 from batchscore.spec import RunSpec
 
 _RANGE_ROWS = 50_000
@@ -52,7 +49,8 @@ def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[Fe
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         held = write_named_by_digest(feature_set.frozen_json().encode(), scratch, "json")
-        frozen = _freeze(spec, feature_set, inputs, held, scratch)
+        table = feature_set.accounts.table
+        frozen = freeze_outside_a_run(spec.sources[table], inputs.get(table, ()), feature_set, held, scratch)
         accounts = _chosen(KeyIndex.build(scratch, feature_set.account_id, frozen), as_of, n_accounts)
         ids = accounts[ACCOUNT_ID].combine_chunks()
         prepared = {
@@ -62,22 +60,6 @@ def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[Fe
             for events in feature_set.events
         }
         return feature_set, make_frame(accounts, prepared, as_of, feature_set)
-
-
-def _freeze(
-    spec: RunSpec, feature_set: FeatureSet, inputs: dict[str, tuple[InputFile, ...]], held: Reference, scratch: Path
-) -> Iterator[Output]:
-    accounts = feature_set.accounts
-    source = spec.sources[accounts.table].sql
-    if source is None:
-        for work in plan_freeze(inputs[accounts.table], accounts.table, held):
-            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
-        return
-    high = largest_key(source, accounts, feature_set.account_id)
-    live = FreezeSql(
-        table=accounts.table, feature_set=held, url=source.url, sql_table=source.table, high=high, opened_for="a sample"
-    )
-    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
 
 
 def _chosen(snapshots: KeyIndex, as_of: datetime, n_accounts: int) -> pa.Table:

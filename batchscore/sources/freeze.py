@@ -23,8 +23,8 @@ from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, segment_names
-from batchscore.sources.sql import read_pages
-from batchscore.spec import SqlSource
+from batchscore.sources.sql import largest_key, read_pages
+from batchscore.spec import Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
 GROUP_FILES: Final = 512
@@ -79,6 +79,30 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     pages = read_pages(source, accounts, columns, feature_set.account_id, work.high, work.segment)
     rows = _canonical(pages, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def freeze_outside_a_run(
+    source: Source, files: Sequence[InputFile], feature_set: FeatureSet, held: Reference, scratch: Path
+) -> Iterator[Output]:
+    """Snapshots of all accounts below ``scratch``, for whoever wants features and no run; raises as `freeze_parquet`.
+
+    ``files`` are those of a Parquet source; ``held`` is the feature set as a file.
+    """
+    accounts = feature_set.accounts
+    if source.sql is None:
+        for work in plan_freeze(files, accounts.table, held):
+            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
+        return
+    high = largest_key(source.sql, accounts, feature_set.account_id)
+    live = FreezeSql(
+        table=accounts.table,
+        feature_set=held,
+        url=source.sql.url,
+        sql_table=source.sql.table,
+        high=high,
+        opened_for="no run",
+    )
+    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
 
 
 def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:

@@ -27,11 +27,10 @@ from batchscore.features.windows import prepare
 from batchscore.files import publish, write_named_by_digest, write_parquet
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID
-from batchscore.plan import FreezeSql, InputFile, KeyRange, Reference
+from batchscore.plan import InputFile, KeyRange, Reference
 from batchscore.planner import read_inputs, refuse_mismatch
 from batchscore.receipt import Output
-from batchscore.sources.freeze import freeze_parquet, freeze_sql, plan_freeze, plan_rollup, read_events
-from batchscore.sources.sql import largest_key
+from batchscore.sources.freeze import freeze_outside_a_run, plan_rollup, read_events
 from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
 from batchscore.training.labels import LABEL, labelled, read_labels
@@ -90,7 +89,9 @@ def training_frames(
     """
     held = write_named_by_digest(feature_set.frozen_json().encode(), scratch, "json")
     kind = feature_set.account_id
-    snapshots = KeyIndex.build(scratch, kind, _freeze(spec, feature_set, inputs, held, scratch))
+    table = feature_set.accounts.table
+    frozen = freeze_outside_a_run(spec.sources[table], inputs.get(table, ()), feature_set, held, scratch)
+    snapshots = KeyIndex.build(scratch, kind, frozen)
     rollups = {
         events.table: KeyIndex.build(scratch, kind, _roll_up(inputs[events.table], events.table, feature_set, held, scratch))
         for events in feature_set.events
@@ -148,22 +149,6 @@ def _frame(
     ids = accounts[ACCOUNT_ID].combine_chunks()
     prepared = {table: prepare(ids, index.read(keys), feature_set, table) for table, index in rollups.items()}
     return make_frame(accounts, prepared, as_of, feature_set, population(accounts, as_of))
-
-
-def _freeze(
-    spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[str, tuple[InputFile, ...]], held: Reference, scratch: Path
-) -> Iterator[Output]:
-    accounts = feature_set.accounts
-    source = spec.sources[accounts.table].sql
-    if source is None:
-        for work in plan_freeze(inputs[accounts.table], accounts.table, held):
-            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
-        return
-    high = largest_key(source, accounts, feature_set.account_id)
-    live = FreezeSql(
-        table=accounts.table, feature_set=held, url=source.url, sql_table=source.table, high=high, opened_for="training"
-    )
-    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
 
 
 def _roll_up(
