@@ -21,6 +21,7 @@ from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source
+from batchscore.store.place import require_place
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -30,6 +31,7 @@ def make_plan(spec: RunSpec) -> Plan:
         Refused: anything that can be known now and would make the run wrong: in the spec, the feature set, the bundle, the
             inputs' files or columns. Mistakes of one kind come together.
     """
+    require_place(Path(spec.store), spec.database)
     feature_set = read_feature_set(Path(spec.feature_set))
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles)
     refuse_mismatch(spec, feature_set, bundles)
