@@ -157,7 +157,8 @@ def _known_reason(reason: str) -> str:
     """The reason of the first problem, where it is one of the catalogue's; else what it must be: a type."""
     return (
         reason
-        if reason in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "naive_timestamp"}
+        if reason
+        in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "key_not_indexed", "naive_timestamp"}
         else "column_type"
     )
 
