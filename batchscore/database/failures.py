@@ -75,14 +75,14 @@ def _of_mysql(error: sa.exc.DBAPIError, code: int | None, where: str) -> Batchsc
             "database_setup",
             f"the database account lacks a right (MySQL {code})",
             where=where,
-            remedy="batchscore db check says which, and the GRANT that mends it",
+            remedy="batchscore run SPEC looks at all rights first, and says the GRANT that mends each",
         )
     if code in ABSENT:
         return Refused(
             "database_error",
             f"no such database or table (MySQL {code})",
             where=where,
-            remedy="check the URL: batchscore db check",
+            remedy="check the URL",
         )
     if code in TOO_LARGE:
         return Refused(

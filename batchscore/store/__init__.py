@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from batchscore.database import is_mysql, translated
-from batchscore.errors import Refused
+from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
 from batchscore.store.ledger import LEASE_S, Ledger
 from batchscore.store.place import DATABASE, database_name, engine_of, require_place
+from batchscore.store.preflight import findings, require_ready
 from batchscore.store.reader import Reader
 from batchscore.store.schema import require_current, require_kind
 
@@ -25,13 +26,14 @@ def open_store(folder: Path, id_kind: IdKind, *, lease_s: float = LEASE_S) -> Le
     On MySQL the tables are the migrator's (`batchscore db upgrade`): a driver needs no right to change them.
 
     Raises:
-        Refused: ``id_kind``, ``store_schema``, or the database cannot be opened.
+        Refused: ``id_kind``, ``store_schema``, ``database_setup``, or the database cannot be opened.
     """
     engine = engine_of(folder)
     if is_mysql(engine):
         with translated(where="store"), engine.connect() as connection:
             require_current(connection)
             require_kind(connection, id_kind)
+            require_ready(connection)
         return Ledger(engine, folder, lease_s=lease_s)
     from batchscore.store.migrate import upgrade  # noqa: PLC0415 (alembic takes 0.1 s; who only reads does without)
 
@@ -55,6 +57,21 @@ def open_cleaner(folder: Path) -> Cleaner:
     return Cleaner(_existing(folder), folder)
 
 
+def preflight(folder: Path) -> tuple[Problem, ...]:
+    """What a driver would be refused for: server, tables and account of a store on MySQL. Changes nothing.
+
+    Raises:
+        Refused: ``store_missing`` or ``store_schema``.
+    """
+    engine = engine_of(folder)
+    try:
+        with translated(where="store"), engine.connect() as connection:
+            require_current(connection)
+            return tuple(findings(connection))
+    finally:
+        engine.dispose()
+
+
 def _existing(folder: Path) -> sa.Engine:
     if database_name(folder) is None and not (folder / DATABASE).is_file():
         raise Refused(
@@ -69,4 +86,15 @@ def _existing(folder: Path) -> sa.Engine:
     return engine
 
 
-__all__ = ["DATABASE", "Cleaner", "Ledger", "Reader", "open_cleaner", "open_reader", "open_store", "require_place"]
+__all__ = [
+    "DATABASE",
+    "Cleaner",
+    "Ledger",
+    "Reader",
+    "database_name",
+    "open_cleaner",
+    "open_reader",
+    "open_store",
+    "preflight",
+    "require_place",
+]

@@ -36,6 +36,7 @@ CHECKS: Final[dict[str, Check]] = {
     "store tables": place.tables,
     "secrets": asked.secrets,
     "databases": asked.databases,
+    "review database": asked.review_database,
     "inputs": asked.inputs,
     "plan": asked.plan,
     "golden rows": asked.golden,
