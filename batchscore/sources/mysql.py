@@ -204,28 +204,36 @@ class PageReader:
         """Rows with keys in (low, high], by key in its collation. Keys that it holds equal come in one page."""
         while True:
             began = time.monotonic()
-            page = self._page(low, high, limit=self._n_page)
-            if len(page) == self._n_page:
-                last = _literal(self._last_key(page))
-                page = self._page(low, _Literal(last), limit=None)  # with all that the collation holds equal to the last
-            self._n_page = _next_size(self._n_page, time.monotonic() - began)
+            page = self._read(self._between(low, high) + f" LIMIT {self._n_page}", fast=self._fast)
             if not len(page):
                 return
+            if len(page) == self._n_page:
+                page = self._with_whole_group(page)
+            self._n_page = _next_size(self._n_page, time.monotonic() - began)
             yield page
             low = self._last_key(page)
+
+    def _with_whole_group(self, page: pa.Table) -> pa.Table:
+        """The page with all keys that the collation holds equal to its last: they may straddle the page's end."""
+        key = self._quote(self._key)
+        same = self._read(f"{self._select()} WHERE {key} = {_literal(self._last_key(page))}", fast=None)
+        others = page.filter(pc.invert(pc.is_in(page[self._key], value_set=same[self._key].combine_chunks())))
+        return pa.concat_tables([others, same])
 
     def _last_key(self, page: pa.Table) -> Any:
         return page[self._key][-1].as_py()
 
-    def _page(self, low: Any, high: Any, *, limit: int | None) -> pa.Table:
-        key = self._quote(self._key)
-        conditions = [f"{key} <= {_literal(high)}", *([] if low is None else [f"{key} > {_literal(low)}"])]
+    def _select(self) -> str:
         selected = ", ".join(f"{expression} AS c{n}" for n, (expression, _) in enumerate(self._asked.values()))
-        query = (
-            f"SELECT {selected} FROM {self._quote(self._source.table)} WHERE {' AND '.join(conditions)} ORDER BY {key}"  # noqa: S608
-            + (f" LIMIT {limit}" if limit else "")
-        )
-        raw = self._fast.read(query) if self._fast else None
+        return f"SELECT {selected} FROM {self._quote(self._source.table)}"  # noqa: S608 (names quoted, keys as digits or hex)
+
+    def _between(self, low: int | str | None, high: int | str) -> str:
+        key = self._quote(self._key)
+        above = "" if low is None else f"{key} > {_literal(low)} AND "
+        return f"{self._select()} WHERE {above}{key} <= {_literal(high)} ORDER BY {key}"
+
+    def _read(self, query: str, *, fast: FastReader | None) -> pa.Table:
+        raw = fast.read(query) if fast else None
         if raw is None:
             rows = read(self._engine, lambda connection: _driver_rows(connection, query), where=self._where)
             raw = _as_arrow(rows, [arrow for _, arrow in self._asked.values()])
@@ -236,17 +244,8 @@ class PageReader:
         return pa.table(made)
 
 
-@dataclass(frozen=True, slots=True)
-class _Literal:
-    """SQL that is a literal already."""
-
-    sql: str
-
-
 def _literal(value: Any) -> str:
     """A key as SQL that no quote can leave: digits, or the bytes of its UTF-8."""
-    if isinstance(value, _Literal):
-        return value.sql
     if isinstance(value, int):
         return str(value)
     return f"_utf8mb4 X'{str(value).encode().hex()}'"

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+from functools import cache
 from importlib.util import find_spec
 from types import TracebackType
 from typing import IO, Final, Self
@@ -29,13 +30,24 @@ def can_read_fast(url: str) -> bool:
     return find_spec("connectorx") is not None and "ssl" not in url.partition("?")[2]
 
 
+@cache
+def kept_reader(url_name: str, url: str) -> FastReader:
+    """This process's reader of that URL, kept from attempt to attempt: its child takes longer to start than a page to read.
+
+    The child ends with this process, which closes its pipe. ``url`` only tells one meaning of the name from another.
+    """
+    assert url
+    return FastReader(url_name)
+
+
 class FastReader:
-    """One child process for the reads of one attempt."""
+    """One child process, one read at a time."""
 
     def __init__(self, url_name: str, *, deadline_s: float = DEADLINE_S) -> None:
         self._command = [sys.executable, "-m", _MODULE, url_name]
         self._deadline_s = deadline_s
         self._child: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +67,10 @@ class FastReader:
         Raises:
             AttemptFailed: the deadline passed; the child is gone.
         """
+        with self._turn:
+            return self._read(query)
+
+    def _read(self, query: str) -> pa.Table | None:
         if self._child is None:
             self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from typing import Any, Final
@@ -24,7 +24,7 @@ from batchscore.keys import IdKind
 from batchscore.settings import database_url
 from batchscore.sources.canonical import Place
 from batchscore.sources.mysql import PageReader, Role, columns_of, cut_ranges, problems_of
-from batchscore.sources.mysql_fast import FastReader, can_read_fast
+from batchscore.sources.mysql_fast import can_read_fast, kept_reader
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
@@ -209,16 +209,16 @@ def _mysql_pages(
     low, high = bounds
     roles = _roles(accounts, columns, segment)
     n_read = 0
-    with FastReader(source.url) if can_read_fast(database_url(source.url)) else nullcontext() as fast:
-        reader = PageReader(engine, source, accounts, roles, fast)
-        if low is None:
-            for first in range(0, n_null := reader.count_null_keys(), PAGE_ROWS):
-                page = reader.rows_without_key(min(PAGE_ROWS, n_null - first))
-                yield page, Place(source.table, n_read)
-                n_read += len(page)
-        for page in reader.pages(low, high) if high is not None else ():
-            yield _with_moments(page, accounts), Place(source.table, n_read)
+    url = database_url(source.url)
+    reader = PageReader(engine, source, accounts, roles, kept_reader(source.url, url) if can_read_fast(url) else None)
+    if low is None:
+        for first in range(0, n_null := reader.count_null_keys(), PAGE_ROWS):
+            page = reader.rows_without_key(min(PAGE_ROWS, n_null - first))
+            yield page, Place(source.table, n_read)
             n_read += len(page)
+    for page in reader.pages(low, high) if high is not None else ():
+        yield _with_moments(page, accounts), Place(source.table, n_read)
+        n_read += len(page)
 
 
 def _roles(accounts: AccountsTable, columns: Iterable[str], segment: str | None) -> list[tuple[str, Role]]:
