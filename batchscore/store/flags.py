@@ -107,7 +107,7 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
     """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
     ids = [stored_id(flag.account_id, database.largest_id) for flag in flags]
     raw = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
-    held = (_flags.c.queue == flags[0].queue) & raw.in_([sa.literal(account_id, sa.types.NullType()) for account_id in ids])
+    held = (_flags.c.queue == flags[0].queue) & raw.in_(ids)
     driven = (runs.c.state == "running") & (runs.c.lease_until >= database.now)
     there = (
         sa.select(
