@@ -58,6 +58,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "invalid_utf8": (217, "A text column holds bytes that are not UTF-8."),
     "sum_overflow": (218, "A sum left the range in which integers are exact."),
     "table_missing": (219, "The database has no table of that name."),
+    "database_setup": (220, "The database or its account is not set up as needed; each finding has the statement that mends it."),
+    "key_not_indexed": (221, "The accounts table has no index that begins with the key, so ranges of keys cannot be read."),
     "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
     "python_feature": (
         231,
@@ -79,6 +81,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "bundle_missing": (312, "There is no bundle at the place the spec names; all else was found right."),
     # 4xx: running, committing, releasing
     "commit_conflict": (401, "Someone else committed first; what is in the ledger counts."),
+    "commit_unknown": (402, "A COMMIT got no answer; the ledger knows whether it stands."),
     "fenced": (403, "A newer driver has taken this run; this one must stop."),
     "run_taken": (404, "Another driver holds this run's lease."),
     "nondeterministic": (405, "Two attempts at one partition gave different bytes."),
@@ -92,6 +95,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "store_schema": (414, "The store's tables are of another version than this code."),
     "write_failed": (415, "A file could not be written durably (disk full, I/O error)."),
     "run_failed": (416, "The run cannot go on and wrote nothing to the queue."),
+    "database_away": (417, "The database could not be reached for longer than the limit; the run can be resumed."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -225,3 +229,15 @@ class Fenced(BatchscoreError):
 
 class DatabaseFailed(BatchscoreError):
     """The database answered with an error that is neither a conflict nor a lost connection."""
+
+
+class TryAgain(DatabaseFailed):
+    """The database could not do it now; nothing of the transaction stands, and from its start it may succeed. Exit 5."""
+
+    exit_code = INTERRUPTED
+
+
+class CommitUnknown(BatchscoreError):
+    """A COMMIT got no answer: ask the ledger before anything else. Exit 5."""
+
+    exit_code = INTERRUPTED

@@ -41,7 +41,7 @@ from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
-from batchscore.sources.sql import largest_key
+from batchscore.sources.sql import key_ranges
 
 EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
@@ -74,7 +74,7 @@ class Definitions:
 
 
 def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[Partition, ...]:
-    """One partition per group of account files; or one for a live table, read up to its largest key as of now."""
+    """One partition per group of account files, or per range of keys of a live table, up to its largest key as of now."""
     feature_set = definitions.feature_set
     accounts = feature_set.accounts
     reads = {
@@ -90,18 +90,22 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)
         )
-    high = largest_key(source, accounts, feature_set.account_id)
-    live = FreezeSql(
-        table=accounts.table,
-        feature_set=definitions.feature_set_file,
-        url=source.url,
-        sql_table=source.table,
-        high=high,
-        opened_for=run_id,
-        segment=plan.spec.segment,
-    )
-    n_rows = int(plan.observed.get(f"rows of {accounts.table}", 0))
-    return (Partition.of(live, number=0, n_rows=n_rows, reads=_reads(reads, run=run_id)),)
+    ranges = key_ranges(source, accounts, feature_set.account_id)
+    n_rows = -(-int(plan.observed.get(f"rows of {accounts.table}", 0)) // len(ranges))
+    partitions = []
+    for number, (low, high) in enumerate(ranges):
+        live = FreezeSql(
+            table=accounts.table,
+            feature_set=definitions.feature_set_file,
+            url=source.url,
+            sql_table=source.table,
+            low=low,
+            high=high,
+            opened_for=run_id,
+            segment=plan.spec.segment,
+        )
+        partitions.append(Partition.of(live, number=number, n_rows=n_rows, reads=_reads(reads, run=run_id, low=low, high=high)))
+    return tuple(partitions)
 
 
 def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Partition]) -> tuple[Partition, ...]:

@@ -15,7 +15,17 @@ from typing import Final
 
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.driver import driver_name
-from batchscore.errors import BatchscoreError, Fenced, Interrupted, Problem, QuarantineStop, Refused, RunFailed
+from batchscore.errors import (
+    BatchscoreError,
+    CommitUnknown,
+    Fenced,
+    Interrupted,
+    Problem,
+    QuarantineStop,
+    Refused,
+    RunFailed,
+    TryAgain,
+)
 from batchscore.events import (
     DecisionRecorded,
     PartitionAlerted,
@@ -315,8 +325,10 @@ def _lease_kept(store: Store, handle: RunHandle) -> Iterator[None]:
         while not over.wait(RENEW_EVERY_S):
             try:
                 store.renew(handle)
+            except Fenced:
+                return  # the next write of the walk says so
             except BatchscoreError:
-                return  # fenced, or the database is away: the next write of the walk says so
+                continue  # the database is away: it may come back before the lease runs out
 
     thread = threading.Thread(target=renew, name="batchscore-lease", daemon=True)
     thread.start()
@@ -334,6 +346,9 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
         yield
     except Fenced:
         raise  # somebody else's run now
+    except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
+        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
+        raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
     except Interrupted as error:
         store.close(handle, "interrupted", str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""

@@ -73,13 +73,17 @@ class FreezeParquet(Value):
 
 
 class FreezeSql(Value):
-    """Read the accounts of a live table into a snapshot; ``high`` is the largest key at the start, None for an empty table."""
+    """Read the accounts of a live table whose keys lie in (low, high] into snapshots; ``high`` None: the table is empty.
+
+    The range without a ``low`` also holds the rows whose key is null.
+    """
 
     kind: Literal["freeze_sql"] = "freeze_sql"
     table: str
     feature_set: Reference
     url: str
     sql_table: str
+    low: int | str | None = None
     high: int | str | None
     opened_for: str  # the run: a live table is never the same input twice
     segment: str | None = None

@@ -22,6 +22,7 @@ from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source
+from batchscore.store.place import require_place
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -31,6 +32,7 @@ def make_plan(spec: RunSpec) -> Plan:
         Refused: anything that can be known now and would make the run wrong: in the spec, the feature set, the bundle, the
             inputs' files or columns. Mistakes of one kind come together.
     """
+    require_place(Path(spec.store), spec.database)
     feature_set = read_feature_set(Path(spec.feature_set))
     absent = [folder for folder in spec.bundles if not Path(folder).exists()]
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles if folder not in absent)
@@ -181,7 +183,8 @@ def _known_reason(reason: str) -> str:
     """The reason of the first problem, where it is one of the catalogue's; else what it must be: a type."""
     return (
         reason
-        if reason in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "naive_timestamp"}
+        if reason
+        in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "key_not_indexed", "naive_timestamp"}
         else "column_type"
     )
 

@@ -177,6 +177,8 @@ class RunSpec(Value):
     policy: Policy
     release: Literal["none", "latest"] = "none"
     store: Location = "store"
+    # The *name* of the MySQL database of runs and flags (`batchscore db upgrade`); without it they are in the store's folder.
+    database: Annotated[str, Field(pattern=NAME)] | None = None
     partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
     # A column of the accounts table: reports count flags by it. No feature and no score sees it.
     segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None

@@ -293,9 +293,27 @@ ADVICE: Final[dict[str, Advice]] = {
         "A wrong URL, a missing right, a read-only server, a file that cannot be opened; or a statement the database cannot do.",
         "`batchscore doctor --spec SPEC` tries each database named. The driver's own words are left out: they may quote the URL.",
     ),
+    "database_away": Advice(
+        "A MySQL server that was stopped, killed or failed over, a cut network, or no connection free, for longer than a minute.",
+        "Nothing committed is lost: once it answers, `batchscore resume RUN`.",
+    ),
+    "commit_unknown": Advice(
+        "The connection was cut between a COMMIT and its answer, and the server has not come back to be asked.",
+        "`batchscore resume RUN` asks the ledger first: what was committed is not done again, and what was not, is.",
+    ),
+    "database_setup": Advice(
+        "A right is not granted, a table is not InnoDB, a column's type or collation would round or fold values, or a limit of "
+        "the server is too small.",
+        "Each finding comes with the statement that mends it, for whoever may run it.",
+    ),
+    "key_not_indexed": Advice(
+        "The declared key is neither the primary key nor the first column of an index, so every page would read the whole table.",
+        "Run the CREATE INDEX of the message on a quiet hour, or name another key in the feature set.",
+    ),
     "store_schema": Advice(
         "The store was written by another version of batchscore than this one.",
-        "A newer one: use that version. An older one: the next `batchscore run` migrates it; copy batchscore.db first.",
+        "A newer one: use that version. An older one: the next `batchscore run` migrates it (copy batchscore.db first); on "
+        "MySQL the migrator does, with `batchscore db upgrade SPEC`.",
     ),
     "write_failed": Advice(
         "The disk is full, a quota is reached, or the device fails.",
@@ -343,6 +361,9 @@ _EXITS: Final = {
     "store_schema": _BEFORE,
     "write_failed": "1 in the driver, 3 in an attempt; resumable",
     "run_failed": "1",
+    "database_away": "5: resumable",
+    "commit_unknown": "5: resumable",
+    "database_setup": _BEFORE,
 }
 
 

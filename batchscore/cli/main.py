@@ -34,6 +34,7 @@ COMMANDS = {
     "report": "batchscore.cli.report",
     "schema": "batchscore.cli.learn",
     "help": "batchscore.cli.learn",
+    "db": "batchscore.cli.db",
     "completion": "batchscore.cli.completion",
 }
 _HELP = {
@@ -57,6 +58,7 @@ _HELP = {
     "clean": "Delete files no run refers to. Shows them first.",
     "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
     "help": "Explain an error by its code (BS-203) or reason.",
+    "db": "Make the tables of a store on MySQL, or print their SQL.",
     "completion": "Print the completion script of a shell.",
 }
 

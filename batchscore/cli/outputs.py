@@ -187,6 +187,15 @@ class Exported(Value):
     n_rows: int
 
 
+class Upgraded(Value):
+    """db upgrade: the tables as they are now; with --sql ``script`` is what would make them so, and nothing was changed."""
+
+    database: str
+    account_id: str
+    version: str | None = None
+    script: str | None = None
+
+
 class ErrorHelp(Value):
     """One error of the catalogue, explained."""
 
@@ -241,6 +250,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "bundle verify": BundleVerified,
     "bundle diff": BundleDiff,
     "clean": Cleaned,
+    "db upgrade": Upgraded,
     "help": HelpShown,
     "completion": Script,
     "error": Failure,

@@ -73,10 +73,10 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
 
 
 def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
-    """The accounts of a live table as snapshots, read once up to the work's bound; as `freeze_parquet` otherwise."""
+    """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise."""
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     source = SqlSource(url=work.url, table=work.sql_table)
-    pages = read_pages(source, accounts, columns, feature_set.account_id, work.high, work.segment)
+    pages = read_pages(source, accounts, columns, feature_set.account_id, (work.low, work.high), work.segment)
     rows = _canonical(pages, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
 

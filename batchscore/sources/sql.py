@@ -17,12 +17,14 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import open_engine, translated
+from batchscore.database import is_mysql, open_engine, translated
 from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.settings import database_url
 from batchscore.sources.canonical import Place
+from batchscore.sources.mysql import PageReader, Role, columns_of, cut_ranges, problems_of
+from batchscore.sources.mysql_fast import can_read_fast, kept_reader
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
@@ -31,13 +33,18 @@ _LARGE: Final = "integers beyond 2^53"
 
 
 @contextmanager
-def _connected(source: SqlSource) -> Iterator[sa.Connection]:
+def _engine(source: SqlSource) -> Iterator[sa.Engine]:
     engine = open_engine(database_url(source.url), read_only=True)
     try:
-        with translated(where=f"url: {source.url}"), engine.connect() as connection:
-            yield connection
+        yield engine
     finally:
         engine.dispose()
+
+
+@contextmanager
+def _connected(source: SqlSource) -> Iterator[sa.Connection]:
+    with _engine(source) as engine, translated(where=f"url: {source.url}"), engine.connect() as connection:
+        yield connection
 
 
 def inspect_table(
@@ -59,10 +66,16 @@ def inspect_table(
                 where=f"sources.{accounts.table}",
                 remedy=f"did you mean {near!r}?" if near else "check the table's name and the URL",
             )
-        types = {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
+        types: Mapping[str, Any] = (
+            {name: column.declared for name, column in columns_of(connection, source.table).items()}
+            if is_mysql(connection)
+            else {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
+        )
         n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
-    problems = [problem for name in _names(accounts, columns) for problem in _problems_of(name, types, accounts)]
-    problems += _problems_of_segment(segment, types, accounts) if segment else ()
+        problems = [problem for name in _names(accounts, columns) for problem in _problems_of(name, types, accounts)]
+        problems += _problems_of_segment(segment, types, accounts) if segment else ()
+        if is_mysql(connection):
+            problems += problems_of(connection, source, accounts, _roles(accounts, columns, segment))
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
 
@@ -122,15 +135,25 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
     return high
 
 
+def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list[tuple[int | str | None, int | str | None]]:
+    """Ranges (low, high] of keys to read: one of a SQLite table, as many as its rows ask for of a MySQL one; never none."""
+    with _engine(source) as engine:
+        if not is_mysql(engine):
+            return [(None, largest_key(source, accounts, kind))]
+        bounds = cut_ranges(engine, source, accounts.key)
+    exact = [tuple(bound if bound is None else _exact_key(bound, kind, accounts.key) for bound in pair) for pair in bounds]
+    return [(low, high) for low, high in exact] or [(None, None)]
+
+
 def read_pages(
     source: SqlSource,
     accounts: AccountsTable,
     columns: Sequence[str],
     kind: IdKind,
-    high: int | str | None,
+    bounds: tuple[int | str | None, int | str | None],
     segment: str | None = None,
 ) -> Iterator[tuple[pa.Table, Place]]:
-    """Raw rows with keys up to ``high``, a page at a time; then those whose key is null, which no range holds.
+    """Raw rows with keys in (low, high], a page at a time; without a low, first those whose key is null.
 
     The column ``segment`` comes as text, unless a feature reads it too.
 
@@ -138,6 +161,12 @@ def read_pages(
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
         PartitionError: ``column_type``: values of one column that no single type holds.
     """
+    low, high = bounds
+    with _engine(source) as engine:
+        if is_mysql(engine):
+            yield from _mysql_pages(engine, source, accounts, columns, bounds, segment)
+            return
+    assert low is None, "a SQLite table is one range"
     names = _names(accounts, [*columns, *([segment] if segment else [])])
     as_text = {segment} - {*columns}
     n_read = 0
@@ -167,6 +196,49 @@ def read_pages(
             rows = _with_whole_group(rows, same)
             yield _as_table(rows, names, accounts, kind, seen, as_text), Place(source.table, n_read)
             n_read += len(rows)
+
+
+def _mysql_pages(
+    engine: sa.Engine,
+    source: SqlSource,
+    accounts: AccountsTable,
+    columns: Sequence[str],
+    bounds: tuple[int | str | None, int | str | None],
+    segment: str | None,
+) -> Iterator[tuple[pa.Table, Place]]:
+    low, high = bounds
+    roles = _roles(accounts, columns, segment)
+    n_read = 0
+    url = database_url(source.url)
+    reader = PageReader(engine, source, accounts, roles, kept_reader(source.url, url) if can_read_fast(url) else None)
+    if low is None:
+        for first in range(0, n_null := reader.count_null_keys(), PAGE_ROWS):
+            page = reader.rows_without_key(min(PAGE_ROWS, n_null - first))
+            yield page, Place(source.table, n_read)
+            n_read += len(page)
+    for page in reader.pages(low, high) if high is not None else ():
+        yield _with_moments(page, accounts), Place(source.table, n_read)
+        n_read += len(page)
+
+
+def _roles(accounts: AccountsTable, columns: Iterable[str], segment: str | None) -> list[tuple[str, Role]]:
+    """What each column to read is for, the key first. A segment that a feature reads too is a number."""
+    times: dict[str, Role] = {time.column: "time" for time in _times(accounts)}
+    roles: dict[str, Role] = {accounts.key: "key", **times}
+    for name in columns:
+        roles.setdefault(name, "number")
+    if segment:
+        roles.setdefault(segment, "segment")
+    return list(roles.items())
+
+
+def _with_moments(page: pa.Table, accounts: AccountsTable) -> pa.Table:
+    """Times that are text in the table, as moments."""
+    for time in _times(accounts):
+        if pa.types.is_string(page.schema.field(time.column).type):
+            place = page.schema.get_field_index(time.column)
+            page = page.set_column(place, time.column, _moments(page[time.column].to_pylist(), time, time.column))
+    return page
 
 
 def _with_whole_group(rows: Sequence[Any], same: Sequence[Any]) -> list[Any]:

@@ -1,42 +1,50 @@
-"""The store: runs, progress, receipts and flags in one database, beside the folder that holds the outputs."""
+"""The store: runs, progress, receipts and flags in one database (SQLite, or MySQL by name), and the folder of the outputs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from batchscore.database import open_engine, translated
-from batchscore.errors import Refused
+from batchscore.database import is_mysql, translated
+from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
 from batchscore.store.ledger import LEASE_S, Ledger
+from batchscore.store.place import DATABASE, database_name, engine_of, require_place
+from batchscore.store.preflight import findings, require_ready
 from batchscore.store.reader import Reader
-from batchscore.store.schema import require_current
+from batchscore.store.schema import require_current, require_kind
 
 if TYPE_CHECKING:
     from batchscore.keys import IdKind  # brings numpy and pyarrow, which `status` does without
 
-DATABASE: Final = "batchscore.db"
-
 
 def open_store(folder: Path, id_kind: IdKind, *, lease_s: float = LEASE_S) -> Ledger:
-    """The store in ``folder`` for writing; made if it is not there, migrated if it is older than this code.
+    """The store of ``folder`` for writing. On SQLite made if it is not there, and migrated if it is older than this code.
+
+    On MySQL the tables are the migrator's (`batchscore db upgrade`): a driver needs no right to change them.
 
     Raises:
-        Refused: ``id_kind``, ``store_schema``, or the database cannot be opened.
+        Refused: ``id_kind``, ``store_schema``, ``database_setup``, or the database cannot be opened.
     """
+    engine = engine_of(folder)
+    if is_mysql(engine):
+        with translated(where="store"), engine.connect() as connection:
+            require_current(connection)
+            require_kind(connection, id_kind)
+            require_ready(connection)
+        return Ledger(engine, folder, lease_s=lease_s)
     from batchscore.store.migrate import upgrade  # noqa: PLC0415 (alembic takes 0.1 s; who only reads does without)
 
     folder.mkdir(parents=True, exist_ok=True)
-    engine = _engine(folder)
     with translated(where="store"), engine.begin() as connection:
         upgrade(connection, id_kind)
     return Ledger(engine, folder, lease_s=lease_s)
 
 
 def open_reader(folder: Path) -> Reader:
-    """The store in ``folder`` for reading; nothing is made or changed.
+    """The store of ``folder`` for reading; nothing is made or changed.
 
     Raises:
         Refused: ``store_missing`` or ``store_schema``.
@@ -45,28 +53,48 @@ def open_reader(folder: Path) -> Reader:
 
 
 def open_cleaner(folder: Path) -> Cleaner:
-    """The store in ``folder``, to clean its unreferenced files. Raises as `open_reader`."""
+    """The store of ``folder``, to clean its unreferenced files. Raises as `open_reader`."""
     return Cleaner(_existing(folder), folder)
 
 
+def preflight(folder: Path) -> tuple[Problem, ...]:
+    """What a driver would be refused for: server, tables and account of a store on MySQL. Changes nothing.
+
+    Raises:
+        Refused: ``store_missing`` or ``store_schema``.
+    """
+    engine = engine_of(folder)
+    try:
+        with translated(where="store"), engine.connect() as connection:
+            require_current(connection)
+            return tuple(findings(connection))
+    finally:
+        engine.dispose()
+
+
 def _existing(folder: Path) -> sa.Engine:
-    if not (folder / DATABASE).is_file():
+    if database_name(folder) is None and not (folder / DATABASE).is_file():
         raise Refused(
             "store_missing",
             "there is no store here yet",
             where=str(folder),
             remedy="name its folder with --store, or run a spec first",
         )
-    engine = _engine(folder, read_only=True)
+    engine = engine_of(folder, read_only=True)
     with translated(where="store"), engine.connect() as connection:
         require_current(connection)
     return engine
 
 
-def _engine(folder: Path, *, read_only: bool = False) -> sa.Engine:
-    return open_engine(
-        sa.URL.create("sqlite", database=str(folder / DATABASE)).render_as_string(hide_password=False), read_only=read_only
-    )
-
-
-__all__ = ["DATABASE", "Cleaner", "Ledger", "Reader", "open_cleaner", "open_reader", "open_store"]
+__all__ = [
+    "DATABASE",
+    "Cleaner",
+    "Ledger",
+    "Reader",
+    "database_name",
+    "open_cleaner",
+    "open_reader",
+    "open_store",
+    "preflight",
+    "require_place",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from batchscore.database import translated
+from batchscore.database import read
 from batchscore.plan import Stage
 from batchscore.store.tables import run_outputs
 
@@ -27,8 +27,8 @@ class Cleaner:
         compared with file times, so it must be longer than any attempt, and than the clocks of the hosts differ.
         """
         limit = time.time() - grace.total_seconds()
-        with translated(where="store"), self._engine.connect() as connection:
-            referenced = set(connection.execute(sa.select(run_outputs.c.path)).scalars())
+        query = sa.select(run_outputs.c.path)
+        referenced = set(read(self._engine, lambda connection: connection.execute(query).scalars().all(), where="store"))
         found = []
         for stage in Stage:
             for path in sorted((self._folder / stage.value).rglob("*")):

@@ -9,55 +9,106 @@ a crash finds its own rows and changes none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from batchscore.driver import is_gone
+from batchscore.errors import TryAgain
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.rows import flag_values, microseconds, stored_id
-from batchscore.store.tables import flags_table, runs
+from batchscore.store.tables import flags_table, queues, runs
 
 ROWS_A_STATEMENT: Final = 500
 ROWS_A_TRANSACTION: Final = 10_000
 
-Fenced = Callable[[], AbstractContextManager[sa.Connection]]
 _flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
+T_co = TypeVar("T_co", covariant=True)
+T = TypeVar("T")
 
 
-def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, now: sa.ColumnElement[Any]) -> ReleaseCount:
+class Body(Protocol[T_co]):
+    """What is done in one transaction."""
+
+    def __call__(self, connection: sa.Connection, /) -> T_co:
+        """May be done again from its start."""
+
+
+class Fenced(Protocol):
+    """Does a body in one transaction under the run's epoch."""
+
+    def __call__(self, body: Body[T], /) -> T:
+        """Raises Fenced when a newer driver has the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewDatabase:
+    """What of the database a release must know: its clock, and the largest integer its ids may be."""
+
+    now: sa.ColumnElement[Any]
+    largest_id: int
+
+
+def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
     """Insert ``flags`` (in key order) and set ``released_at``; a run that is released already is left as it is.
 
     Raises:
         Fenced: a newer driver has the run.
         Refused: ``id_too_large``.
     """
-    with fenced() as connection:
+
+    def look(connection: sa.Connection) -> tuple[float | None, int]:
         released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
-        opened_at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+        return released, int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+
+    def publish(connection: sa.Connection) -> None:
+        if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
+            _lock_queue(connection, queue)
+        unreleased = (runs.c.run_id == run.run_id) & runs.c.released_at.is_(None)
+        connection.execute(runs.update().where(unreleased).values(released_at=database.now))
+
+    queue = ""
+    released, opened_at = fenced(look)
     if released is None:
         for part in _parts(flags, ROWS_A_TRANSACTION):
-            with fenced() as connection:
-                for rows in _parts(iter(part), ROWS_A_STATEMENT):
-                    _insert(connection, run, rows, opened_at, now)
-        with fenced() as connection:
-            connection.execute(
-                runs.update().where(runs.c.run_id == run.run_id, runs.c.released_at.is_(None)).values(released_at=now)
-            )
-    with fenced() as connection:
-        return _count(connection, run)
+            queue = part[0].queue
+            fenced(_Insertion(run, part, opened_at, database))
+        fenced(publish)
+    return fenced(lambda connection: _count(connection, run))
 
 
-def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int, now: sa.ColumnElement[Any]) -> None:
+class _Insertion:
+    """One transaction's flags, of one queue. The queue's row is locked first: releases into one queue take turns."""
+
+    def __init__(self, run: RunHandle, flags: list[Flag], opened_at: int, database: ReviewDatabase) -> None:
+        self._run, self._flags, self._opened_at, self._database = run, flags, opened_at, database
+
+    def __call__(self, connection: sa.Connection) -> None:
+        _lock_queue(connection, self._flags[0].queue)
+        for rows in _parts(self._flags, ROWS_A_STATEMENT):
+            _insert(connection, self._run, rows, self._opened_at, self._database)
+
+
+def _lock_queue(connection: sa.Connection, queue: str) -> None:
+    """Without it two releases could both find an account free, and one would die of the other's flag."""
+    locked = sa.select(queues.c.queue).where(queues.c.queue == queue).with_for_update()
+    if connection.execute(locked).first() is None:
+        try:
+            connection.execute(queues.insert().values(queue=queue))
+        except sa.exc.IntegrityError:
+            raise TryAgain("commit_conflict", "another release made this queue just now", where=f"queue {queue}") from None
+
+
+def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int, database: ReviewDatabase) -> None:
     """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
-    ids = [stored_id(flag.account_id) for flag in flags]
+    ids = [stored_id(flag.account_id, database.largest_id) for flag in flags]
     raw = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
-    held = (_flags.c.queue == flags[0].queue) & raw.in_([sa.literal(account_id, sa.types.NullType()) for account_id in ids])
-    driven = (runs.c.state == "running") & (runs.c.lease_until >= now)
+    held = (_flags.c.queue == flags[0].queue) & raw.in_(ids)
+    driven = (runs.c.state == "running") & (runs.c.lease_until >= database.now)
     there = (
         sa.select(
             raw.label("account_id"),
@@ -81,7 +132,7 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
         elif row.open_marker == 1 or row.as_of == as_of:
             taken.add(row.account_id)
     rows = [
-        flag_values(flag, opened_at) | (overtaken if account_id in taken else {})
+        flag_values(flag, account_id, opened_at) | (overtaken if account_id in taken else {})
         for flag, account_id in zip(flags, ids, strict=True)
         if account_id not in ours
     ]

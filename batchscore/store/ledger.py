@@ -1,34 +1,39 @@
 """The ledger: runs, epochs, leases, partitions, receipts. Every write is one transaction that first checks the epoch.
 
+Locks are taken in one order: the run's row, then the queue's, then rows by their keys. A transaction that the database gave
+up is done again from its start; one whose COMMIT got no answer left its mark in the run's row, or does not stand.
+
 The allowed changes of a run's state: running → finished, held, interrupted or failed; held, interrupted and failed → running
 (taken over). Of a partition's: planned → committed or quarantined, and nothing after that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from batchscore.database import now, translated
+from batchscore.database import is_mysql, now, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
-from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
+from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
 from batchscore.flag import Flag
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow
 from batchscore.receipt import Output, Receipt
-from batchscore.store.flags import release
+from batchscore.store.flags import ReviewDatabase, release
 from batchscore.store.reader import Reader, done_before
-from batchscore.store.rows import microseconds, moment, run_row
+from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, microseconds, moment, run_row
 from batchscore.store.tables import attempts, outputs, partitions, run_outputs, runs, stages, sweeps
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
 EXECUTOR_CHARS: Final = 255
+
+T = TypeVar("T")
 
 
 class Ledger:
@@ -39,6 +44,7 @@ class Ledger:
         self._folder = folder
         self._lease_s = lease_s
         self._now = now(engine)
+        self._largest_id = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
 
     def reader(self) -> Reader:
         """The same database, for reading."""
@@ -52,17 +58,23 @@ class Ledger:
         Raises:
             Refused: ``run_taken``: another driver's lease has not run out.
         """
-        with self._writing() as connection:
+
+        def take(connection: sa.Connection) -> tuple[RunHandle, RunRow]:
+            # The next generation is counted before the newest is looked at: a run that another driver makes in between is
+            # either seen, or has this number, and the second insert of it fails.
+            generation = self._next_generation(connection, plan)
             newest = self._newest(connection, plan.digest)
             if newest is None or (again and newest["state"] in {"finished", "failed"}):
-                run_id = self._create(connection, plan)
+                run_id = self._create(connection, plan, generation)
             elif newest["state"] == "finished":
                 return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
             else:
                 run_id = newest["run_id"]
             self._take(connection, run_id, owner)
             row = self._row(connection, run_id)
-        return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
+            return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
+
+        return transact(self._engine, take, where="store")  # done twice it takes what is its own, under a higher epoch
 
     def begin_sweep(self, plan: Plan) -> None:
         """Record a sweep, before its run. What it comes to is the run's to say: a watermark is never written apart from it.
@@ -71,7 +83,8 @@ class Ledger:
             Refused: ``run_taken``: a driver is at another plan of that spec for the same as-of.
         """
         as_of = microseconds(plan.spec.as_ofs()[-1])
-        with self._writing() as connection:
+
+        def begin(connection: sa.Connection) -> None:
             of_as_of = (sweeps.c.name == plan.spec.name) & (sweeps.c.as_of == as_of)
             query = (
                 sa.select(runs.c.run_id, runs.c.lease_owner)
@@ -89,12 +102,16 @@ class Ledger:
             known = connection.execute(sa.select(sweeps).where(of_as_of, sweeps.c.plan_digest == plan.digest)).first()
             if known is None:
                 begun = {"name": plan.spec.name, "as_of": as_of, "plan_digest": plan.digest, "begun_at": self._now}
-                connection.execute(sweeps.insert().values(begun))
+                try:
+                    connection.execute(sweeps.insert().values(begun))
+                except sa.exc.IntegrityError:
+                    raise TryAgain("commit_conflict", "another driver began this sweep just now", where=plan.spec.name) from None
+
+        transact(self._engine, begin, where="store")
 
     def renew(self, run: RunHandle) -> None:
         """Lengthen the lease. Raises Fenced."""
-        with self._fenced(run):
-            pass  # the check itself lengthens it
+        transact(self._engine, lambda connection: self._check(connection, run), where="store")
 
     def lay_out(self, run: RunHandle, stage: Stage, laid_out: Sequence[Partition]) -> None:
         """Fix a stage's partitions, once, and commit those whose address was done before, with the receipt it has.
@@ -103,7 +120,8 @@ class Ledger:
             CommitConflict: the stage is laid out already, otherwise.
         """
         layout = digest_of([(partition.number, partition.address) for partition in laid_out])
-        with self._fenced(run) as connection:
+
+        def fix(connection: sa.Connection) -> None:
             query = sa.select(stages.c.layout_digest).where(stages.c.run_id == run.run_id, stages.c.stage == stage.value)
             found = connection.execute(query).scalar_one_or_none()
             if found == layout:
@@ -124,6 +142,8 @@ class Ledger:
             ]
             self._accept(connection, run, reused, at)
 
+        self._fenced(run, fix)
+
     def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
         """Partitions neither committed nor quarantined, by number."""
         return self.reader().unfinished(run.run_id, stage)
@@ -139,7 +159,8 @@ class Ledger:
             CommitConflict: a receipt for a partition, or an address, that this run does not have.
             RunFailed: ``nondeterministic``: another receipt with other content stands. Nothing of this call is kept.
         """
-        with self._fenced(run) as connection:
+
+        def accept(connection: sa.Connection) -> tuple[int, ...]:
             new: dict[tuple[Stage, int], Receipt] = {}
             for receipt in receipts:
                 standing = self._standing(connection, run, receipt)
@@ -154,12 +175,15 @@ class Ledger:
                         remedy="compare the workers' hardware and libraries: batchscore status",
                     )
             self._accept(connection, run, list(new.values()), self._clock(connection))
-        return tuple(number for _, number in new)
+            return tuple(number for _, number in new)
+
+        return self._fenced(run, accept)
 
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
         """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
         message = message[:MESSAGE_CHARS]
-        with self._fenced(run) as connection:
+
+        def count(connection: sa.Connection) -> bool:
             at = self._clock(connection)
             self._log(connection, run, task, {"outcome": "failed", "reason": reason, "message": message, "ended_at": at})
             of_task = _of(run, task.partition) & (partitions.c.state == "planned")
@@ -167,42 +191,54 @@ class Ledger:
             aside = {"state": "quarantined", "reason": reason, "message": message, "epoch": run.epoch, "updated_at": at}
             connection.execute(partitions.update().where(of_task & (partitions.c.n_failures >= quarantine_at)).values(**aside))
             state = connection.execute(sa.select(partitions.c.state).where(_of(run, task.partition))).scalar_one()
-        return bool(state == "quarantined")
+            return bool(state == "quarantined")
+
+        return self._fenced(run, count)
 
     def count_suspicion(self, run: RunHandle, task: Task) -> int:
         """Record that a worker was lost at this partition; how often it has been."""
-        with self._fenced(run) as connection:
+
+        def count(connection: sa.Connection) -> int:
             row = {"outcome": "suspected", "reason": "worker_lost", "message": "", "ended_at": self._clock(connection)}
             self._log(connection, run, task, row)
             counted = partitions.update().where(_of(run, task.partition)).values(n_suspicions=partitions.c.n_suspicions + 1)
             connection.execute(counted)
             return int(connection.execute(sa.select(partitions.c.n_suspicions).where(_of(run, task.partition))).scalar_one())
 
+        return self._fenced(run, count)
+
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. The row as it stands."""
-        with self._fenced(run) as connection:
+
+        def fix(connection: sa.Connection) -> RunRow:
             fixed = {"decision_path": decision.path, "decision_sha256": decision.sha256,
                      "memory_path": memory.path, "memory_sha256": memory.sha256}  # fmt: skip
             connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.decision_sha256.is_(None)).values(**fixed))
             return self._row(connection, run.run_id)
 
+        return self._fenced(run, fix)
+
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
-        return release(run, flags, lambda: self._fenced(run), self._now)
+        return release(
+            run, flags, lambda body: self._fenced(run, body), ReviewDatabase(now=self._now, largest_id=self._largest_id)
+        )
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
-        with self._fenced(run) as connection:
-            connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(why=reason[:MESSAGE_CHARS]))
+        self._note(run, why=reason[:MESSAGE_CHARS])
 
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run."""
-        with self._fenced(run) as connection:
-            connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(executor=description[:EXECUTOR_CHARS]))
+        self._note(run, executor=description[:EXECUTOR_CHARS])
+
+    def _note(self, run: RunHandle, **said: str) -> None:
+        self._fenced(run, lambda connection: connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**said)))
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, held, interrupted or failed."""
-        with self._fenced(run) as connection:
+
+        def end(connection: sa.Connection) -> RunRow:
             at = self._clock(connection)
             finished = at if state == "finished" else None
             closing = runs.update().where(runs.c.run_id == run.run_id)
@@ -211,25 +247,37 @@ class Ledger:
             )
             return self._row(connection, run.run_id)
 
-    @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with translated(where="store"), self._engine.begin() as connection:
-            yield connection
+        return self._fenced(run, end)
 
-    @contextmanager
-    def _fenced(self, run: RunHandle) -> Iterator[sa.Connection]:
-        """A transaction that holds only while this driver's epoch is the run's; it lengthens the lease."""
-        with self._writing() as connection:
-            mine = (runs.c.run_id == run.run_id) & (runs.c.epoch == run.epoch) & (runs.c.state == "running")
-            renewed = runs.update().where(mine).values(lease_until=self._now + self._lease_s, updated_at=self._now)
-            if connection.execute(renewed).rowcount != 1:
-                raise Fenced(
-                    "fenced",
-                    "a newer driver has this run, or it was closed",
-                    where=f"run {run.run_id}",
-                    remedy=f"batchscore status {run.run_id}",
-                )
-            yield connection
+    def _fenced(self, run: RunHandle, body: Callable[[sa.Connection], T]) -> T:
+        """One transaction that stands only while this driver's epoch is the run's; it lengthens the lease.
+
+        The mark it leaves is what tells, after a COMMIT without an answer, whether it stands. A run has one driver, and
+        this driver one such transaction at a time (`renew`, in another thread, leaves no mark).
+        """
+        mark = uuid.uuid4().hex
+
+        def whole(connection: sa.Connection) -> T:
+            self._check(connection, run, last_write=mark)
+            return body(connection)
+
+        def landed(connection: sa.Connection) -> bool:
+            query = sa.select(runs.c.last_write).where(runs.c.run_id == run.run_id).with_for_update()
+            return bool(connection.execute(query).scalar_one() == mark)
+
+        return transact(self._engine, whole, where="store", landed=landed)
+
+    def _check(self, connection: sa.Connection, run: RunHandle, **marked: str) -> None:
+        """The fence: lengthen the lease if the run is still this driver's, in the WHERE. Locks the run's row."""
+        mine = (runs.c.run_id == run.run_id) & (runs.c.epoch == run.epoch) & (runs.c.state == "running")
+        renewed = runs.update().where(mine).values(lease_until=self._now + self._lease_s, updated_at=self._now, **marked)
+        if connection.execute(renewed).rowcount != 1:
+            raise Fenced(
+                "fenced",
+                "a newer driver has this run, or it was closed",
+                where=f"run {run.run_id}",
+                remedy=f"batchscore status {run.run_id}",
+            )
 
     def _clock(self, connection: sa.Connection) -> float:
         return float(connection.execute(sa.select(self._now)).scalar_one())
@@ -241,20 +289,26 @@ class Ledger:
     def _row(self, connection: sa.Connection, run_id: str) -> RunRow:
         return run_row(connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().one())
 
-    def _create(self, connection: sa.Connection, plan: Plan) -> str:
-        """A new generation. Generations count per id prefix, so that two plans with one prefix cannot share an id."""
-        prefix = f"r-{plan.digest[:8]}-"
-        taken = connection.execute(sa.select(sa.func.max(runs.c.generation)).where(runs.c.run_id.startswith(prefix))).scalar()
-        generation = (taken or 0) + 1
+    def _next_generation(self, connection: sa.Connection, plan: Plan) -> int:
+        """Generations count per id prefix, so that two plans with one prefix cannot share an id."""
+        of_prefix = runs.c.run_id.startswith(_prefix(plan))
+        return (connection.execute(sa.select(sa.func.max(runs.c.generation)).where(of_prefix)).scalar() or 0) + 1
+
+    def _create(self, connection: sa.Connection, plan: Plan, generation: int) -> str:
+        run_id = f"{_prefix(plan)}{generation}"
         at = self._clock(connection)
-        connection.execute(
-            runs.insert().values(
-                run_id=f"{prefix}{generation}", plan_digest=plan.digest, generation=generation, name=plan.spec.name,
-                plan=plan.model_dump_json(by_alias=True), state="running", why="", epoch=0, lease_owner="", lease_until=0.0,
-                created_at=at, updated_at=at,
-            )
+        new = runs.insert().values(
+            run_id=run_id, plan_digest=plan.digest, generation=generation, name=plan.spec.name,
+            plan=plan.model_dump_json(by_alias=True), state="running", why="", epoch=0, lease_owner="", lease_until=0.0,
+            created_at=at, updated_at=at,
         )  # fmt: skip
-        return f"{prefix}{generation}"
+        try:
+            connection.execute(new)
+        except sa.exc.IntegrityError:  # another driver made it between our look and our insert: look again
+            raise TryAgain(
+                "commit_conflict", "another driver opened this run just now", where=f"plan {plan.digest[:12]}"
+            ) from None
+        return run_id
 
     def _take(self, connection: sa.Connection, run_id: str, owner: str) -> None:
         """The one statement by which a driver gets a run: its epoch goes up if nobody else's lease is alive."""
@@ -308,7 +362,10 @@ class Ledger:
             for receipt in receipts
         ]
         connection.execute(accept, rows)
-        written = {output.path: (receipt, output) for receipt in receipts for output in receipt.outputs}
+        in_order = sorted(
+            ((receipt, output) for receipt in receipts for output in receipt.outputs), key=lambda pair: pair[1].path
+        )
+        written = {output.path: (receipt, output) for receipt, output in in_order}
         known = _known(connection, outputs.c.path, list(written))
         fresh = [_output_values(receipt, output, at) for path, (receipt, output) in written.items() if path not in known]
         if fresh:
@@ -320,14 +377,24 @@ class Ledger:
 
     def _log(self, connection: sa.Connection, run: RunHandle, task: Task, row: dict[str, Any]) -> None:
         partition = task.partition
+        so_far = sa.select(sa.func.count()).where(
+            attempts.c.run_id == run.run_id,
+            attempts.c.stage == partition.stage.value,
+            attempts.c.number == partition.number,
+        )
         of = {
             "run_id": run.run_id,
             "stage": partition.stage.value,
             "number": partition.number,
             "isolated": task.isolated,
             "epoch": run.epoch,
+            "ordinal": connection.execute(so_far).scalar_one() + 1,
         }
         connection.execute(attempts.insert().values(**of, **row))
+
+
+def _prefix(plan: Plan) -> str:
+    return f"r-{plan.digest[:8]}-"
 
 
 def _of(run: RunHandle, partition: Partition) -> sa.ColumnElement[bool]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.database import translated
+from batchscore.database import read
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
@@ -21,6 +20,7 @@ from batchscore.store.tables import attempts, flags_table, partitions, runs, sta
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
+_PAGE_OF_FLAGS = 10_000  # tests make it smaller
 
 
 def done_before(connection: sa.Connection, folder: Path, partition: Partition) -> Receipt | None:
@@ -46,37 +46,32 @@ class Reader:
         self._engine = engine
         self._folder = folder
 
-    @contextmanager
-    def _connection(self) -> Iterator[sa.Connection]:
-        with translated(where="store"), self._engine.connect() as connection:
-            yield connection
+    def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        return read(self._engine, lambda connection: connection.execute(query).mappings().all(), where="store")
+
+    def _row(self, query: sa.Select[Any]) -> sa.RowMapping | None:
+        rows = self._rows(query)
+        return rows[0] if rows else None
 
     def run(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
         if not RUN_ID.fullmatch(run_id):
             raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy="batchscore status lists the runs")
-        with self._connection() as connection:
-            row = connection.execute(sa.select(runs).where(runs.c.run_id == run_id)).mappings().first()
+        row = self._row(sa.select(runs).where(runs.c.run_id == run_id))
         if row is None:
             raise Refused("run_unknown", f"there is no run {run_id} in this store", remedy="batchscore status lists the runs")
         return run_row(row)
 
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
-        with self._connection() as connection:
-            found = (
-                connection.execute(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
-                .mappings()
-                .all()
-            )
-        return tuple(run_row(row) for row in found)
+        return tuple(
+            run_row(row) for row in self._rows(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
+        )
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
-        with self._connection() as connection:
-            query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
-            found = connection.execute(query).mappings().all()
-        return tuple(run_row(row) for row in found)
+        query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
+        return tuple(run_row(row) for row in self._rows(query))
 
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
         """Progress of each stage laid out so far, in order; one aggregate query, no receipt is parsed."""
@@ -102,8 +97,7 @@ class Reader:
             .where(stages.c.run_id == run_id)
             .group_by(stages.c.stage, stages.c.laid_out_at)
         )
-        with self._connection() as connection:
-            found = {row["stage"]: row for row in connection.execute(query).mappings()}
+        found = {row["stage"]: row for row in self._rows(query)}
         return tuple(
             StageRow(
                 stage=stage,
@@ -131,9 +125,8 @@ class Reader:
         query = sa.select(partitions.c.work).where(partitions.c.run_id == run_id, partitions.c.stage == stage.value)
         if states is not None:
             query = query.where(partitions.c.state.in_(states))
-        with self._connection() as connection:
-            for row in connection.execute(query.order_by(partitions.c.number)).mappings():
-                yield partition_of(row)
+        for row in self._rows(query.order_by(partitions.c.number)):
+            yield partition_of(row)
 
     def receipts(self, run_id: str, stage: Stage) -> Iterator[Receipt]:
         """Committed receipts, by partition number; a page at a time, so that a caller may take its time."""
@@ -146,19 +139,17 @@ class Reader:
                 .order_by(partitions.c.number)
                 .limit(_PAGE)
             )
-            with self._connection() as connection:
-                page = connection.execute(query).all()
+            page = self._rows(query)
             if not page:
                 return
-            for number, receipt in page:
-                last = number
-                yield Receipt.model_validate_json(receipt)
+            for row in page:
+                last = row["number"]
+                yield Receipt.model_validate_json(row["receipt"])
 
     def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
         """Partitions set aside."""
         query = sa.select(partitions).where(partitions.c.run_id == run_id, partitions.c.state == "quarantined")
-        with self._connection() as connection:
-            found = connection.execute(query.order_by(partitions.c.stage, partitions.c.number)).mappings().all()
+        found = self._rows(query.order_by(partitions.c.stage, partitions.c.number))
         return tuple(
             QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"])
             for row in found
@@ -167,12 +158,18 @@ class Reader:
     def failures(self, run_id: str) -> tuple[FailureRow, ...]:
         """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
         newest = (
-            sa.select(attempts.c.stage, attempts.c.number, sa.func.max(attempts.c.attempt_id).label("attempt_id"))
+            sa.select(attempts.c.stage, attempts.c.number, sa.func.max(attempts.c.ordinal).label("ordinal"))
             .where(attempts.c.run_id == run_id)
             .group_by(attempts.c.stage, attempts.c.number)
             .subquery()
         )
         of_partition = (newest.c.stage == partitions.c.stage) & (newest.c.number == partitions.c.number)
+        of_attempt = (
+            (attempts.c.run_id == run_id)
+            & (attempts.c.stage == newest.c.stage)
+            & (attempts.c.number == newest.c.number)
+            & (attempts.c.ordinal == newest.c.ordinal)
+        )
         columns = (
             partitions.c.stage,
             partitions.c.number,
@@ -182,11 +179,10 @@ class Reader:
         )
         query = (
             sa.select(*columns, attempts.c.reason, attempts.c.message)
-            .select_from(partitions.join(newest, of_partition).join(attempts, attempts.c.attempt_id == newest.c.attempt_id))
+            .select_from(partitions.join(newest, of_partition).join(attempts, of_attempt))
             .where(partitions.c.run_id == run_id)
         )
-        with self._connection() as connection:
-            found = [FailureRow.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+        found = [FailureRow.model_validate(dict(row)) for row in self._rows(query)]
         return tuple(sorted(found, key=lambda row: (list(Stage).index(row.stage), row.number)))
 
     def reused(self, run_id: str) -> frozenset[tuple[Stage, int]]:
@@ -197,29 +193,26 @@ class Reader:
             .where(partitions.c.run_id == run_id, partitions.c.state == "committed")
             .where(partitions.c.updated_at == stages.c.laid_out_at)
         )
-        with self._connection() as connection:
-            return frozenset((Stage(row.stage), row.number) for row in connection.execute(query))
+        return frozenset((Stage(row["stage"]), row["number"]) for row in self._rows(query))
 
     def run_before(self, row: RunRow) -> RunRow | None:
         """The newest finished run of the same spec name that was opened before this one."""
         this = sa.select(runs.c.created_at).where(runs.c.run_id == row.run_id).scalar_subquery()
         query = sa.select(runs).where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
         query = query.where(runs.c.created_at <= this).order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1)
-        with self._connection() as connection:
-            found = connection.execute(query).mappings().first()
+        found = self._row(query)
         return None if found is None else run_row(found)
 
     def flag_states(self, run_id: str) -> dict[str, int]:
         """How many flags of a run stand in each state; empty before its release."""
         flags = flags_table("integer")
         query = sa.select(flags.c.state, sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c.state)
-        with self._connection() as connection:
-            return {row.state: row.n for row in connection.execute(query)}
+        return {row["state"]: row["n"] for row in self._rows(query)}
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""
-        with self._connection() as connection:
-            return done_before(connection, self._folder, partition) is not None
+        done = read(self._engine, lambda connection: done_before(connection, self._folder, partition), where="store")
+        return done is not None
 
     def sweeps(self, name: str) -> tuple[SweepRow, ...]:
         """Sweeps of a spec and their runs, by as-of, then by when the run was made."""
@@ -229,8 +222,6 @@ class Reader:
             .where(sweeps.c.name == name)
             .order_by(sweeps.c.as_of, runs.c.created_at, runs.c.generation)
         )
-        with self._connection() as connection:
-            found = connection.execute(query).mappings().all()
         return tuple(
             SweepRow(
                 as_of=from_microseconds(row["as_of"]),
@@ -239,19 +230,21 @@ class Reader:
                 state=row["state"],
                 released_at=moment(row["released_at"]),
             )
-            for row in found
+            for row in self._rows(query)
         )
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
         """Every flag of the queue that a released run opened, by account id then opened_at.
 
-        Not those of the run, nor of others of its spec for its last as-of.
+        Not those of the run, nor of others of its spec for its last as-of. A page of accounts at a time, so that a caller may
+        take its time.
         """
         flags = flags_table("integer")  # columns by name only: ids come as the store holds them
+        account: sa.ColumnElement[Any] = sa.literal_column("flags.account_id")
         as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
         same_question = (runs.c.name == but_not_of.name) & (flags.c.as_of == as_of)
         query = (
-            sa.select(sa.literal_column("account_id"), flags.c.opened_at, flags.c.closed_at)
+            sa.select(account.label("account_id"), flags.c.opened_at, flags.c.closed_at)
             .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
             .where(
                 flags.c.queue == queue,
@@ -260,11 +253,19 @@ class Reader:
                 flags.c.state != FlagState.OVERTAKEN.value,
                 runs.c.released_at.is_not(None),
             )
-            .order_by(sa.literal_column("account_id"), flags.c.opened_at)
+            .order_by(account, flags.c.opened_at)
         )
-        with self._connection() as connection:
-            for row in connection.execute(query).mappings():
-                yield past_flag(row)
+        page: sa.Select[Any] | None = query
+        while page is not None:
+            rows = self._rows(page.limit(_PAGE_OF_FLAGS))
+            page = None
+            if len(rows) == _PAGE_OF_FLAGS:  # the last account's flags may go on: they come whole, and the next page after them
+                last = sa.literal(rows[-1]["account_id"], sa.types.NullType())
+                rows = [row for row in rows if row["account_id"] != rows[-1]["account_id"]] + [
+                    *self._rows(query.where(account == last))
+                ]
+                page = query.where(account > last)
+            yield from map(past_flag, rows)
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""
@@ -277,5 +278,4 @@ class Reader:
         )
         if queue is not None:
             query = query.where(view.c.queue == queue)
-        with self._connection() as connection:
-            return tuple(flag_row(row) for row in connection.execute(query).mappings())
+        return tuple(flag_row(row) for row in self._rows(query))

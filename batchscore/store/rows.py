@@ -11,10 +11,12 @@ from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, PastFlag, RunRow
+from batchscore.store.tables import STRING_ID_BYTES
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
-LARGEST_INTEGER: Final = (1 << 63) - 1
+LARGEST_IN_SQLITE: Final = (1 << 63) - 1
+LARGEST_IN_MYSQL: Final = (1 << 64) - 1
 
 
 def moment(seconds: float | None) -> datetime | None:
@@ -32,20 +34,28 @@ def from_microseconds(us: int) -> datetime:
     return EPOCH + us * MICROSECOND
 
 
-def stored_id(account_id: AccountId) -> int | bytes:
-    """An account id as the column holds it.
+def stored_id(account_id: AccountId, largest: int) -> int | bytes:
+    """An account id as the column holds it. ``largest``: the largest integer of the database.
 
     Raises:
         Refused: ``id_too_large`` (the id is not repeated).
     """
     if isinstance(account_id, str):
-        return account_id.encode()
-    if account_id > LARGEST_INTEGER:
+        held = account_id.encode()
+        if len(held) > STRING_ID_BYTES:
+            raise Refused(
+                "id_too_large",
+                f"an account id is longer than {STRING_ID_BYTES} bytes, which the review database cannot hold",
+                where="flags",
+                remedy="use a shorter key for the accounts",
+            )
+        return held
+    if account_id > largest:
         raise Refused(
             "id_too_large",
             "an account id is larger than 2^63-1, which SQLite cannot hold",
             where="flags",
-            remedy="use account_id: string in the feature set",
+            remedy="keep the store on MySQL, or use account_id: string in the feature set",
         )
     return account_id
 
@@ -88,11 +98,11 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-def flag_values(flag: Flag, opened_at: int) -> dict[str, Any]:
-    """An open flag as a row of `flags`."""
+def flag_values(flag: Flag, account_id: int | bytes, opened_at: int) -> dict[str, Any]:
+    """An open flag as a row of `flags`; ``account_id`` as the column holds it."""
     return {
         "queue": flag.queue,
-        "account_id": stored_id(flag.account_id),
+        "account_id": account_id,
         "run_id": flag.run_id,
         "as_of": microseconds(flag.as_of),
         "rank": flag.rank,

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
+from batchscore.database import is_mysql
 from batchscore.errors import Refused
 from batchscore.store.tables import installation
 
 if TYPE_CHECKING:
     from batchscore.keys import IdKind
 
-REVISIONS: Final = ("0001", "0002", "0003")  # of the migrations, oldest first; a test compares them with the scripts
+REVISIONS: Final = ("0001", "0002", "0003", "0004")  # of the migrations, oldest first; a test compares them with the scripts
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 
@@ -20,14 +21,21 @@ def require_current(connection: sa.Connection) -> None:
     """Raise Refused ``store_schema`` (or ``store_missing``) unless the tables are of this code's version; changes nothing."""
     current = revision_of(connection)
     if current is None:
-        raise Refused("store_missing", "the store is just being made", where="store", remedy="try again in a moment")
+        raise Refused(
+            "store_missing",
+            "the database has no tables yet",
+            where="store",
+            remedy="batchscore db upgrade SPEC" if is_mysql(connection) else "it is just being made: try again in a moment",
+        )
     if current != REVISIONS[-1]:
         refuse_newer(current)
         raise Refused(
             "store_schema",
             f"the tables are of version {current}, this code reads {REVISIONS[-1]}",
             where="store",
-            remedy="run anything that writes (batchscore run) with this version first",
+            remedy="batchscore db upgrade SPEC"
+            if is_mysql(connection)
+            else "run anything that writes (batchscore run) with this version first",
         )
 
 
@@ -37,6 +45,18 @@ def revision_of(connection: sa.Connection) -> str | None:
         return None
     revision: str | None = connection.execute(sa.select(_VERSION.c.version_num)).scalar_one_or_none()
     return revision
+
+
+def require_kind(connection: sa.Connection, id_kind: IdKind) -> None:
+    """Raise Refused ``id_kind`` when the store holds ids of the other kind."""
+    found = kind_of(connection)
+    if found != id_kind:
+        raise Refused(
+            "id_kind",
+            f"this store holds {found} account ids, the feature set says {id_kind}",
+            where="store",
+            remedy="use another store for this spec: kinds are never mixed",
+        )
 
 
 def kind_of(connection: sa.Connection) -> IdKind:

@@ -1,7 +1,8 @@
 """The tables of a store, for queries. The migrations make them; a test compares the two.
 
 ``*_at`` columns are seconds since 1970 in UTC by the database's clock (float64), except ``as_of`` and the times of flags,
-which are microseconds (integers), because they are compared for equality.
+which are microseconds (integers), because they are compared for equality. Every key is natural: what is written twice is
+found, not added. On MySQL all tables are InnoDB and all text is compared by its bytes.
 """
 
 from __future__ import annotations
@@ -9,8 +10,13 @@ from __future__ import annotations
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 
 metadata = sa.MetaData()
+LONG: Final = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")  # MySQL's TEXT ends at 64 KB
+INTEGER_ID: Final = sa.BigInteger().with_variant(mysql.BIGINT(unsigned=True), "mysql")
+STRING_ID_BYTES: Final = 255
+STRING_ID: Final = sa.LargeBinary(STRING_ID_BYTES).with_variant(mysql.VARBINARY(STRING_ID_BYTES), "mysql")
 
 # One row: what was fixed when the store was made.
 installation: Final = sa.Table("installation", metadata, sa.Column("id_kind", sa.String(16), primary_key=True))
@@ -22,21 +28,23 @@ runs: Final = sa.Table(
     sa.Column("plan_digest", sa.String(64), nullable=False, index=True),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("name", sa.String(64), nullable=False),
-    sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("plan", LONG, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("why", sa.Text, nullable=False),
+    sa.Column("why", LONG, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("lease_owner", sa.String(255), nullable=False),
-    sa.Column("lease_until", sa.Float, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False, index=True),
-    sa.Column("updated_at", sa.Float, nullable=False),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("decision_path", sa.Text),
+    sa.Column("lease_until", sa.Double, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False, index=True),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("finished_at", sa.Double),
+    sa.Column("decision_path", LONG),
     sa.Column("decision_sha256", sa.String(64)),
-    sa.Column("memory_path", sa.Text),
+    sa.Column("memory_path", LONG),
     sa.Column("memory_sha256", sa.String(64)),
-    sa.Column("released_at", sa.Float),
+    sa.Column("released_at", sa.Double),
     sa.Column("executor", sa.String(255), nullable=False, server_default=""),
+    # Which of its driver's transactions was the last to stand: asked after a COMMIT without an answer.
+    sa.Column("last_write", sa.String(32), nullable=False, server_default=""),
 )
 
 # The sweeps of each spec, by name. How far a spec has come (its watermark) follows from the runs of these plans.
@@ -46,7 +54,7 @@ sweeps: Final = sa.Table(
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("as_of", sa.BigInteger, primary_key=True),
     sa.Column("plan_digest", sa.String(64), primary_key=True, index=True),
-    sa.Column("begun_at", sa.Float, nullable=False),
+    sa.Column("begun_at", sa.Double, nullable=False),
 )
 
 stages: Final = sa.Table(
@@ -55,7 +63,7 @@ stages: Final = sa.Table(
     sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
     sa.Column("stage", sa.String(16), primary_key=True),
     sa.Column("layout_digest", sa.String(64), nullable=False),
-    sa.Column("laid_out_at", sa.Float, nullable=False),
+    sa.Column("laid_out_at", sa.Double, nullable=False),
 )
 
 partitions: Final = sa.Table(
@@ -70,27 +78,27 @@ partitions: Final = sa.Table(
     sa.Column("n_failures", sa.Integer, nullable=False),
     sa.Column("n_suspicions", sa.Integer, nullable=False),
     sa.Column("reason", sa.String(64), nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("message", LONG, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("updated_at", sa.Float, nullable=False),
-    sa.Column("work", sa.Text, nullable=False),
-    sa.Column("receipt", sa.Text),
+    sa.Column("updated_at", sa.Double, nullable=False),
+    sa.Column("work", LONG, nullable=False),
+    sa.Column("receipt", LONG),
     sa.Index("partitions_by_address", "address", "state"),
 )
 
 attempts: Final = sa.Table(
     "attempts",
     metadata,
-    sa.Column("attempt_id", sa.Integer, primary_key=True),
-    sa.Column("run_id", sa.ForeignKey("runs.run_id"), nullable=False, index=True),
-    sa.Column("stage", sa.String(16), nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
+    sa.Column("stage", sa.String(16), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("ordinal", sa.Integer, primary_key=True),  # the first that went wrong at this partition is 1
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(64), nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("message", LONG, nullable=False),
     sa.Column("isolated", sa.Boolean, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("ended_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Double, nullable=False),
 )
 
 outputs: Final = sa.Table(
@@ -101,7 +109,7 @@ outputs: Final = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("n_bytes", sa.BigInteger, nullable=False),
-    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
 )
 
 run_outputs: Final = sa.Table(
@@ -111,6 +119,9 @@ run_outputs: Final = sa.Table(
     sa.Column("path", sa.ForeignKey("outputs.path"), primary_key=True, index=True),
 )
 
+# A row for each queue that flags were released into: the lock that keeps two releases into one queue apart.
+queues: Final = sa.Table("queues", metadata, sa.Column("queue", sa.String(64), primary_key=True))
+
 
 def flags_table(id_kind: str) -> sa.Table:
     """The flags, with ids of the store's kind: exact integers, or the bytes of the text, which no collation folds.
@@ -118,7 +129,7 @@ def flags_table(id_kind: str) -> sa.Table:
     ``open_marker`` is 1 while the flag is open and null otherwise: unique with queue and account, it lets the database
     itself hold at most one open flag for each.
     """
-    held = sa.BigInteger if id_kind == "integer" else sa.LargeBinary(255)
+    held = INTEGER_ID if id_kind == "integer" else STRING_ID
     return sa.Table(
         "flags",
         sa.MetaData(),
@@ -129,7 +140,7 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("rank", sa.BigInteger, nullable=False),
         sa.Column("score", sa.Double, nullable=False),
         sa.Column("margin", sa.Double, nullable=False),
-        sa.Column("reasons", sa.Text, nullable=False),
+        sa.Column("reasons", LONG, nullable=False),
         sa.Column("bundle_digest", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("open_marker", sa.Integer),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_bundle, bench_cli, bench_compiled, bench_engine, bench_features, bench_score
+from tests.benchmarks import bench_bundle, bench_cli, bench_compiled, bench_engine, bench_features, bench_mysql, bench_score
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -23,6 +23,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "bundle corrupted": bench_bundle.corrupted,
     "bundle first load": bench_bundle.first_load,
     "memory": bench_score.memory,
+    "freeze": bench_mysql.freeze,
+    "release": bench_mysql.release,
     "ledger overhead": bench_engine.ledger_overhead,
     "driver time": bench_engine.driver_time,
     "resume finished": bench_engine.resume_finished,

@@ -29,7 +29,6 @@ def test_a_run_of_the_first_version_is_read_after_the_next_write(tmp_path: Path)
         config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
         config.attributes.update(connection=connection, id_kind="integer")
         command.upgrade(config, "0001")
-        connection.execute(tables.installation.insert().values(id_kind="integer"))
         connection.execute(sa.text(RUN), {"digest": plan.digest, "plan": plan.model_dump_json(by_alias=True)})
     with pytest.raises(Refused, match="store_schema"):
         open_reader(tmp_path)

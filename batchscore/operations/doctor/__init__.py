@@ -38,6 +38,7 @@ CHECKS: Final[dict[str, Check]] = {
     "spec": asked.spec,
     "secrets": asked.secrets,
     "databases": asked.databases,
+    "review database": asked.review_database,
     "inputs": asked.inputs,
     "plan": asked.plan,
     "golden rows": asked.golden,

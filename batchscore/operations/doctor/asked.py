@@ -14,10 +14,12 @@ from batchscore.operations.doctor.finding import Patient, Seen, fail, ok
 from batchscore.planner import make_plan
 from batchscore.settings import database_url
 from batchscore.spec import RunSpec, read_spec
+from batchscore.store import preflight
 
 
 def _databases(spec: RunSpec) -> list[str]:
-    return sorted({source.sql.url for source in spec.sources.values() if source.sql is not None})
+    named = {source.sql.url for source in spec.sources.values() if source.sql is not None}
+    return sorted(named | ({spec.database} if spec.database else set()))
 
 
 def spec(patient: Patient) -> Seen | None:
@@ -50,6 +52,16 @@ def databases(patient: Patient) -> Seen | None:
         finally:
             engine.dispose()
     return ok(f"answer: {', '.join(names)}")
+
+
+def review_database(patient: Patient) -> Seen | None:
+    """A review database on MySQL has its tables, and server, tables and account are as a driver needs them."""
+    if patient.spec is None or patient.spec.database is None:
+        return None
+    problems = preflight(Path(patient.spec.store))
+    if problems:
+        return fail("; ".join(f"{problem.where} {problem.what}" for problem in problems), "; ".join(p.remedy for p in problems))
+    return ok(f"{patient.spec.database} is ready for a driver")
 
 
 def inputs(patient: Patient) -> Seen | None:

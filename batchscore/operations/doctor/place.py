@@ -12,7 +12,7 @@ from typing import Final
 
 from batchscore.operations.doctor.finding import Patient, Seen, fail, ok, warn
 from batchscore.operations.doctor.machine import GIB
-from batchscore.store import DATABASE, open_reader
+from batchscore.store import DATABASE, database_name, open_reader
 
 _SHARED: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs", "lustre"})
 
@@ -48,7 +48,7 @@ def writable(patient: Patient) -> Seen | None:
 
 def local_disk(patient: Patient) -> Seen | None:
     """SQLite's write-ahead log needs shared memory between processes: no network file system has it."""
-    if patient.store is None:
+    if patient.store is None or database_name(patient.store) is not None:
         return None
     kind = _file_system(_nearest(patient.store))
     if kind in _SHARED:
@@ -115,7 +115,7 @@ def tables(patient: Patient) -> Seen | None:
     """The version of the store's tables is this code's."""
     if patient.store is None:
         return None
-    if not (patient.store / DATABASE).is_file():
+    if database_name(patient.store) is None and not (patient.store / DATABASE).is_file():
         return ok("no store yet; the first run makes it")
     runs = open_reader(patient.store).runs(limit=1)
     return ok("of this version" + (f"; newest run {runs[0].run_id}, {runs[0].state}" if runs else "; no run yet"))

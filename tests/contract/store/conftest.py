@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchscore.flag import AccountId, Flag, Reason
+from batchscore.keys import IdKind
 from batchscore.plan import Partition, Plan, Reference, Rollup, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.spec import RunSpec
@@ -18,18 +19,26 @@ AS_OF = datetime(2026, 1, 15, tzinfo=UTC)
 OpenStore = Callable[..., Ledger]
 
 
-@pytest.fixture(params=["sqlite"])
-def store_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A folder whose database is of the kind under test."""
+@pytest.fixture(params=["sqlite", pytest.param("mysql", marks=pytest.mark.mysql)])
+def database(request: pytest.FixtureRequest) -> str:
+    """Which kind of database is under test."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_folder(tmp_path: Path) -> Path:
+    """The store's folder; `open_again` gives it its database."""
     return tmp_path / "store"
 
 
 @pytest.fixture
-def open_again(store_folder: Path) -> OpenStore:
+def open_again(database: str, request: pytest.FixtureRequest, store_folder: Path) -> OpenStore:
     """Opens the same store once more, as another driver would."""
 
-    def opened(kind: str = "integer", *, lease_s: float = 30.0) -> Ledger:
-        return open_store(store_folder, kind, lease_s=lease_s)  # type: ignore[arg-type]
+    def opened(kind: IdKind = "integer", *, lease_s: float = 30.0) -> Ledger:
+        if database == "mysql" and not store_folder.exists():
+            request.getfixturevalue("mysql_store")(store_folder, kind)
+        return open_store(store_folder, kind, lease_s=lease_s)
 
     return opened
 

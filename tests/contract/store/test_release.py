@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, Flag
+from batchscore.keys import IdKind
 from batchscore.ports import ReleaseCount, RunHandle, RunRow
-from batchscore.store import DATABASE, Ledger, flags, open_reader
+from batchscore.store import Ledger, flags, open_reader
+from batchscore.store.place import engine_of
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
 
 
@@ -53,7 +54,7 @@ def test_a_released_flag_is_read_back_as_it_was(store: Ledger, store_folder: Pat
     ],
 )
 def test_ids_are_exact_and_no_two_are_ever_taken_for_one(
-    open_again: OpenStore, store_folder: Path, kind: str, ids: list[AccountId]
+    open_again: OpenStore, store_folder: Path, kind: IdKind, ids: list[AccountId]
 ) -> None:
     store = open_again(kind)
     run = opened(store, store_folder)
@@ -62,12 +63,20 @@ def test_ids_are_exact_and_no_two_are_ever_taken_for_one(
     assert {past.account_id for past in store.reader().past_flags("abuse", but_not_of=asking(store, store_folder))} == set(ids)
 
 
-def test_an_id_the_database_cannot_hold_is_refused_and_not_told(store: Ledger, store_folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["integer", "string"])
+def test_an_id_the_database_cannot_hold_is_refused_and_not_told(
+    open_again: OpenStore, database: str, store_folder: Path, kind: IdKind
+) -> None:
+    largest = 2**64 - 1 if database == "mysql" else 2**63 - 1
+    fits, too_large = (largest, largest + 1) if kind == "integer" else ("ä" * 127, "ä" * 128)
+    store = open_again(kind)
     run = opened(store, store_folder)
     with pytest.raises(Refused, match="id_too_large") as refusal:
-        store.release(run, flags_of(run, 2**63))
-    assert str(2**63) not in str(refusal.value)
+        store.release(run, flags_of(run, too_large))
+    assert str(too_large) not in str(refusal.value)
     assert store.reader().queue(None, limit=10) == ()
+    store.release(run, flags_of(run, fits))
+    assert [row.flag.account_id for row in store.reader().queue(None, limit=10)] == [fits]
 
 
 def test_releasing_twice_changes_nothing_and_says_the_same(store: Ledger, store_folder: Path) -> None:
@@ -216,8 +225,8 @@ def test_flags_of_a_run_that_stopped_inside_its_release_give_way_and_do_not_come
 def test_what_a_person_closed_is_not_put_before_them_again_for_the_same_as_of(store: Ledger, store_folder: Path) -> None:
     first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
     store.release(first, flags_of(first, 1, 2))
-    with closing(sqlite3.connect(store_folder / DATABASE)) as database, database:
-        database.execute("UPDATE flags SET state = 'cleared', open_marker = NULL, closed_at = 1 WHERE account_id = 1")
+    with engine_of(store_folder).begin() as connection:
+        connection.execute(sa.text("UPDATE flags SET state = 'cleared', open_marker = NULL, closed_at = 1 WHERE account_id = 1"))
     assert store.release(second, flags_of(second, 1, 3)) == ReleaseCount(n_flags=1, n_overtaken=1)
     assert {row.flag.account_id for row in store.reader().queue(None, limit=10)} == {2, 3}
 

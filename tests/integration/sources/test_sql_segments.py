@@ -30,7 +30,7 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(segment: str, columns: tuple[str, ...] = ("plan",)) -> list[str | int | None]:
-    pages = read_pages(SOURCE, ACCOUNTS, columns, "integer", 3, segment)
+    pages = read_pages(SOURCE, ACCOUNTS, columns, "integer", (None, 3), segment)
     return [name for page, _ in pages for name in page[segment].to_pylist()]
 
 

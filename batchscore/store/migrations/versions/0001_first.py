@@ -1,36 +1,47 @@
 """The first schema: installation, runs, stages, partitions, attempts, outputs, flags, and the reviewers' view."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import context, op
+from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
 
+IN_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
+LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+INTEGER_ID = sa.BigInteger().with_variant(mysql.BIGINT(unsigned=True), "mysql")
+STRING_ID = sa.LargeBinary(255).with_variant(mysql.VARBINARY(255), "mysql")
+
 
 def upgrade() -> None:
     """Make every table and the view. Migrations are fixed text: they do not follow later changes of `tables`."""
-    held = sa.BigInteger if context.config.attributes["id_kind"] == "integer" else sa.LargeBinary(255)
-    op.create_table("installation", sa.Column("id_kind", sa.String(16), primary_key=True))
+    kind = context.config.attributes["id_kind"]
+    held = INTEGER_ID if kind == "integer" else STRING_ID
+    installation = op.create_table("installation", sa.Column("id_kind", sa.String(16), primary_key=True), **IN_MYSQL)
+    op.bulk_insert(installation, [{"id_kind": kind}])
     op.create_table(
         "runs",
         sa.Column("run_id", sa.String(40), primary_key=True),
         sa.Column("plan_digest", sa.String(64), nullable=False),
         sa.Column("generation", sa.Integer, nullable=False),
         sa.Column("name", sa.String(64), nullable=False),
-        sa.Column("plan", sa.Text, nullable=False),
+        sa.Column("plan", LONG, nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("why", sa.Text, nullable=False),
+        sa.Column("why", LONG, nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),
         sa.Column("lease_owner", sa.String(255), nullable=False),
-        sa.Column("lease_until", sa.Float, nullable=False),
-        sa.Column("created_at", sa.Float, nullable=False),
-        sa.Column("updated_at", sa.Float, nullable=False),
-        sa.Column("finished_at", sa.Float),
-        sa.Column("decision_path", sa.Text),
+        sa.Column("lease_until", sa.Double, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        sa.Column("updated_at", sa.Double, nullable=False),
+        sa.Column("finished_at", sa.Double),
+        sa.Column("decision_path", LONG),
         sa.Column("decision_sha256", sa.String(64)),
-        sa.Column("memory_path", sa.Text),
+        sa.Column("memory_path", LONG),
         sa.Column("memory_sha256", sa.String(64)),
-        sa.Column("released_at", sa.Float),
+        sa.Column("released_at", sa.Double),
+        **IN_MYSQL,
     )
     op.create_index("ix_runs_plan_digest", "runs", ["plan_digest"])
     op.create_index("ix_runs_created_at", "runs", ["created_at"])
@@ -39,7 +50,8 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), primary_key=True),
         sa.Column("stage", sa.String(16), primary_key=True),
         sa.Column("layout_digest", sa.String(64), nullable=False),
-        sa.Column("laid_out_at", sa.Float, nullable=False),
+        sa.Column("laid_out_at", sa.Double, nullable=False),
+        **IN_MYSQL,
     )
     op.create_table(
         "partitions",
@@ -52,11 +64,12 @@ def upgrade() -> None:
         sa.Column("n_failures", sa.Integer, nullable=False),
         sa.Column("n_suspicions", sa.Integer, nullable=False),
         sa.Column("reason", sa.String(64), nullable=False),
-        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("message", LONG, nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),
-        sa.Column("updated_at", sa.Float, nullable=False),
-        sa.Column("work", sa.Text, nullable=False),
-        sa.Column("receipt", sa.Text),
+        sa.Column("updated_at", sa.Double, nullable=False),
+        sa.Column("work", LONG, nullable=False),
+        sa.Column("receipt", LONG),
+        **IN_MYSQL,
     )
     op.create_index("partitions_by_address", "partitions", ["address", "state"])
     op.create_table(
@@ -67,10 +80,11 @@ def upgrade() -> None:
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("outcome", sa.String(16), nullable=False),
         sa.Column("reason", sa.String(64), nullable=False),
-        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("message", LONG, nullable=False),
         sa.Column("isolated", sa.Boolean, nullable=False),
         sa.Column("epoch", sa.Integer, nullable=False),
-        sa.Column("ended_at", sa.Float, nullable=False),
+        sa.Column("ended_at", sa.Double, nullable=False),
+        **IN_MYSQL,
     )
     op.create_index("ix_attempts_run_id", "attempts", ["run_id"])
     op.create_table(
@@ -80,12 +94,14 @@ def upgrade() -> None:
         sa.Column("role", sa.String(16), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("n_bytes", sa.BigInteger, nullable=False),
-        sa.Column("created_at", sa.Float, nullable=False),
+        sa.Column("created_at", sa.Double, nullable=False),
+        **IN_MYSQL,
     )
     op.create_table(
         "run_outputs",
         sa.Column("run_id", sa.String(40), sa.ForeignKey("runs.run_id"), primary_key=True),
         sa.Column("path", sa.String(255), sa.ForeignKey("outputs.path"), primary_key=True),
+        **IN_MYSQL,
     )
     op.create_index("ix_run_outputs_path", "run_outputs", ["path"])
     op.create_table(
@@ -97,13 +113,14 @@ def upgrade() -> None:
         sa.Column("rank", sa.BigInteger, nullable=False),
         sa.Column("score", sa.Double, nullable=False),
         sa.Column("margin", sa.Double, nullable=False),
-        sa.Column("reasons", sa.Text, nullable=False),
+        sa.Column("reasons", LONG, nullable=False),
         sa.Column("bundle_digest", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("open_marker", sa.Integer),
         sa.Column("opened_at", sa.BigInteger, nullable=False),
         sa.Column("closed_at", sa.BigInteger),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
+        **IN_MYSQL,
     )
     op.create_index("ix_flags_run_id", "flags", ["run_id"])
     op.execute(

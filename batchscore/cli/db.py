@@ -1,0 +1,51 @@
+"""db: what a migrator and a DBA do to a store on MySQL. A driver needs none of it, and no right to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batchscore.cli.options import JSON
+from batchscore.errors import Refused
+from batchscore.observe.text import plain
+
+
+@click.group()
+def db() -> None:
+    """Look after the MySQL database that a run spec names with 'database: NAME'."""
+
+
+@db.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--sql", "only_sql", is_flag=True, help="Print the statements for a DBA to run, and change nothing.")
+@JSON
+def upgrade(spec: Path, *, only_sql: bool, as_json: bool) -> int:
+    """Make the tables of the database that SPEC names, or bring them to this version."""
+    from batchscore.cli.outputs import Upgraded
+    from batchscore.features.feature_set import read_feature_set
+    from batchscore.spec import read_spec
+    from batchscore.store.migrate import upgrade_database, upgrade_script
+
+    asked = read_spec(spec)
+    if asked.database is None:
+        raise Refused(
+            "spec_invalid",
+            "names no database: its runs are in the store's folder, and the first run makes them",
+            where=str(spec),
+            remedy="to keep them on MySQL, add 'database: NAME'",
+        )
+    kind = read_feature_set(Path(asked.feature_set)).account_id
+    said = Upgraded(database=asked.database, account_id=kind)
+    if only_sql:
+        said = said.model_copy(update={"script": upgrade_script(asked.database, kind)})
+    else:
+        said = said.model_copy(update={"version": upgrade_database(Path(asked.store), asked.database, kind)})
+    if as_json:
+        click.echo(said.model_dump_json(indent=2))
+    elif only_sql:
+        click.echo(said.script)
+    else:
+        click.echo(plain(f"{said.database}: tables of version {said.version}, {kind} account ids"))
+        click.echo(plain(f"next: batchscore run {spec}"))
+    return 0

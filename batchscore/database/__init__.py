@@ -1,0 +1,11 @@
+"""Databases by URL: engines with every timeout set, transactions that are done once, and one map from drivers' errors to ours.
+
+What differs between SQLite and MySQL stands here, so that `store` and `sources` read the same for both. No URL, password
+or bound parameter ever stands in a message.
+"""
+
+from batchscore.database.engine import is_mysql, now, open_engine
+from batchscore.database.failures import code_of, translated
+from batchscore.database.transaction import read, transact
+
+__all__ = ["code_of", "is_mysql", "now", "open_engine", "read", "transact", "translated"]

@@ -1,0 +1,128 @@
+"""Engines: SQLite with its write-ahead log, MySQL with every timeout set and a session that says what it means."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Final
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool, QueuePool
+
+from batchscore.database.failures import BUSY_S, DROP_POOL, code_of
+from batchscore.errors import Refused
+
+CONNECT_S: Final = 10
+READ_S: Final = 30  # of one answer, and of one wait for a lock; a URL's read_timeout and write_timeout may say otherwise
+RECYCLE_S: Final = 300  # a connection this old is replaced before it is used: proxies and firewalls forget the idle
+POOL: Final = 3  # connections of one process: the driver's writes, its reads, and its lease
+_MYSQL: Final = {"mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"}
+# What is too long, too large or no date is an error, never cut to fit; quotes and backslashes mean what PyMySQL takes them for.
+_SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+
+def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
+    """An engine for ``url``.
+
+    SQLite: write-ahead log, every commit on disk before it is answered, writers take the lock first. MySQL and MariaDB,
+    through PyMySQL: READ COMMITTED, UTC, strict, utf8mb4, no LOAD DATA LOCAL; connections are tried before they are used.
+
+    Raises:
+        Refused: ``database_error``: the URL cannot be understood (it is not repeated).
+    """
+    try:
+        parsed = sa.make_url(url)
+        if parsed.drivername in _MYSQL:
+            return _mysql(parsed, read_only=read_only)
+        return _sqlite(_never_created(parsed) if read_only else parsed, read_only=read_only)
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError):
+        raise Refused(
+            "database_error",
+            "the database URL cannot be understood",
+            where="the environment",
+            remedy="write it as SQLAlchemy does, such as sqlite:////path/to.db or mysql://user:password@host/database",
+        ) from None
+
+
+def is_mysql(bound: sa.Engine | sa.Connection) -> bool:
+    """MySQL or MariaDB, and not SQLite."""
+    return bound.dialect.name == "mysql"
+
+
+def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:
+    asked = url.set(drivername="mysql+pymysql").update_query_dict({"charset": "utf8mb4", "local_infile": "0"})
+    defaults = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "write_timeout": READ_S}
+    timeouts = {name: int(str(url.query.get(name, default))) for name, default in defaults.items()}
+    engine = sa.create_engine(
+        asked.difference_update_query(list(defaults)),
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        pool_size=POOL,
+        max_overflow=0,
+        pool_timeout=READ_S,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_S,
+        pool_reset_on_return=None,  # every transaction of ours is ended by us: no second ROLLBACK, and none that fails unheard
+        connect_args=timeouts,
+    )
+    session = _session(timeouts["read_timeout"], read_only=read_only)
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            for statement in session:
+                cursor.execute(statement)
+
+    @sa.event.listens_for(engine, "handle_error")
+    def _on_error(context: sa.ExceptionContext) -> None:
+        if code_of(context.original_exception) in DROP_POOL:
+            context.is_disconnect = True  # a server that was demoted stays so: its other connections are no better
+
+    return engine
+
+
+def _session(read_s: int, *, read_only: bool) -> list[str]:
+    """What a new connection is told. A peer that went silent inside a transaction loses its locks after ``wait_timeout``."""
+    said = {
+        "time_zone": "'+00:00'",
+        "sql_mode": f"'{_SQL_MODE}'",
+        "wait_timeout": max(1, read_s),
+        "innodb_lock_wait_timeout": max(1, read_s // 2),
+    }
+    statements = ["SET " + ", ".join(f"SESSION {name} = {value}" for name, value in said.items())]
+    return [*statements, "SET SESSION TRANSACTION READ ONLY"] if read_only else statements
+
+
+def _sqlite(url: sa.URL, *, read_only: bool) -> sa.Engine:
+    """Pragmas on connect; and since pysqlite would begin late and never IMMEDIATE, transactions are begun by us."""
+    # A writer keeps its connection: closing the last one makes SQLite move its whole log into the database file.
+    pool = NullPool if read_only else QueuePool
+    connect_args: dict[str, Any] = {"timeout": BUSY_S, "check_same_thread": False}
+    engine = sa.create_engine(url, hide_parameters=True, poolclass=pool, connect_args=connect_args)
+
+    @sa.event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        pragmas = ["PRAGMA query_only = ON"] if read_only else ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"]
+        for pragma in [*pragmas, "PRAGMA foreign_keys = ON"]:
+            connection.execute(pragma)
+
+    @sa.event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _never_created(url: sa.URL) -> sa.URL:
+    """Reading a SQLite file that is not there must not make it."""
+    if url.get_backend_name() != "sqlite" or not url.database or url.database.startswith("file:"):
+        return url
+    return url.set(database=f"file:{quote(url.database)}", query={"mode": "ro", "uri": "true"})
+
+
+def now(engine: sa.Engine) -> sa.ColumnElement[Any]:
+    """The database's own clock, seconds since 1970 in UTC: leases are compared with nothing else."""
+    if is_mysql(engine):
+        return sa.literal_column("UNIX_TIMESTAMP(NOW(6))", sa.Float)
+    return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)

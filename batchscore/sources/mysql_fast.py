@@ -1,0 +1,119 @@
+"""Reads MySQL through connectorx (extra ``mysql-fast``) in a process of its own: a read past its deadline is given up with it.
+
+connectorx has no timeout, and its messages may hold the URL: the child is given the *name* of the URL, looks it up in the
+same environment, answers Arrow or nothing, and says nothing else. Whatever it cannot read is read again by PyMySQL.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import threading
+from functools import cache
+from importlib.util import find_spec
+from types import TracebackType
+from typing import IO, Final, Self
+
+import pyarrow as pa
+
+from batchscore.errors import AttemptFailed
+
+DEADLINE_S: Final = 60.0  # of one page, which is sized to take half a second
+_SIZE: Final = struct.Struct(">q")
+_UNREADABLE: Final = -1
+_MODULE: Final = "batchscore.sources.mysql_fast_child"
+
+
+def can_read_fast(url: str) -> bool:
+    """Whether connectorx is installed and the URL asks for nothing that only PyMySQL does (certificates to check)."""
+    return find_spec("connectorx") is not None and "ssl" not in url.partition("?")[2]
+
+
+@cache
+def kept_reader(url_name: str, url: str) -> FastReader:
+    """This process's reader of that URL, kept from attempt to attempt: its child takes longer to start than a page to read.
+
+    The child ends with this process, which closes its pipe. ``url`` only tells one meaning of the name from another.
+    """
+    assert url
+    return FastReader(url_name)
+
+
+class FastReader:
+    """One child process, one read at a time."""
+
+    def __init__(self, url_name: str, *, deadline_s: float = DEADLINE_S) -> None:
+        self._command = [sys.executable, "-m", _MODULE, url_name]
+        self._deadline_s = deadline_s
+        self._child: subprocess.Popen[bytes] | None = None
+        self._turn = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()  # reaps it and closes its pipes
+
+    def read(self, query: str) -> pa.Table | None:
+        """The query's result; None when connectorx cannot read it.
+
+        Raises:
+            AttemptFailed: the deadline passed; the child is gone.
+        """
+        with self._turn:
+            return self._read(query)
+
+    def _read(self, query: str) -> pa.Table | None:
+        if self._child is None:
+            self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        child, late = self._child, threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self._deadline_s, give_up)
+        timer.start()
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            answer = _ask(child.stdin, child.stdout, query)
+        except (BrokenPipeError, EOFError):
+            answer = None
+        finally:
+            timer.cancel()
+        if late.is_set():
+            self._let_go()
+            raise AttemptFailed(
+                "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
+            )
+        if answer is None and child.poll() is not None:
+            self._let_go()  # it died of something: the next page gets a new one
+        return answer
+
+
+def _ask(asked: IO[bytes], answers: IO[bytes], query: str) -> pa.Table | None:
+    said = query.encode()
+    asked.write(_SIZE.pack(len(said)) + said)
+    asked.flush()
+    (size,) = _SIZE.unpack(_exactly(answers, _SIZE.size))
+    if size == _UNREADABLE:
+        return None
+    with pa.ipc.open_stream(_exactly(answers, size)) as stream:
+        return stream.read_all()
+
+
+def _exactly(pipe: IO[bytes], n_bytes: int) -> bytes:
+    held = pipe.read(n_bytes)
+    if len(held) != n_bytes:
+        raise EOFError
+    return held

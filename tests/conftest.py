@@ -1,0 +1,56 @@
+"""What tests of all kinds share: the one MySQL server of the session, and a store on it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batchscore.keys import IdKind
+from batchscore.store.migrate import upgrade_database
+from tests.mysql_server import PROGRAM, URL, MySqlServer, PrivateServer
+
+MakeMySqlStore = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def mysql_server() -> Iterator[MySqlServer]:
+    """A server for the whole session: ours, or the one that the environment names."""
+    if url := os.environ.get(URL):
+        yield MySqlServer(sa.make_url(url))
+        return
+    if PROGRAM is None:
+        pytest.skip("no MariaDB server program on this machine: make mariadb")
+    with tempfile.TemporaryDirectory(prefix="bs-") as folder:  # short: a socket's path has 107 bytes
+        server = PrivateServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def private_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateServer]:
+    """A server of the test's own, which it may kill."""
+    if PROGRAM is None:
+        pytest.skip("no MariaDB server program on this machine: make mariadb")
+    with tempfile.TemporaryDirectory(prefix="bs-") as folder:
+        server = PrivateServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def mysql_store(mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> MakeMySqlStore:
+    """Gives a folder a store on MySQL, under the name ``review``; what the URL holds beyond is in the query ``more``."""
+
+    def made(folder: Path, kind: IdKind = "integer", *, server: MySqlServer | None = None, more: str = "") -> Path:
+        monkeypatch.setenv("BATCHSCORE_URL_REVIEW", (server or mysql_server).make_database() + more)
+        upgrade_database(folder, "review", kind)
+        return folder
+
+    return made

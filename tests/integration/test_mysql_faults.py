@@ -1,0 +1,167 @@
+"""Whatever happens to the connection, at whatever statement, what a driver writes stands once. Real server, failing network."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from batchscore.database import open_engine
+from batchscore.errors import CommitUnknown, TryAgain
+from batchscore.plan import Reference, Stage
+from batchscore.store import Ledger, flags, open_store
+from tests.conftest import MakeMySqlStore
+from tests.contract.store.conftest import make_flag, make_partitions, make_plan, make_receipt, make_task
+from tests.mysql_proxy import FailingProxy, Fault
+from tests.mysql_server import PASSWORD, MySqlServer
+
+pytestmark = pytest.mark.mysql
+READ_S = 1
+
+
+@pytest.fixture
+def proxy(mysql_server: MySqlServer) -> Iterator[FailingProxy]:
+    proxy = FailingProxy(mysql_server.host, mysql_server.port)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def folder(
+    proxy: FailingProxy,
+    mysql_server: MySqlServer,
+    mysql_store: MakeMySqlStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A store whose URL leads through the proxy, with short timeouts."""
+    import os
+
+    folder = mysql_store(tmp_path / "store")
+    url = sa.make_url(os.environ["BATCHSCORE_URL_REVIEW"])
+    monkeypatch.setenv("BATCHSCORE_DIRECT", url.render_as_string(hide_password=False))
+    through = url.set(host="127.0.0.1", port=proxy.port).update_query_dict({"read_timeout": str(READ_S), "connect_timeout": "2"})
+    monkeypatch.setenv("BATCHSCORE_URL_REVIEW", through.render_as_string(hide_password=False))
+    monkeypatch.setattr(flags, "ROWS_A_TRANSACTION", 4)
+    monkeypatch.setattr(flags, "ROWS_A_STATEMENT", 2)
+    return folder
+
+
+def story(store: Ledger, folder: Path, name: str) -> str:
+    """Every kind of write once, as a run makes them."""
+    run, _ = store.open(make_plan(folder, name=name), owner="me")
+    partitions = make_partitions(4, world=name)
+    store.note_executor(run, "inline")
+    store.lay_out(run, Stage.ROLLUP, partitions)
+    store.commit(run, [make_receipt(partition) for partition in partitions[:2]])
+    assert store.count_suspicion(run, make_task(run.run_id, partitions[2])) == 1
+    assert not store.count_failure(run, make_task(run.run_id, partitions[2]), "attempt_failed", "x", quarantine_at=2)
+    assert store.count_failure(run, make_task(run.run_id, partitions[3]), "input_corrupt", "y", quarantine_at=1)
+    store.commit(run, [make_receipt(partitions[2])])
+    store.renew(run)
+    store.record_decision(run, Reference(path="d", sha256="1"), Reference(path="m", sha256="1"))
+    count = store.release(run, iter([make_flag(n, run_id=run.run_id, queue=name, rank=n) for n in range(1, 8)]))
+    assert (count.n_flags, count.n_overtaken) == (7, 0)
+    store.close(run, "finished")
+    return run.run_id
+
+
+def written(run_id: str, name: str) -> dict[str, list[tuple[object, ...]]]:
+    """All that stands of a run, but for times, epochs and marks."""
+    import os
+
+    queries = {
+        "runs": "SELECT state, decision_path, memory_path, executor, released_at IS NOT NULL FROM runs WHERE run_id = :run",
+        "stages": "SELECT stage FROM stages WHERE run_id = :run",
+        "partitions": "SELECT number, state, n_failures, n_suspicions, reason FROM partitions WHERE run_id = :run ORDER BY 1",
+        "attempts": "SELECT number, ordinal, outcome, reason FROM attempts WHERE run_id = :run ORDER BY number, ordinal",
+        "outputs": "SELECT COUNT(*) FROM run_outputs WHERE run_id = :run",
+        "flags": "SELECT account_id, `rank`, state, open_marker FROM flags WHERE run_id = :run ORDER BY account_id",
+        "generations": "SELECT COUNT(*) FROM runs WHERE name = :name",
+        "in the queue": "SELECT COUNT(*) FROM review_queue WHERE queue = :name",
+    }
+    engine = open_engine(os.environ["BATCHSCORE_DIRECT"], read_only=True)
+    with engine.connect() as connection:
+        found = {
+            what: [tuple(row) for row in connection.execute(sa.text(query), {"run": run_id, "name": name})]
+            for what, query in queries.items()
+        }
+    engine.dispose()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("fault", "every"),
+    [("cut before", 1), ("cut after", 1), ("silent before", 12), ("silent after", 12), (1213, 3), (1205, 3), (1040, 5),
+     (1053, 3), (1290, 3), (1792, 5), (1836, 5)],
+)  # fmt: skip
+def test_a_fault_at_any_statement_changes_nothing_of_what_is_written(
+    fault: Fault, every: int, folder: Path, proxy: FailingProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    proxy.disarm()
+    undisturbed = written(story(open_store(folder, "integer"), folder, "calm"), "calm")
+    n_commands = proxy.n_commands
+    assert n_commands > 50
+    hit = set()
+    for at in range(1, n_commands + 1, every):
+        proxy.arm(fault, at)
+        name, began = f"run-{at}", time.monotonic()
+        run_id = story(open_again(folder), folder, name)
+        assert time.monotonic() - began < READ_S + 5 + 2, f"{fault} at command {at} ({proxy.happened_on})"
+        assert proxy.happened_on, f"command {at} was not reached"
+        hit.add(proxy.happened_on)
+        proxy.disarm()
+        assert written(run_id, name) == undisturbed, f"{fault} at command {at} ({proxy.happened_on})"
+    assert {"INSERT", "UPDATE", "SELECT"} <= hit
+    assert every > 1 or "COMMIT" in hit
+    assert PASSWORD not in caplog.text
+
+
+def open_again(folder: Path) -> Ledger:
+    """Opened by somebody who tries again, as a person would: opening has no minute of its own."""
+    try:
+        return open_store(folder, "integer")
+    except TryAgain:
+        return open_store(folder, "integer")
+
+
+def test_a_commit_whose_answer_is_lost_a_hundred_times_is_never_done_twice(
+    folder: Path, proxy: FailingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(folder, "integer")
+    run, _ = store.open(make_plan(folder, name="often"), owner="me")
+    partitions = make_partitions(1)
+    store.lay_out(run, Stage.ROLLUP, partitions)
+    task = make_task(run.run_id, partitions[0])
+    proxy.disarm()
+    store.count_suspicion(run, task)
+    n_commands = proxy.n_commands
+    for n in range(2, 102):
+        proxy.arm("cut after" if n % 2 else "cut before", n_commands)
+        assert store.count_suspicion(run, task) == n
+        assert proxy.happened_on == "COMMIT"
+    (row,) = store.reader().failures(run.run_id)
+    assert row.n_suspicions == 101
+
+
+def test_a_database_that_stays_away_ends_in_an_error_that_can_be_resumed(
+    folder: Path, proxy: FailingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from batchscore.database import transaction
+
+    monkeypatch.setattr(transaction, "REDO_S", 1.0)
+    store = open_store(folder, "integer")
+    run, _ = store.open(make_plan(folder), owner="me")
+    proxy.close()
+    with pytest.raises((TryAgain, CommitUnknown)) as failure:
+        store.renew(run)
+    assert failure.value.exit_code == 5
+    assert PASSWORD not in str(failure.value)
+    assert failure.value.__cause__ is None
