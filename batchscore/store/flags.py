@@ -17,11 +17,11 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.driver import is_gone
-from batchscore.errors import TryAgain
+from batchscore.errors import Refused, TryAgain
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
-from batchscore.store.rows import flag_values, microseconds, stored_id
-from batchscore.store.tables import flags_table, queues, runs
+from batchscore.store.rows import flag_values, from_microseconds, microseconds, stored_id
+from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT: Final = 500
 ROWS_A_TRANSACTION: Final = 10_000
@@ -58,17 +58,21 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
 
     Raises:
         Fenced: a newer driver has the run.
-        Refused: ``id_too_large``.
+        Refused: ``id_too_large``, or ``as_of_behind``: the run is a sweep, and a newer as-of of its spec was swept meanwhile.
     """
 
     def look(connection: sa.Connection) -> tuple[float | None, int]:
         released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
+        if released is None:
+            _refuse_behind(connection, run)
         return released, int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
             _lock_queue(connection, queue)
         unreleased = (runs.c.run_id == run.run_id) & runs.c.released_at.is_(None)
+        if connection.execute(sa.select(runs.c.run_id).where(unreleased)).first() is not None:
+            _refuse_behind(connection, run)
         connection.execute(runs.update().where(unreleased).values(released_at=database.now))
 
     queue = ""
@@ -79,6 +83,28 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
             fenced(_Insertion(run, part, opened_at, database))
         fenced(publish)
     return fenced(lambda connection: _count(connection, run))
+
+
+def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
+    """An old sweep that is resumed, or was slow, must not put the past before reviewers over a newer sweep."""
+    mine, newer, theirs = sweeps.alias("mine"), sweeps.alias("newer"), runs.alias("theirs")
+    query = (
+        sa.select(sa.func.max(newer.c.as_of))
+        .select_from(
+            runs.join(mine, (mine.c.plan_digest == runs.c.plan_digest) & (mine.c.name == runs.c.name))
+            .join(newer, (newer.c.name == mine.c.name) & (newer.c.as_of > mine.c.as_of))
+            .join(theirs, theirs.c.plan_digest == newer.c.plan_digest)
+        )
+        .where(runs.c.run_id == run.run_id, theirs.c.released_at.is_not(None))
+    )
+    swept = connection.execute(query).scalar()
+    if swept is not None:
+        raise Refused(
+            "as_of_behind",
+            f"{from_microseconds(swept):%Y-%m-%d} was swept and released meanwhile: nothing of this sweep is released over it",
+            where=f"run {run.run_id}",
+            remedy="nothing needs to be done: the newer sweep scored every account",
+        )
 
 
 class _Insertion:

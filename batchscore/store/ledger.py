@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, now, transact
+from batchscore.database import is_mysql, now, read, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
@@ -137,12 +137,20 @@ class Ledger:
             connection.execute(stages.insert().values(run_id=run.run_id, stage=stage.value, layout_digest=layout, laid_out_at=at))
             if laid_out:
                 connection.execute(partitions.insert(), [_planned(run, partition, at) for partition in laid_out])
-            reused = [
-                receipt for partition in laid_out if (receipt := done_before(connection, self._folder, partition)) is not None
-            ]
             self._accept(connection, run, reused, at)
 
+        reused = self._done_before(run, laid_out)  # outside the transaction: files may have to be hashed
         self._fenced(run, fix)
+
+    def _done_before(self, run: RunHandle, laid_out: Sequence[Partition]) -> list[Receipt]:
+        """Receipts that can be taken as they are. A run that is run again trusts no file of the store unseen."""
+
+        def look(connection: sa.Connection) -> list[Receipt]:
+            again = connection.execute(sa.select(runs.c.generation).where(runs.c.run_id == run.run_id)).scalar_one() > 1
+            found = (done_before(connection, self._folder, partition, hashed=again) for partition in laid_out)
+            return [receipt for receipt in found if receipt is not None]
+
+        return read(self._engine, look, where="store")
 
     def unfinished(self, run: RunHandle, stage: Stage) -> tuple[Partition, ...]:
         """Partitions neither committed nor quarantined, by number."""

@@ -14,29 +14,45 @@ from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
-from batchscore.receipt import Receipt
+from batchscore.receipt import Output, Receipt
 from batchscore.store.rows import flag_row, from_microseconds, microseconds, moment, partition_of, past_flag, run_row
 from batchscore.store.tables import attempts, flags_table, partitions, runs, stages, sweeps
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
+_RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
 _PAGE_OF_FLAGS = 10_000  # tests make it smaller
 
 
-def done_before(connection: sa.Connection, folder: Path, partition: Partition) -> Receipt | None:
-    """The receipt that any run committed for the partition's address, if its files are still there."""
+def done_before(connection: sa.Connection, folder: Path, partition: Partition, *, hashed: bool) -> Receipt | None:
+    """The newest receipt that any run committed for the partition's address and whose files are whole.
+
+    Their sizes are compared always, their bytes where ``hashed``: whoever runs a plan again may do so because a file is damaged.
+    """
     query = (
         sa.select(partitions.c.receipt)
         .where(partitions.c.address == partition.address, partitions.c.state == "committed")
-        .limit(1)
+        .order_by(partitions.c.updated_at.desc())
+        .limit(_RECEIPTS_TRIED)
     )
-    held = connection.execute(query).scalar_one_or_none()
-    if held is None:
-        return None
-    receipt = Receipt.model_validate_json(held)
-    if not all((folder / output.path).is_file() for output in receipt.outputs):
-        return None
-    return receipt.model_copy(update={"number": partition.number})
+    for held in connection.execute(query).scalars():
+        receipt = Receipt.model_validate_json(held)
+        if all(_is_whole(folder / output.path, output, hashed=hashed) for output in receipt.outputs):
+            return receipt.model_copy(update={"number": partition.number})
+    return None
+
+
+def _is_whole(path: Path, output: Output, *, hashed: bool) -> bool:
+    try:
+        if path.stat().st_size != output.n_bytes:
+            return False
+        if not hashed:
+            return True
+        from batchscore.files import file_sha256  # noqa: PLC0415 (brings Arrow, and whoever only looks needs none)
+
+        return file_sha256(path) == output.sha256
+    except OSError:
+        return False
 
 
 class Reader:
@@ -211,7 +227,7 @@ class Reader:
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""
-        done = read(self._engine, lambda connection: done_before(connection, self._folder, partition), where="store")
+        done = read(self._engine, lambda connection: done_before(connection, self._folder, partition, hashed=True), where="store")
         return done is not None
 
     def sweeps(self, name: str) -> tuple[SweepRow, ...]:

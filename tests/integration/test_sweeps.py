@@ -171,11 +171,6 @@ def test_a_sweep_that_ended_at_a_quarantined_rollup_is_reprocessed(world: SmallW
 
 
 def test_an_interrupted_sweep_is_gone_on_with(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopping(task: Task) -> Receipt:
-        if task.partition.stage is Stage.SCORE:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return attempt(task)
-
     with monkeypatch.context() as stopped:
         stopped.setattr(batchscore.attempt, "attempt", stopping)
         with pytest.raises(Interrupted):
@@ -186,11 +181,33 @@ def test_an_interrupted_sweep_is_gone_on_with(world: SmallWorld, monkeypatch: py
     assert (row.state, row.epoch) == ("finished", 2)
 
 
+def test_an_interrupted_sweep_that_is_resumed_after_a_newer_one_releases_nothing(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(batchscore.attempt, "attempt", stopping)
+        with pytest.raises(Interrupted) as interrupted:
+            sweep(world, "2026-01-13")
+    sweep(world, "2026-01-14")
+    before = open_flags(world)
+    run_id = interrupted.value.where.removeprefix("run ")
+    with pytest.raises(Refused, match="as_of_behind"):
+        call("resume", run_id, "--store", world.store, "--inline")
+    assert open_flags(world) == before
+
+
 def test_a_sweep_says_how_it_ended_as_json(world: SmallWorld) -> None:
     said = json.loads(sweep(world, "2026-01-14", "--json").stdout)
     assert said["watermark"] == "2026-01-14T00:00:00Z"
     assert said["staleness"]["n_left_out"] == 0
     assert said["state"] == "finished"
+
+
+def stopping(task: Task) -> Receipt:
+    """An attempt whose driver is asked to stop when scoring begins."""
+    if task.partition.stage is Stage.SCORE:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return attempt(task)
 
 
 def fails_at_score_one(task: Task) -> Receipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,11 +70,14 @@ def make_partitions(n: int, *, world: str = "a") -> list[Partition]:
 
 
 def make_receipt(partition: Partition, *, attempt: str = "a", sha256: str = "1" * 64, folder: Path | None = None) -> Receipt:
-    """A receipt; with ``folder`` its output is really there."""
-    output = Output(role="rollup", path=f"{partition.address}/{attempt}.parquet", sha256=sha256, n_rows=10, n_bytes=100)
+    """A receipt; with ``folder`` its output is really there, and has its digest."""
+    payload = b"rows" * 25
+    sha256 = sha256 if folder is None else hashlib.sha256(payload).hexdigest()
+    path = f"{partition.address}/{attempt}.parquet"
+    output = Output(role="rollup", path=path, sha256=sha256, n_rows=10, n_bytes=len(payload))
     if folder is not None:
         (folder / output.path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / output.path).touch()
+        (folder / output.path).write_bytes(payload)
     return Receipt(stage=partition.stage, number=partition.number, address=partition.address, attempt=attempt, outputs=(output,))
 
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
-from batchscore.plan import Plan, Reference, Stage
+from batchscore.plan import Partition, Plan, Reference, Stage
 from batchscore.ports import RunHandle, RunRow
 from batchscore.store import Ledger, open_reader
 from batchscore.store.place import engine_of
@@ -193,6 +193,36 @@ def test_work_whose_files_are_gone_is_done_again(store: Ledger, store_folder: Pa
     second, _ = store.open(make_plan(store_folder, policy="other"), owner="me")
     store.lay_out(second, Stage.ROLLUP, [partition])
     assert store.unfinished(second, Stage.ROLLUP) == (partition,)
+
+
+def test_work_whose_file_was_cut_short_is_done_again(store: Ledger, store_folder: Path) -> None:
+    (partition,) = make_partitions(1)
+    _committed_with_file(store, store_folder, partition).write_bytes(b"")
+    second, _ = store.open(make_plan(store_folder, policy="other"), owner="me")
+    store.lay_out(second, Stage.ROLLUP, [partition])
+    assert store.unfinished(second, Stage.ROLLUP) == (partition,)
+
+
+def test_a_run_that_is_run_again_looks_at_every_byte_it_would_reuse(store: Ledger, store_folder: Path) -> None:
+    whole, damaged = make_partitions(2)
+    first, _ = store.open(make_plan(store_folder), owner="me")
+    store.lay_out(first, Stage.ROLLUP, [whole, damaged])
+    receipts = [make_receipt(partition, folder=store_folder) for partition in (whole, damaged)]
+    store.commit(first, receipts)
+    store.close(first, "finished")
+    path = store_folder / receipts[1].outputs[0].path
+    path.write_bytes(b"R" + path.read_bytes()[1:])
+    second, _ = store.open(make_plan(store_folder), owner="me", again=True)
+    store.lay_out(second, Stage.ROLLUP, [whole, damaged])
+    assert store.unfinished(second, Stage.ROLLUP) == (damaged,)
+
+
+def _committed_with_file(store: Ledger, store_folder: Path, partition: Partition) -> Path:
+    first, _ = store.open(make_plan(store_folder), owner="me")
+    store.lay_out(first, Stage.ROLLUP, [partition])
+    receipt = make_receipt(partition, folder=store_folder)
+    store.commit(first, [receipt])
+    return store_folder / receipt.outputs[0].path
 
 
 def test_the_third_failure_quarantines_and_a_zombies_receipt_is_passed_over(store: Ledger, store_folder: Path) -> None:
