@@ -72,6 +72,18 @@ def test_accounts_of_whose_window_too_little_is_known_are_unscoreable_and_never_
     assert "43 %" in page
 
 
+def test_before_a_table_begins_nobody_is_scored_and_the_proof_closes(world: SmallWorld) -> None:
+    features = world.folder / "features.yaml"
+    features.write_text(f"coverage: 0.1\n{features.read_text()}")
+    run_id = walk(make_plan(world.spec(as_of="2025-12-20")))
+    proof = report_of(open_reader(world.store), run_id, "store").proof
+    assert proof is not None
+    (line,) = proof.as_ofs
+    assert KeyDigest.parse(line.scored) == KeyDigest()
+    assert line.unscoreable == line.planned
+    assert proof.closes
+
+
 def test_a_leak_ends_the_run_before_anything_is_released(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     def also_the_past(rollup: pa.Table, _as_of: datetime, _feature_set: FeatureSet) -> pa.Table:
         return rollup.slice(0, len(rollup) // 2)
