@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
+from batchscore.features.coverage import is_covered
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.frame import make_frame, make_frames, only, population
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
@@ -163,6 +164,9 @@ class _Slice:
         with outcome.timed("features"):
             span = work.as_ofs[0], work.as_ofs[-1]
             self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in self.rollups.items()}
+        self.began = {
+            as_of: {table: moments[place] for table, moments in work.began.items()} for place, as_of in enumerate(work.as_ofs)
+        }
         outcome.count("rows", len(self.accounts))
         outcome.count(key_name("orphans", work.as_ofs[0]), sum(prepared.n_orphans for prepared in self.prepared.values()))
 
@@ -288,8 +292,10 @@ def _score_as_of(
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
     inside = population(accounts.accounts, as_of)
     outcome.add_keys("outside", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(~inside)))
+    covered = is_covered(accounts.accounts, accounts.began[as_of], as_of, accounts.feature_set)
+    outcome.add_keys("unscoreable", as_of, accounts.accounts[ACCOUNT_ID].filter(pa.array(inside & ~covered)))
     with outcome.timed("features"):
-        table = only(everyone, inside)
+        table = only(everyone, inside & covered)
         frame = conform(table, scorer.names, scorer.manifest.category_sets)
         alerts = check_frame(frame, scorer.manifest.features, where=f"as-of {as_of:%Y-%m-%d}")
         outcome.alerts = [*dict.fromkeys((*outcome.alerts, *alerts))][:MAX_ALERTS]

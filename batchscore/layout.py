@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
+from batchscore.features.coverage import begins
 from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.frame import population
 from batchscore.files import named_by_digest, verified, write_named_by_digest
@@ -236,6 +237,13 @@ def lay_out_score(
         for events in definitions.feature_set.events
     }
     as_ofs = plan.spec.as_ofs()
+    began = {
+        events.table: begins(
+            [definitions.store / output.path for output in rollups.get(events.table, ())], as_ofs, definitions.feature_set.grain
+        )
+        for events in definitions.feature_set.events
+    }
+    floored = {"began"} if definitions.feature_set.coverage is not None else set()
     functions = {name: plan.pinned[f"{FUNCTION}{name}"] for name in definitions.feature_set.functions}
     partitions: list[Partition] = []
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
@@ -249,10 +257,11 @@ def lay_out_score(
                 functions=functions,
                 keys=keys,
                 as_ofs=group,
+                began={table: moments[first : first + AS_OFS_PER_PARTITION] for table, moments in began.items()},
                 guarded=group[len(group) // 2] if len(as_ofs) > 1 and len(partitions) % GUARDED_EVERY == 0 else None,
             )
             reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"}),
+                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
                 feature_set=work.feature_set.sha256,
                 bundles=[bundle.sha256 for bundle in work.bundles],
                 snapshots=snapshot_index.sha256,

@@ -118,6 +118,7 @@ class Score(Value):
     functions: dict[str, str] = Field(default_factory=dict)  # Python function of a feature → what the plan pinned of it
     keys: KeyRange
     as_ofs: tuple[datetime, ...]
+    began: dict[str, tuple[datetime | None, ...]] = Field(default_factory=dict)  # table → when its data begin, as of each as-of
     guarded: datetime | None = None  # the as-of at which features are made again with everything later poisoned
 
 

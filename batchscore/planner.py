@@ -200,6 +200,8 @@ def _pinned(
         "as-of dates": digest_of(list(spec.as_ofs())),
         "release": spec.release,
     }
+    if feature_set.coverage is not None:
+        pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
     for bundle in bundles:

@@ -37,7 +37,7 @@ from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
-from batchscore.spec import Count, Duration, PositiveDuration, Value, format_duration
+from batchscore.spec import Count, Duration, PositiveDuration, Probability, Value, format_duration
 
 Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]
@@ -106,6 +106,8 @@ class FeatureSet(Value):
     accounts: AccountsTable
     events: tuple[EventsTable, ...] = ()
     features: dict[Name, Annotated[Definition, BeforeValidator(read_definition)]] = Field(min_length=1)
+    # The least share of the longest window that the data must reach back over; below it an account is unscoreable.
+    coverage: Annotated[Probability, Field(gt=0)] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,14 +116,17 @@ class FeatureSet(Value):
 
     @property
     def digest(self) -> str:
-        """64 hex over everything that decides a value; wording (``say``) is not part of it."""
+        """64 hex over everything that decides a value; wording (``say``) and the floor of ``coverage`` are not part of it."""
         said = {name: definition.model_dump(mode="json", exclude={"say"}) for name, definition in self.features.items()}
-        return digest_of(self.model_dump(mode="json", exclude={"features"}) | {"features": list(said.items())})
+        return digest_of(self.model_dump(mode="json", exclude={"features", "coverage"}) | {"features": list(said.items())})
 
     def frozen_json(self) -> str:
         """The whole feature set as canonical JSON; `open_feature_set` reads it back."""
         features = [[name, definition.model_dump(mode="json")] for name, definition in self.features.items()]
-        return canonical_json(self.model_dump(mode="json", exclude={"features"}) | {"features": features}).decode()
+        floor = {} if self.coverage is None else {"coverage": self.coverage}  # absent, as in files frozen before there was one
+        return canonical_json(
+            self.model_dump(mode="json", exclude={"features", "coverage"}) | floor | {"features": features}
+        ).decode()
 
     @classmethod
     def thaw(cls, text: str) -> FeatureSet:

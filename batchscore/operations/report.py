@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,19 +22,21 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
+from batchscore.features.coverage import coverage_at, longest_window
+from batchscore.features.feature_set import FeatureSet
 from batchscore.files import verified
 from batchscore.layout import Definitions
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
-from batchscore.plan import Stage
+from batchscore.plan import Score, Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
 from batchscore.proving import prove_run
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
 from batchscore.report.histogram import Counts, added, from_footer
-from batchscore.report.model import AsOfHistogram, Drift, Flags, ProofState, Report, RunFacts, StageReport
+from batchscore.report.model import AsOfHistogram, DateCoverage, Drift, Flags, ProofState, Report, RunFacts, StageReport
 from batchscore.report.page import page
-from batchscore.report.proof import Proof
+from batchscore.report.proof import Proof, key_name
 from batchscore.report.work import StageWork, slowest_of_all
 from batchscore.sources.segment import SEGMENT
 
@@ -87,6 +90,8 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         threshold=row.plan.spec.policy.threshold,
         budget=row.plan.spec.policy.budget,
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
+        coverage=tuple(_coverage(row, reader)),
+        coverage_floor=FeatureSet.thaw(row.plan.feature_set).coverage,
         drift=drift,
         flags=flags,
         rejects=tuple(rejects for work in works.values() for rejects in work.rejects()),
@@ -165,6 +170,22 @@ def _proof(row: RunRow, reader: StoreReader, score: StageRow | None, gaps: Gaps)
         proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
         return "closes" if proof.closes else "does not close", proof
     return "not readable", None
+
+
+def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
+    """Of each as-of, from the first score partition that has it: they all tell the same of the data."""
+    feature_set = FeatureSet.thaw(row.plan.feature_set)
+    guarded: Counter[str] = Counter()
+    for receipt in reader.receipts(row.run_id, Stage.SCORE):
+        guarded.update({name: n for name, n in receipt.counts.items() if name.startswith("guarded ")})
+    began: dict[datetime, dict[str, datetime | None]] = {}
+    for partition in reader.partitions(row.run_id, Stage.SCORE):
+        if isinstance(partition.work, Score) and partition.work.as_ofs[0] not in began:
+            for place, as_of in enumerate(partition.work.as_ofs):
+                began[as_of] = {table: moments[place] for table, moments in partition.work.began.items()}
+    for as_of, tables in sorted(began.items()):
+        reached = {table: coverage_at(first, as_of, longest_window(feature_set, table)) for table, first in tables.items()}
+        yield DateCoverage(as_of=as_of, tables=reached, n_guarded=guarded[key_name("guarded", as_of)])
 
 
 def _drift(before: RunRow, reader: StoreReader, histograms: dict[datetime, Counts], gaps: Gaps) -> Drift | None:

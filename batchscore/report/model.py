@@ -72,6 +72,18 @@ class DriftLine(Value):
     psi: float | None
 
 
+class DateCoverage(Value):
+    """How far the data of an as-of reach, and what its leak guard made again.
+
+    ``tables``: events table → share of the longest window that its data reach back over. ``n_guarded``: accounts whose features
+    were made again with everything later poisoned, and were the same bits; a run in which one differs ends.
+    """
+
+    as_of: datetime
+    tables: dict[str, float]
+    n_guarded: int
+
+
 class Drift(Value):
     """Against the last finished run of the same spec name. ``lines``: as-ofs both have, and the latest of each."""
 
@@ -173,6 +185,8 @@ class Report(Value):
     threshold: float | None
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
+    coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out
+    coverage_floor: float | None = None  # below it an account is unscoreable
     drift: Drift | None
     flags: Flags | None
     rejects: tuple[Rejects, ...]

@@ -19,7 +19,7 @@ from batchscore.digest import KeyDigest
 from batchscore.report.charts import HEIGHT, bin_name, histogram_bars, shares, threshold_at
 from batchscore.report.drift import in_words
 from batchscore.report.histogram import N_BINS, Counts
-from batchscore.report.model import DriftLine, Report
+from batchscore.report.model import DateCoverage, DriftLine, Report
 from batchscore.report.proof import AsOfProof
 from batchscore.report.words import headline, set_aside
 
@@ -63,6 +63,7 @@ def page(report: Report, *, plain: Callable[[str], str]) -> str:
         n_keys=lambda keys: KeyDigest.parse(keys).n,
         lanes=lambda keys: keys.partition(":")[2][:16],
         psi=lambda value: "–" if value is None else f"{value:.3f}",
+        percent=lambda share: f"{100 * share:.0f} %",
         psi_words=in_words,
         bin=bin_name,
     )
@@ -101,6 +102,7 @@ def _folded(report: Report) -> dict[str, Any]:
         "attempts": attempts,
         "attempt_shares": shares([sum(stage.attempt_s.values()) for stage in attempts]),
         "parts": sorted({part for stage in attempts for part in stage.attempt_s}, key=_place_of_part),
+        "coverage": _least_covered(report.coverage),
         "drifts": _drifts(report.drift.lines if report.drift else ()),
         "failures": _first(report.failures, MAX_FAILURES),
         "gaps": _first(report.gaps, MAX_GAPS),
@@ -119,6 +121,12 @@ def _newest(values: Sequence[T]) -> Some[T]:
 def _proof_lines(lines: Sequence[AsOfProof]) -> Some[AsOfProof]:
     """As-ofs that do not close are never among those left out while there is room; then the newest."""
     by_need = sorted(lines, key=lambda line: (line.closes, -line.as_of.timestamp()))
+    return Some(sorted(by_need[:MAX_DATES], key=lambda line: line.as_of), max(0, len(lines) - MAX_DATES))
+
+
+def _least_covered(lines: Sequence[DateCoverage]) -> Some[DateCoverage]:
+    """Those whose data reach back least, then the newest."""
+    by_need = sorted(lines, key=lambda line: (min(line.tables.values(), default=1.0), -line.as_of.timestamp()))
     return Some(sorted(by_need[:MAX_DATES], key=lambda line: line.as_of), max(0, len(lines) - MAX_DATES))
 
 

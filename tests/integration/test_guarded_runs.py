@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from batchscore.attempt import attempt
+from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
+from batchscore.operations.report import report_of, write_page
 from batchscore.pipeline import run
 from batchscore.plan import Plan, Stage
 from batchscore.planner import make_plan
@@ -44,6 +46,42 @@ def test_a_backfill_makes_features_of_a_sample_again_with_all_that_came_later_po
 
 def test_a_sweep_has_no_later_date_to_leak_from_and_is_not_guarded(world: SmallWorld) -> None:
     assert guarded(world, walk(make_plan(world.spec(as_of="2026-01-14")))) == {}
+
+
+def test_accounts_of_whose_window_too_little_is_known_are_unscoreable_and_never_a_low_score(world: SmallWorld) -> None:
+    features = world.folder / "features.yaml"
+    scored = walk(make_plan(world.spec(as_of="[2026-01-05, 2026-01-14]")))  # without a floor: everybody
+    features.write_text(f"coverage: 0.5\n{features.read_text()}")
+    floored = walk(make_plan(world.spec(as_of="[2026-01-05, 2026-01-14]")))
+    reader = open_reader(world.store)
+    before, after = (report_of(reader, run_id, "store") for run_id in (scored, floored))
+    assert before.proof is not None
+    assert after.proof is not None
+    young, old = after.proof.as_ofs
+    assert after.proof_state == "closes"
+    n = {name: KeyDigest.parse(getattr(young, name)).n for name in ("planned", "scored", "unscoreable")}
+    assert 0 < n["scored"] < n["planned"]  # those of the last few days: of their short lives all is known
+    assert n["scored"] + n["unscoreable"] == n["planned"]
+    assert young.planned == before.proof.as_ofs[0].planned
+    assert old.scored == before.proof.as_ofs[1].scored
+    assert [line.tables["mails"] for line in after.coverage] == [6 / 14, 1.0]  # the first file has mails of two days before
+    assert after.coverage[1].n_guarded > 0
+    assert (before.coverage_floor, after.coverage_floor) == (None, 0.5)
+    page = write_page(after, world.folder / "page.html").read_text()
+    assert "less than 50 % is covered" in page
+    assert "43 %" in page
+
+
+def test_before_a_table_begins_nobody_is_scored_and_the_proof_closes(world: SmallWorld) -> None:
+    features = world.folder / "features.yaml"
+    features.write_text(f"coverage: 0.1\n{features.read_text()}")
+    run_id = walk(make_plan(world.spec(as_of="2025-12-20")))
+    proof = report_of(open_reader(world.store), run_id, "store").proof
+    assert proof is not None
+    (line,) = proof.as_ofs
+    assert KeyDigest.parse(line.scored) == KeyDigest()
+    assert line.unscoreable == line.planned
+    assert proof.closes
 
 
 def test_a_leak_ends_the_run_before_anything_is_released(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -37,6 +38,7 @@ KIND_IDS: dict[str, list[Any]] = {
 }
 
 
+@cache
 def feature_set(kind: IdKind, window: int, distinct_limit: int = 256, grain: str = "1d") -> FeatureSet:
     """Every definition there is; ``window`` is in grains."""
     length = f"{window}{grain[-1]}"
@@ -170,9 +172,9 @@ def top_share_of(values: list[Any], limit: int) -> float:
     return counts.max() / counts.sum() if 0 < len(counts) <= limit else math.nan
 
 
-def end_of(rows: pd.DataFrame, column: str, *, last: bool) -> float:
+def end_of(rows: list[dict[str, Any]], column: str, *, last: bool) -> float:
     """The value of the first or last event that has one; events in order of moment, knowledge, serial, value."""
-    found = [row for row in rows.to_dict("records") if present([row[column]])]
+    found = [row for row in rows if present([row[column]])]
     ordered = sorted(found, key=lambda row: (row["at"], row["known"], row["serial"] is not None, row["serial"] or 0, row[column]))
     return float(ordered[-1 if last else 0][column]) if ordered else math.nan
 
@@ -181,34 +183,30 @@ def reference(
     events: list[dict[str, Any]], account: dict[str, Any], as_of: datetime, window: timedelta, limit: int = 256
 ) -> dict[str, Any]:
     """What the definitions say, for one account, in plain Python and pandas."""
-    names = ["id", "at", "late", "bytes", "spamminess", "recipient", "serial", "price", "fee"]
-    rows = pd.DataFrame(events, columns=names, dtype=object)
-    rows = rows[np.array([key == account["account_id"] for key in rows["id"]], dtype=bool)]
-    rows["at"] = pd.Series([START + timedelta(seconds=second) for second in rows["at"]], index=rows.index, dtype=object)
-    known = [at + timedelta(seconds=late) for at, late in zip(rows["at"], rows["late"], strict=True)]
-    rows["known"] = pd.Series(known, index=rows.index, dtype=object)
-    rows["price"] = pd.Series(
-        [None if not present([p]) else Decimal(round(p * 100)) / 100 for p in rows["price"]], index=rows.index, dtype=object
-    )
-    ever = rows[np.array([row["at"] < as_of and row["known"] < as_of for _, row in rows.iterrows()], dtype=bool)]
-    inside = ever[np.array([at >= as_of - window for at in ever["at"]], dtype=bool)]
+    rows = []
+    for event in events:
+        if event["id"] == account["account_id"]:
+            at = START + timedelta(seconds=event["at"])
+            price = Decimal(round(event["price"] * 100)) / 100 if present([event["price"]]) else None
+            rows.append(event | {"at": at, "known": at + timedelta(seconds=event["late"]), "price": price})
+    ever = [row for row in rows if row["at"] < as_of and row["known"] < as_of]
+    inside = [row for row in ever if row["at"] >= as_of - window]
 
-    def where(rows: pd.DataFrame, passes: Any) -> pd.DataFrame:
-        return rows[np.array([passes(row) for row in rows.to_dict("records")], dtype=bool)]
+    def of(rows: list[dict[str, Any]], column: str) -> list[Any]:
+        return present([row[column] for row in rows])
 
-    def of(rows: pd.DataFrame, column: str) -> list[Any]:
-        return present(list(rows[column]))
+    def quiet(rows: list[dict[str, Any]]) -> float:
+        return float((as_of - max(row["at"] for row in rows)) / DAY) if rows else math.nan
 
-    def quiet(rows: pd.DataFrame) -> float:
-        return float((as_of - max(rows["at"])) / DAY) if len(rows) else math.nan
+    def is_cheap(row: dict[str, Any]) -> bool:
+        return row["fee"] is not None and bool(row["fee"] <= Decimal("1.25"))
 
     def either(row: dict[str, Any]) -> bool:
         spam = present([row["spamminess"]])
         return row["recipient"] in {"a", "é"} or bool(row["bytes"] is not None and row["bytes"] < 0 and spam and spam[0] >= 0.5)
 
     numbers, fees = of(inside, "bytes"), of(inside, "fee")
-    cheap = where(ever, lambda row: row["fee"] is not None and row["fee"] <= Decimal("1.25"))
-    cheap_inside = where(inside, lambda row: row["fee"] is not None and row["fee"] <= Decimal("1.25"))
+    cheap, cheap_inside = ([row for row in rows if is_cheap(row)] for rows in (ever, inside))
     created = account["created_at"]
     return {
         "n": len(inside),
@@ -225,7 +223,7 @@ def reference(
         "recipients": len(set(of(inside, "recipient"))),
         "favourite": top_share_of(of(inside, "recipient"), limit),
         "favourite_ever": top_share_of(of(ever, "bytes"), limit),
-        "active": len({at.date() for at in inside["at"]}),
+        "active": len({row["at"].date() for row in inside}),
         "quiet": quiet(inside),
         "paid": int(sum(of(inside, "price")) * 100) / 100,
         "paid_spread": deviation_of(of(inside, "price"), 100),
@@ -234,14 +232,14 @@ def reference(
         "fee_mean": mean_of(of(ever, "fee"), 1000),
         "fee_last": end_of(inside, "fee", last=True),
         "prices": len(set(of(ever, "price"))),
-        "large": len(where(inside, lambda row: row["bytes"] is not None and row["bytes"] > 1000)),
-        "either": sum(of(where(ever, either), "bytes")),
-        "not_a": len(set(of(where(inside, lambda row: row["recipient"] not in {None, "a"}), "recipient"))),
-        "not_b": end_of(where(ever, lambda row: row["recipient"] not in {None, "b"}), "bytes", last=True),
+        "large": len([row for row in inside if row["bytes"] is not None and row["bytes"] > 1000]),
+        "either": sum(of([row for row in ever if either(row)], "bytes")),
+        "not_a": len(set(of([row for row in inside if row["recipient"] not in {None, "a"}], "recipient"))),
+        "not_b": end_of([row for row in ever if row["recipient"] not in {None, "b"}], "bytes", last=True),
         "cheap": quiet(cheap),
-        "cheap_days": len({at.date() for at in cheap_inside["at"]}),
+        "cheap_days": len({row["at"].date() for row in cheap_inside}),
         "cheap_top": top_share_of(of(cheap, "recipient"), limit),
-        "share": len(inside) / len(ever) if len(ever) else math.nan,
+        "share": len(inside) / len(ever) if ever else math.nan,
         "drift": len(ever) - mean_of(numbers),
         "plan": account["plan"],
         "age": (as_of - created) / DAY if created is not None else math.nan,
@@ -354,10 +352,12 @@ def test_features_are_bit_equal_however_events_and_accounts_are_cut_and_ordered(
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200)), min_size=1, max_size=300), st.integers(1, 6))
+@given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 2**32), st.integers(1, 6))
 def test_distinct_is_exact_up_to_the_limit_and_an_estimate_free_of_cut_beyond(
-    values: list[tuple[int, int]], n_pieces: int
+    n_events: int, n_values: int, seed: int, n_pieces: int
 ) -> None:
+    random = Random(seed)  # drawn here: hypothesis takes longer over 600 numbers than the features do
+    values = [(random.randrange(6), random.randrange(n_values)) for _ in range(n_events)]
     features = feature_set("integer", 14, distinct_limit=16)
     nothing = dict.fromkeys(["bytes", "spamminess", "serial", "price", "fee"])
     events = [{"id": 1, "at": day * 86_400, "late": 0, **nothing, "recipient": f"r{value}"} for day, value in values]
