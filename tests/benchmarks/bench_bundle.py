@@ -15,7 +15,7 @@ from batchscore.models.golden import read_golden
 from batchscore.models.probe import require_survivor
 from tests.benchmarks import wide
 from tests.benchmarks.figure import Figure
-from tests.unit.models.corrupted import SILENT, WORKER_DIED, Repair, outcomes
+from tests.integration.models.corrupted import SILENT, WORKER_DIED, Repair, outcomes
 
 N_CORRUPTED = 1_000
 MAX_PROBE_S = 1.0

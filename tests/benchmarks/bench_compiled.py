@@ -18,7 +18,7 @@ from batchscore.models.kernel import score_margins
 from batchscore.models.model_file import read_model_facts
 from tests.benchmarks import wide
 from tests.benchmarks.figure import Figure
-from tests.unit.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
+from tests.integration.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
 
 N_ROWS = 40_000
 ROUNDS = 7

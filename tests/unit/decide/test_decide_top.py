@@ -47,8 +47,8 @@ few_scores = st.sampled_from([*few, float("nan")])
 def test_the_selection_equals_a_sort_of_everything(data: st.DataObject, *, as_text: bool, waiting: int) -> None:
     kind = pa.string() if as_text else pa.uint64()
     keys: st.SearchStrategy[Any] = texts if as_text else integers
-    scored = data.draw(st.dictionaries(keys, few_scores | st.none() | st.floats(0, 1, width=32), max_size=20))
-    budget = data.draw(st.none() | st.integers(0, 24))
+    scored = data.draw(st.dictionaries(keys, few_scores | st.none() | st.floats(0, 1, width=32), max_size=40))
+    budget = data.draw(st.none() | st.integers(0, 45))
     threshold = data.draw(st.floats(0, 1) | (st.sampled_from(few) if budget is None else st.none()))
     blocked: set[Any] = data.draw(st.sets(st.sampled_from(sorted(scored)), max_size=10)) if scored else set()
     accounts = data.draw(st.permutations(sorted(scored)))

@@ -15,7 +15,7 @@ from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import Matrix
 from batchscore.models.probe import require_survivor
 from batchscore.models.scorer import load_scorer
-from tests.unit.models.corrupted import SILENT, WORKER_DIED, outcomes
+from tests.integration.models.corrupted import SILENT, WORKER_DIED, outcomes
 
 ROWS = np.array([[1, 2, 3, np.nan], [4, 5, np.nan, 6]], np.float32)
 

@@ -24,7 +24,7 @@ from batchscore.models.kernel import score_margins
 from batchscore.models.model_file import read_model_facts
 from batchscore.models.scorer import load_scorer
 from batchscore.models.xgboost_scorer import XGBoostScorer
-from tests.unit.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
+from tests.integration.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
 
 
 def forest_of(model: bytes, n_rounds: int) -> Forest:
