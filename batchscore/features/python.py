@@ -4,14 +4,15 @@ A function is given a pandas DataFrame: one float64 column for each of the featu
 that means nothing. It returns one float for each row, as a Series, an array or a list; NaN (or None) is missing. A row's value
 may depend on that row alone: `check_row_wise` calls it on permuted and split rows and demands equal bits.
 
-What decides its values is pinned: the distribution's version and the SHA-256 of the file that holds the function.
+What decides its values is pinned: the distribution's version and the SHA-256 of the file that holds the function, both as they
+were when this process loaded it. A process that loaded one version never passes for another that was installed since.
 What a function raises is told by its type alone: its message may quote a row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -43,16 +44,13 @@ def refuse_other_functions(feature_set: FeatureSet, planned: Mapping[str, str]) 
     """Raise Refused ``python_feature`` unless the functions found here are those of the plan."""
     for name, found in fingerprints(feature_set).items():
         if found != planned.get(name):
-            raise _refused(name, f"{found} is found here, {planned.get(name)} was planned", "install one version everywhere")
+            what = f"{found} is loaded here, {planned.get(name)} was planned"
+            raise _refused(name, what, "install one version everywhere, and restart what loaded another")
 
 
 def fingerprint(name: str) -> str:
-    """The distribution, its version and the digest of the file that holds a function."""
-    _, module = _loaded(name)
-    holders = packages_distributions().get(module.__name__.partition(".")[0])
-    if not holders or module.__file__ is None:
-        raise _refused(name, "is of no installed distribution", "pack it: what is installed has a version that can be pinned")
-    return f"{holders[0]} {version(holders[0])} sha256:{file_sha256(Path(module.__file__))}"
+    """The distribution, its version and the digest of the file that holds a function, as this process loaded it."""
+    return _pinned(_module_of(_function(name), name))[1]
 
 
 def call(definition: PythonFeature, columns: Mapping[str, Floats]) -> Floats:
@@ -66,7 +64,7 @@ def call(definition: PythonFeature, columns: Mapping[str, Floats]) -> Floats:
     n_rows = len(next(iter(columns.values())))
     frame = pd.DataFrame({name: columns[name].copy() for name in definition.of})
     try:
-        given = _loaded(definition.function)[0](frame)
+        given = _function(definition.function)(frame)
         values = np.array(given, np.float64)
     except BatchscoreError:
         raise
@@ -121,19 +119,37 @@ def _bits(values: Floats) -> bytes:
     return np.where(np.isnan(values), np.nan, values).tobytes()
 
 
-@lru_cache(maxsize=64)
-def _loaded(name: str) -> tuple[Callable[[Any], Any], Any]:
-    """The function, and the module that it stands in."""
+@cache
+def _function(name: str) -> Callable[[Any], Any]:
     place, _, called = name.partition(":")
-    try:
-        function = getattr(import_module(place), called, None)
-    except Exception as error:  # noqa: BLE001 (whatever a module raises while it is imported)
-        raise _refused(
-            name, f"cannot be imported: {type(error).__name__}", "install its distribution here and on the workers"
-        ) from None
+    module, _ = _pinned(place)
+    function = getattr(module, called, None)
     if not callable(function):
         raise _refused(name, "is no function of that module", "check its name")
-    return function, import_module(getattr(function, "__module__", place))
+    _pinned(_module_of(function, name))
+    return function  # type: ignore[no-any-return]
+
+
+def _module_of(function: Callable[[Any], Any], name: str) -> str:
+    """The module that a function stands in, which may not be the one it was named by."""
+    return getattr(function, "__module__", None) or name.partition(":")[0]
+
+
+@cache  # never forgotten: the file may change under the code, which stays as it was loaded
+def _pinned(place: str) -> tuple[Any, str]:
+    """The module, imported only if an installed distribution holds it, and what pins it at that moment."""
+    holders = packages_distributions().get(place.partition(".")[0])
+    if not holders:
+        raise _refused(place, "is of no installed distribution", "pack it: what is installed has a version that can be pinned")
+    try:
+        module = import_module(place)
+    except Exception as error:  # noqa: BLE001 (whatever a module raises while it is imported)
+        raise _refused(
+            place, f"cannot be imported: {type(error).__name__}", "install its distribution here and on the workers"
+        ) from None
+    if module.__file__ is None:
+        raise _refused(place, "has no file that could be pinned", "name a function of an ordinary module")
+    return module, f"{holders[0]} {version(holders[0])} sha256:{file_sha256(Path(module.__file__))}"
 
 
 def _refused(name: str, what: str, remedy: str) -> Refused:

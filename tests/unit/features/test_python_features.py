@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,7 +130,24 @@ def test_its_distributions_version_and_its_file_are_pinned(rules: str) -> None:
 def test_a_function_of_no_installed_distribution_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "loose_rules.py").write_text(RULES)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(Refused, match="is of no installed distribution"):
-        fingerprints(features_with("loose_rules:risk"))
+    for function in ("loose_rules:risk", "nowhere_at_all:risk"):
+        with pytest.raises(Refused, match="is of no installed distribution"):
+            fingerprints(features_with(function))
+    assert "loose_rules" not in sys.modules  # nothing of it was run
+
+
+def test_a_module_that_its_distribution_lacks_is_refused(rules: str) -> None:
     with pytest.raises(Refused, match="cannot be imported: ModuleNotFoundError"):
-        fingerprints(features_with("nowhere_at_all:risk"))
+        fingerprints(features_with(f"{rules}.more:risk"))
+
+
+@pytest.mark.parametrize("function", ["risk", "listed"])
+def test_a_process_with_old_code_refuses_the_pin_of_a_newer_file(rules: str, tmp_path: Path, function: str) -> None:
+    loaded = fingerprints(features_with(f"{rules}:risk"))[f"{rules}:risk"]
+    newer = RULES + "\n# version 2\n"
+    (tmp_path / f"{rules}.py").write_text(newer)
+    planned = f"mail-{rules} 1.4 sha256:{hashlib.sha256(newer.encode()).hexdigest()}"
+    features = features_with(f"{rules}:{function}")
+    with pytest.raises(Refused, match="restart what loaded another"):
+        refuse_other_functions(features, {f"{rules}:{function}": planned})
+    refuse_other_functions(features, {f"{rules}:{function}": loaded})
