@@ -19,6 +19,7 @@ from batchscore.errors import Problem, Refused
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
+MAX_NUMBER: Final = 64  # characters
 Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[str | int, ...]
 _OPENS: Final = (
@@ -31,6 +32,9 @@ _CLOSES: Final = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenc
 _TAGS: Final = frozenset(
     f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "timestamp", "str", "seq", "map")
 )
+_NUMBERS: Final = frozenset(("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"))
+# What PyYAML raises for a text that is none of its tag: a KeyError for a bool, an AttributeError for a timestamp, and so on.
+_UNREADABLE: Final = (yaml.YAMLError, ValueError, ArithmeticError, LookupError, AttributeError)
 
 
 class _Document:
@@ -59,8 +63,9 @@ class _Document:
         if isinstance(node, yaml.SequenceNode):
             return [self.value(child, (*place, index), loader) for index, child in enumerate(node.value)]
         try:
+            _refuse_odd_number(node)
             return loader.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except _UNREADABLE:
             self.problem(node.start_mark.line + 1, "this value cannot be read", "quote it if it is meant as text")
             return None
 
@@ -78,6 +83,12 @@ class _Document:
             mapping[key] = self.value(value_node, (*place, key), loader)
             self.lines[(*place, key)] = line
         return mapping
+
+
+def _refuse_odd_number(node: yaml.Node) -> None:
+    """Raise ValueError for a number too long to be meant, or to base 60 (``12:30``): reading it takes quadratic time."""
+    if node.tag in _NUMBERS and (len(node.value) > MAX_NUMBER or ":" in node.value):
+        raise ValueError
 
 
 class Mistake(NamedTuple):

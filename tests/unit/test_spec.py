@@ -102,6 +102,24 @@ def test_a_yaml_tag_is_never_obeyed(tag: str) -> None:
     assert any("spec.yaml:1" in problem for problem in problems(GOOD.replace("name: weekly", f"name: {tag}")))
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "!!bool maybe",
+        "!!int ''",
+        "!!timestamp x",
+        "!!float " + ":".join(["59"] * 200),
+        "12:30",
+        "1" + ":59" * 300_000,
+        "9" * 65,
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_value_that_is_none_of_its_tag_is_a_mistake_with_its_line(value: str) -> None:
+    found = problems(GOOD.replace("threshold: 0.5", f"threshold: {value}"))
+    assert "spec.yaml:8: this value cannot be read → quote it if it is meant as text" in found
+
+
 def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [{','.join(['*' + chr(97 + n)] * 9)}]\n" for n in range(20)
