@@ -238,7 +238,9 @@ class _Walk:
             for outcomes in self._executor.outcomes(worklist):
                 self._tell_waiting()
                 waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
-                if waiting and time.monotonic() - committed_at >= COMMIT_EVERY_S:
+                # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
+                at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)
+                if waiting and (at_once or time.monotonic() - committed_at >= COMMIT_EVERY_S):
                     self._commit(waiting)
                     waiting, committed_at = [], time.monotonic()
                 for outcome in outcomes:

@@ -36,8 +36,9 @@ class Executor(Protocol):
     def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
         """Outcomes in batches as they come, until nothing is in flight and the worklist hands out nothing.
 
-        A batch is empty when nothing happened for about a second: the driver's chance to renew its lease and to look for
-        a stop. A task for a partition that is in flight already takes the place of the older one.
+        A batch is empty when nothing happened for about a second, or when the driver waits for the next attempt itself: its
+        chance to commit what came home and to look for a stop. A task for a partition that is in flight already takes the
+        place of the older one.
         """
 
     def waiting(self) -> str:

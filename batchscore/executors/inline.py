@@ -27,3 +27,4 @@ class InlineExecutor:
         """Each task's outcome, in the order they are handed out."""
         while (task := worklist.next()) is not None:
             yield [attempted(self._attempt, task)]
+            yield []  # the driver does not come to its turn again before the next attempt is over

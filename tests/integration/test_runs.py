@@ -27,7 +27,7 @@ from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow, Worklist
 from batchscore.proving import prove_run
-from batchscore.receipt import Outcome, Receipt
+from batchscore.receipt import Failed, Outcome, Receipt
 from batchscore.store import open_reader, open_store
 from tests import fake_attempts as fakes
 from tests.run_digest import run_digest
@@ -63,6 +63,21 @@ class ShuffledExecutor:
                 return
             self._chance.shuffle(waiting)
             yield [attempted(self._attempt, waiting.popleft())]
+
+
+class ContradictingExecutor(InlineExecutor):
+    """Inline, but once the second score partition came home it is reported as failed for good, as by a zombie of its attempt."""
+
+    def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
+        told = False
+        for outcomes in super().outcomes(worklist):
+            if not outcomes:
+                continue
+            yield outcomes
+            task = outcomes[0].task
+            if (task.partition.stage, task.partition.number) == (Stage.SCORE, 1) and not told:
+                told = True
+                yield [Failed(task=task, reason="worker_lost", message="a zombie", final=True)]
 
 
 @pytest.fixture
@@ -237,6 +252,25 @@ def test_a_partition_that_fails_twice_and_then_succeeds_is_committed(world: Smal
         return attempt(task)
 
     row = walk(world, InlineExecutor(flaky))
+    assert row.state == "finished"
+    assert open_reader(world.store).quarantined(row.run_id) == ()
+
+
+def test_a_killed_inline_driver_loses_no_finished_partition(world: SmallWorld) -> None:
+    committed: list[int] = []
+
+    def looking(task: Task) -> Receipt:
+        if task.partition.stage is Stage.SCORE:
+            committed.append(len(list(open_reader(world.store).receipts(task.run_id, Stage.SCORE))))
+        return attempt(task)
+
+    walk(world, InlineExecutor(looking))
+    assert len(committed) > 2
+    assert committed == list(range(len(committed)))
+
+
+def test_a_receipt_that_waits_is_not_lost_to_a_quarantine_of_its_partition(world: SmallWorld) -> None:
+    row = walk(world, ContradictingExecutor(attempt))
     assert row.state == "finished"
     assert open_reader(world.store).quarantined(row.run_id) == ()
 
