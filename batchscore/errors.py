@@ -9,7 +9,9 @@ This module knows nothing of the rest of the package.
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 DONE: Final = 0
@@ -181,6 +183,14 @@ def _rebuild(
     kind: type[BatchscoreError], reason: str, what: str, where: str, remedy: str, problems: tuple[Problem, ...]
 ) -> BatchscoreError:
     return kind(reason, what, where=where, remedy=remedy, problems=problems)
+
+
+def type_and_place(error: BaseException) -> str:
+    """``KeyError at attempt.py:88`` for a foreign exception: its type and our innermost frame; its message may quote a row."""
+    package = Path(__file__).parent
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(package)]
+    place = f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "outside batchscore"
+    return f"{type(error).__name__} {place}"
 
 
 class Refused(BatchscoreError):

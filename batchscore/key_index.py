@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -44,11 +45,15 @@ class KeyIndex:
 
     @classmethod
     def build(cls, store: Path, kind: IdKind, outputs: Iterable[Output | Reference]) -> KeyIndex:
-        """Index the row groups of ``outputs`` from their footers; empty files leave no entry."""
+        """Index the row groups of ``outputs`` from their footers; files without rows leave no entry.
+
+        Raises:
+            PartitionError: ``input_corrupt``.
+        """
         rows: list[dict[str, Any]] = []
         schemas: list[pa.Schema] = []
         for output in outputs:
-            with pq.ParquetFile(store / output.path) as file:
+            with corrupt_told(store / output.path), pq.ParquetFile(store / output.path) as file:
                 schemas.append(file.schema_arrow.remove_metadata())
                 rows += _row_groups(file, output)
         entries = pa.Table.from_pylist(rows, schema=_schema(kind))
@@ -97,13 +102,9 @@ class KeyIndex:
         for entry in self.entries.sort_by([("path", "ascending"), ("row_group", "ascending")]).to_pylist():
             # Not hashed: where cuts fall changes no bit of a score, and whoever scores the range checks the file.
             path = self.store / entry["path"]
-            try:
-                with pq.ParquetFile(path) as file:
-                    yield file.read_row_group(entry["row_group"], columns=[ACCOUNT_ID])[ACCOUNT_ID].combine_chunks()
-            except (OSError, pa.ArrowException) as error:
-                raise PartitionError(
-                    "input_corrupt", "cannot be read", where=path.name, remedy="run again with --again"
-                ) from error
+            with corrupt_told(path), pq.ParquetFile(path) as file:
+                keys = file.read_row_group(entry["row_group"], columns=[ACCOUNT_ID])[ACCOUNT_ID].combine_chunks()
+            yield keys
 
     def files(self, keys: KeyRange, among: pa.Array | None = None) -> dict[tuple[str, str], list[int]]:
         """(path, sha256) → row groups that may hold keys of the range (and of ``among``); what a read of it opens."""
@@ -136,6 +137,17 @@ class KeyIndex:
         ]
         table = pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
         return table if _sorted(table) else sort_by_key(table)
+
+
+@contextmanager
+def corrupt_told(path: Path) -> Iterator[None]:
+    """Where the driver reads a committed file of the store unhashed: what cannot be read is PartitionError ``input_corrupt``."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise PartitionError(
+            "input_corrupt", "a file of the store cannot be read", where=path.name, remedy="batchscore run SPEC --again"
+        ) from error
 
 
 def open_index(store: str, kind: IdKind, reference: Reference) -> KeyIndex:

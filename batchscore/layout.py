@@ -22,7 +22,7 @@ from batchscore.features.coverage import begins
 from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.frame import population
 from batchscore.files import named_by_digest, verified, write_named_by_digest
-from batchscore.key_index import KeyIndex, open_index
+from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
 from batchscore.plan import (
     FUNCTION,
@@ -203,7 +203,8 @@ def _buckets(definitions: Definitions, outputs: Sequence[Output]) -> list[tuple[
     known: list[tuple[date, Output]] = []
     for output in outputs:
         if output.n_rows:
-            grains = pq.read_metadata(definitions.store / output.path)
+            with corrupt_told(definitions.store / output.path):
+                grains = pq.read_metadata(definitions.store / output.path)
             known.append(((EPOCH + _last_known_grain(grains) * definitions.feature_set.grain).date(), output))
     latest = max((day for day, _ in known), default=date.min)
     open_from = (latest.replace(day=1) - timedelta(days=1)).replace(day=1) if latest > date(1, 2, 1) else date.min

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from batchscore.decision import flags_to_release, make_decision
@@ -25,6 +25,7 @@ from batchscore.errors import (
     Refused,
     RunFailed,
     TryAgain,
+    type_and_place,
 )
 from batchscore.events import (
     DecisionRecorded,
@@ -358,4 +359,8 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
     except BatchscoreError as error:
         store.close(handle, "failed", str(error))
+        raise
+    except Exception as error:
+        with suppress(BatchscoreError):  # what went wrong first is what is told
+            store.close(handle, "failed", type_and_place(error))
         raise

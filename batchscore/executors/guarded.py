@@ -6,17 +6,13 @@ any other exception only its type and the place in our code are told.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final
 
-from batchscore.errors import BatchscoreError, PartitionError, Refused
+from batchscore.errors import BatchscoreError, PartitionError, Refused, type_and_place
 from batchscore.plan import Task
 from batchscore.receipt import Failed, Finished, Receipt
 
 Attempt = Callable[[Task], Receipt]
-_PACKAGE: Final = Path(__file__).parent.parent
 
 
 def attempted(attempt: Attempt, task: Task) -> Finished | Failed:
@@ -34,10 +30,4 @@ def attempted(attempt: Attempt, task: Task) -> Finished | Failed:
     except MemoryError:
         return Failed(task=task, reason="memory_limit", message="the attempt ran out of memory", final=True)
     except Exception as error:  # noqa: BLE001 (the boundary where every foreign exception becomes ours)
-        return Failed(task=task, reason="attempt_failed", message=f"{type(error).__name__} {_place(error)}", final=False)
-
-
-def _place(error: BaseException) -> str:
-    """``at attempt.py:88`` for the innermost frame of ours."""
-    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_PACKAGE)]
-    return f"at {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "outside batchscore"
+        return Failed(task=task, reason="attempt_failed", message=type_and_place(error), final=False)

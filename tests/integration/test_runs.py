@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -273,6 +274,35 @@ def test_a_receipt_that_waits_is_not_lost_to_a_quarantine_of_its_partition(world
     row = walk(world, ContradictingExecutor(attempt))
     assert row.state == "finished"
     assert open_reader(world.store).quarantined(row.run_id) == ()
+
+
+@pytest.mark.parametrize("stage", [Stage.FREEZE, Stage.ROLLUP])
+@pytest.mark.parametrize("left", [b"", b"PAR1 cut short"])
+def test_a_damaged_file_of_the_store_is_named_by_the_driver_with_its_remedy(world: SmallWorld, stage: Stage, left: bytes) -> None:
+    def damaging(task: Task) -> Receipt:
+        receipt = attempt(task)
+        if task.partition.stage is stage:
+            (world.store / receipt.outputs[0].path).write_bytes(left)
+        return receipt
+
+    with pytest.raises(PartitionError, match="batchscore run SPEC --again") as damaged:
+        walk(world, InlineExecutor(damaging))
+    assert damaged.value.reason == "input_corrupt"
+    (row,) = open_reader(world.store).runs()
+    assert row.state == "failed"
+
+
+def test_a_bug_leaves_the_run_failed_with_its_type_and_place_and_no_value(world: SmallWorld) -> None:
+    def observe(event: Event) -> None:
+        if isinstance(event, StageStarted):
+            raise KeyError("anna@example.org")
+
+    plan = make_plan(world.spec())
+    with pytest.raises(KeyError):
+        run(plan, executor=InlineExecutor(attempt), store=open_store(world.store, world.kind), observer=observe)
+    (row,) = open_reader(world.store).runs()
+    assert row.state == "failed"
+    assert re.fullmatch(r"KeyError at pipeline\.py:\d+", row.why)
 
 
 def test_a_quarantined_rollup_ends_the_run_before_anything_is_scored(world: SmallWorld) -> None:
