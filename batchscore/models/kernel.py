@@ -35,7 +35,14 @@ _compiling: Final = threading.Lock()
 
 
 def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Matrix:
-    """Margins of rows, float32 (n,). ``matrix``: float32 (n, F), C-contiguous, NaN where missing. Releases the GIL."""
+    """Margins of rows, float32 (n,). ``matrix``: float32 (n, F), C-contiguous, NaN where missing. Releases the GIL.
+
+    Raises:
+        ValueError: the matrix is another, or lacks a feature that the forest uses: the kernel would read beyond it.
+    """
+    n_used = int(forest.feature.max(initial=-1)) + 1
+    if matrix.dtype != np.float32 or matrix.ndim != 2 or not matrix.flags.c_contiguous or matrix.shape[1] < n_used:
+        raise ValueError(f"the kernel reads float32 (n, at least {n_used}), C-contiguous")
     with _compiling:
         run = _compiled()
     margins = np.empty(len(matrix), np.float32)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -114,6 +115,26 @@ def test_a_sample_that_differs_gives_the_whole_frame_to_xgboost(
     scorer, frame = lying(reference, checked), conform(make_rows(5_000, seed=7), reference.names)
     assert scorer.margin(frame).tobytes() == reference.margin(frame).tobytes()
     assert scorer.n_fallbacks == 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda matrix: matrix.astype(np.float64),
+        np.asfortranarray,
+        lambda matrix: matrix[0],
+        lambda matrix: np.ascontiguousarray(matrix[:, :1]),
+        lambda matrix: matrix[::2],
+        lambda matrix: matrix.astype(">f4"),
+    ],
+)
+def test_a_matrix_that_the_kernel_would_read_wrongly_is_refused(
+    checked: CheckedBundle, reference: XGBoostScorer, spoil: Callable[[Any], Any]
+) -> None:
+    forest = read_forest(checked.facts, reference.manifest.iteration_range[1])
+    matrix = witnesses(forest, reference.names).matrix
+    with pytest.raises(ValueError, match="C-contiguous"):
+        score_margins(forest, spoil(matrix), reference.base_margin())
 
 
 def test_a_failed_certificate_is_logged_and_xgboost_scores(
