@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -106,8 +107,8 @@ def export_rejects(row: RunRow, reader: StoreReader, path: Path) -> int:
         raise Refused(
             "spec_invalid", "the suffix is not .parquet or .csv", where=path.name, remedy="name the file with one of them"
         )
-    if path.exists():
-        raise Refused("file_exists", "is there already", where=path.name, remedy="name another file, or move this one away")
+    if os.path.lexists(path):  # also a symlink that leads nowhere
+        raise _taken(path)
     if not path.absolute().parent.is_dir():
         raise Refused("file_missing", "the folder is not there", where=str(path.parent), remedy="make it first")
     schema = _schema(FeatureSet.thaw(row.plan.feature_set))
@@ -118,9 +119,15 @@ def export_rejects(row: RunRow, reader: StoreReader, path: Path) -> int:
     try:
         write(rejects, temporary)
         publish(temporary, path)
+    except FileExistsError:  # it came in the meantime
+        raise _taken(path) from None
     finally:
         temporary.unlink(missing_ok=True)
     return len(rejects)
+
+
+def _taken(path: Path) -> Refused:
+    return Refused("file_exists", "is there already", where=path.name, remedy="name another file, or move this one away")
 
 
 def guarded(value: object) -> str:

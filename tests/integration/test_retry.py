@@ -173,8 +173,11 @@ def test_rejects_are_exported_whole_and_never_over_a_file(world: SmallWorld, suf
     rows = list(csv.DictReader(out.read_text().splitlines())) if suffix == "csv" else pq.read_table(out).to_pylist()
     assert [(int(row["row"]), row["code"]) for row in rows] == [(0, "null_id"), (1, "null_id"), (2, "null_id")]
     assert [path.name for path in world.folder.iterdir() if path.name.startswith(".rejects")] == []
-    with pytest.raises(Refused, match="file_exists"):
-        call("rejects", run_id_of(world), "--out", out, "--store", world.store)
+    nowhere = world.folder / f"nowhere.{suffix}"
+    nowhere.symlink_to(world.folder / "gone")
+    for taken in (out, nowhere):
+        with pytest.raises(Refused, match="file_exists"):
+            call("rejects", run_id_of(world), "--out", taken, "--store", world.store)
 
 
 def test_scores_that_were_rejected_are_counted_without_and_exported_with_their_account(world: SmallWorld) -> None:
