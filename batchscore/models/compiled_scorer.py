@@ -9,6 +9,7 @@ XGBoost's anyway.
 from __future__ import annotations
 
 import logging
+import threading
 from itertools import pairwise
 from typing import Final
 
@@ -41,7 +42,12 @@ class CompiledScorer:
         self.names: tuple[str, ...] = reference.names
         self.bundle_digest: str = reference.bundle_digest
         self.riders: Golden = reference.riders
-        self.n_fallbacks: int = 0
+        self._of_thread = threading.local()  # attempts in other threads share this scorer: each hears of its own frames
+
+    @property
+    def n_fallbacks(self) -> int:
+        """See `Scorer.n_fallbacks`."""
+        return getattr(self._of_thread, "n_fallbacks", 0)
 
     def margin(self, frame: Frame) -> Matrix:
         """See `Scorer.margin`."""
@@ -51,7 +57,7 @@ class CompiledScorer:
         sampled = np.unique(np.linspace(0, len(frame) - 1, min(N_SAMPLED, len(frame))).astype(np.int64))
         expected = self._reference.margin(frame.take(sampled))
         if differing_rows(margins[sampled], expected).any():
-            self.n_fallbacks += 1
+            self._of_thread.n_fallbacks = self.n_fallbacks + 1
             return self._reference.margin(frame)
         return margins
 

@@ -28,7 +28,7 @@ class Scorer(Protocol):
 
     @property
     def n_fallbacks(self) -> int:
-        """Frames so far whose margins had to come from the reference, because a sample of them differed."""
+        """Frames of the calling thread so far whose margins came from the reference, because a sample of them differed."""
 
     @property
     def names(self) -> tuple[str, ...]:

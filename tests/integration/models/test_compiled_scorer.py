@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,19 @@ def test_a_sample_that_differs_gives_the_whole_frame_to_xgboost(
 ) -> None:
     scorer, frame = lying(reference, checked), conform(make_rows(5_000, seed=7), reference.names)
     assert scorer.margin(frame).tobytes() == reference.margin(frame).tobytes()
+    assert scorer.n_fallbacks == 1
+
+
+def test_a_thread_hears_of_its_own_fallbacks_only(
+    checked: CheckedBundle, reference: XGBoostScorer, make_rows: Callable[..., pa.Table]
+) -> None:
+    scorer, frame = lying(reference, checked), conform(make_rows(100, seed=7), reference.names)
+    scorer.margin(frame)
+    with ThreadPoolExecutor(1) as another:
+        assert another.submit(lambda: scorer.n_fallbacks).result() == 0
+        another.submit(scorer.margin, frame).result()
+        another.submit(scorer.margin, frame).result()
+        assert another.submit(lambda: scorer.n_fallbacks).result() == 2
     assert scorer.n_fallbacks == 1
 
 
