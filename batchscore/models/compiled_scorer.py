@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from batchscore.models.bundle import CheckedBundle, Manifest
 from batchscore.models.contract import Frame, Matrix, conform, require_names
-from batchscore.models.forest import Forest, NotCompilable, read_forest
+from batchscore.models.forest import Forest, read_forest
 from batchscore.models.golden import Golden, differing_rows, read_golden
 from batchscore.models.kernel import score_margins
 from batchscore.models.scorer import Scorer
@@ -27,6 +27,9 @@ from batchscore.models.xgboost_scorer import XGBoostScorer
 N_WITNESSES: Final = 1_024
 N_SAMPLED: Final = 64  # rows of a frame that XGBoost scores too: some 1 % of the time
 _EXTREMES: Final = np.array([np.nan, 0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38], np.float32)
+# NotCompilable is a ValueError; of LLVM: a processor or a sandbox it cannot make code for (RuntimeError, OSError); the others: a
+# model that is odd where nothing reads it, such as a node that no way leads to.
+_NOT_USED: Final = (ValueError, RuntimeError, OSError, LookupError, ArithmeticError)
 _log: Final = logging.getLogger(__name__)
 
 
@@ -84,7 +87,7 @@ def fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
         golden = read_golden(checked.golden, manifest)
         frames = (golden.frame, witnesses(forest, manifest.names))
         n_differ = sum(compiled.n_uncertified(frame) for frame in frames)
-    except (NotCompilable, RuntimeError, OSError) as error:  # of LLVM: a processor or a sandbox it cannot make code for
+    except _NOT_USED as error:
         _log.warning("compiled scorer not used", extra={"bundle": manifest.name, "cause": type(error).__name__})
         return reference
     if n_differ:

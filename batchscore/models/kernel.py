@@ -41,6 +41,8 @@ def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Ma
         ValueError: the matrix is another, or lacks a feature that the forest uses: the kernel would read beyond it.
     """
     n_used = int(forest.feature.max(initial=-1)) + 1
+    if forest.feature.min(initial=0) < 0:
+        raise ValueError("the forest uses a feature before the first")
     if matrix.dtype != np.float32 or matrix.ndim != 2 or not matrix.flags.c_contiguous or matrix.shape[1] < n_used:
         raise ValueError(f"the kernel reads float32 (n, at least {n_used}), C-contiguous")
     with _compiling:

@@ -161,6 +161,17 @@ def test_a_failed_certificate_is_logged_and_xgboost_scores(
     assert "failed its certificate" in caplog.text
 
 
+@pytest.mark.parametrize("feature", [-5, 10_000, 2**40])
+def test_a_model_that_is_odd_where_no_way_leads_is_scored_by_xgboost(
+    checked: CheckedBundle, reference: XGBoostScorer, feature: int
+) -> None:
+    first, *others = checked.facts.trees
+    of_node = {"left_children": 1, "right_children": 2, "split_indices": feature, "split_conditions": 0.5, "default_left": 0}
+    odd = {name: [*first[name], value] for name, value in of_node.items()}
+    facts = replace(checked.facts, trees=[{**first, **odd}, *others])
+    assert fastest(replace(checked, facts=facts), reference) is reference
+
+
 def test_the_reference_can_be_asked_for(bundle: Path) -> None:
     manifest = read_manifest(bundle).reference
     assert load_scorer(manifest, route="xgboost").name == "xgboost"
