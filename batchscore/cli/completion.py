@@ -17,13 +17,13 @@ _INSTALL = {
 @click.argument("shell", type=click.Choice(list(_INSTALL)))
 @JSON
 def completion(shell: str, *, as_json: bool) -> int:
-    r"""Print the completion script of SHELL: commands, options, and the run ids of the store.
+    """Print the completion script of SHELL: commands, options, and the run ids of the store.
 
     \b
     bash: eval "$(batchscore completion bash)"    in ~/.bashrc
     zsh:  eval "$(batchscore completion zsh)"     in ~/.zshrc, after compinit
     fish: batchscore completion fish > ~/.config/fish/completions/batchscore.fish
-    """
+    """  # noqa: D301 (click reads the backspace itself)
     from click.shell_completion import get_completion_class
 
     from batchscore.cli.main import cli

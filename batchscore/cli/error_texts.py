@@ -345,6 +345,8 @@ ADVICE: Final[dict[str, Advice]] = {
 }
 
 _EXITS: Final = {
+    "id_too_large": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
+    "duplicate_id": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
     "margin_mismatch": "3: the partition of reasons is quarantined, nothing is released",
     "score_invalid": "3: the partition is quarantined",
     "commit_conflict": "1; the ledger is whole",

@@ -78,13 +78,13 @@ def _width() -> int:
 @click.command()
 @click.argument("name", required=False)
 def schema(name: str | None) -> int:
-    r"""Print a JSON Schema: of `spec` or `feature-set` for editors, or of what COMMAND prints with --json.
+    """Print a JSON Schema: of `spec` or `feature-set` for editors, or of what COMMAND prints with --json.
 
     Without a name, list the names there are. A YAML file names its schema in its first line, for editors:
 
     \b
     # yaml-language-server: $schema=spec.schema.json
-    """
+    """  # noqa: D301 (click reads the backspace itself)
     from batchscore.cli.schemas import schema_names, schema_of
 
     if name is None:

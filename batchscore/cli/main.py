@@ -93,7 +93,8 @@ def cli() -> None:
 
     A run is a reviewable change to the review queue: planned, applied, proven.
 
-    Exit codes: 0 done, 2 refused, 3 done with quarantine, 4 held (a person must act), 5 interrupted (resumable), 1 a bug.
+    Exit codes: 0 done, 2 refused, 3 done with quarantine, 4 held (a person must act), 5 interrupted (resumable), 1 failed: a bug,
+    or a database or disk that failed (the message says which; resumable where it says so).
     """
 
 

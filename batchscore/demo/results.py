@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -56,10 +58,15 @@ def _hits(share: Share) -> str:
 
 
 def show_next(row: RunRow, spec_path: Path, url: tuple[str, str] | None, console: Console) -> None:
-    """Commands that work when they are copied; ``url`` is the environment variable they need, and its value."""
+    """Commands that work when they are copied; ``url`` is the environment variable they need, and its value.
+
+    `make demo` runs the program by its path: its shell knows no ``batchscore`` until the environment is activated.
+    """
     store, spec = shlex.quote(row.plan.spec.store), shlex.quote(str(spec_path))
     say(console, "\nnext, try:")
+    activate = shlex.quote(str(Path(sys.prefix) / "bin" / "activate"))
     for command in (
+        *([f". {activate}"] if shutil.which("batchscore") is None else []),
         *([f"export {url[0]}={shlex.quote(url[1])}"] if url else []),
         f"batchscore report {row.run_id} --store {store}    # one page: flags, scores, proof, times",
         f"batchscore status {row.run_id} --store {store}",

@@ -28,6 +28,17 @@ def test_the_demo_ends_with_a_full_queue_and_a_proof_that_closes(told: tuple[Pat
         assert line in said
 
 
+def test_what_the_readme_shows_of_the_demo_is_what_it_prints(told: tuple[Path, str]) -> None:
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    shown = readme.partition("plan 64dcaf333a18")[2].partition("```")[0]
+    lines = [
+        line for line in shown.splitlines() if line.startswith(("freeze", "rollup", "merge", "score", "proof", "flags", "`new`"))
+    ]
+    assert len(lines) == 7
+    for line in lines:
+        assert line in told[1]
+
+
 def test_the_demo_beats_the_base_rate_and_says_so_beside_it(told: tuple[Path, str]) -> None:
     folder, _ = told
     truth = {row["account_id"]: row["is_abuse"] for row in pq.read_table(folder / "truth.parquet").to_pylist()}

@@ -65,3 +65,10 @@ def test_help_in_json_has_them_all() -> None:
 def test_every_command_named_in_advice_is_one() -> None:
     text = " ".join(f"{advice.causes} {advice.remedy}" for advice in ADVICE.values())
     assert set(re.findall(r"`batchscore ([a-z]+)", text)) <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("code", ["BS-209", "BS-210"])
+def test_ids_no_run_can_go_on_with_are_not_said_to_quarantine_a_partition(code: str) -> None:
+    said = CliRunner().invoke(cli, ["help", code]).output
+    assert "the run ends" in " ".join(said.split())
+    assert "quarantined" not in said
