@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -113,7 +116,14 @@ def test_a_plan_pins_its_functions_and_an_attempt_refuses_others(world: SmallWor
     run_id = walk(plan)
     assert open_reader(world.store).run(run_id).state == "finished"
     module.write_text(module.read_text() + "# changed\n")
-    assert plan.differences(make_plan(world.spec()).pinned) == ("function pinned_rules:risk",)
-    other = plan.model_copy(update={"spec": plan.spec.model_copy(update={"store": str(world.folder / "other")})})
+    code = (
+        "import pathlib, sys; from batchscore.planner import make_plan; from batchscore.spec import read_spec; "
+        "print(make_plan(read_spec(pathlib.Path(sys.argv[1]))).model_dump_json())"
+    )
+    command, environment = [sys.executable, "-c", code, str(world.spec_path)], os.environ | {"PYTHONPATH": str(site)}
+    planned = subprocess.run(command, env=environment, check=True, capture_output=True)
+    newer = Plan.model_validate_json(planned.stdout)  # by a process that loads the file as it is now; this one has the old code
+    assert plan.differences(newer.pinned) == ("function pinned_rules:risk",)
+    other = newer.model_copy(update={"spec": plan.spec.model_copy(update={"store": str(world.folder / "other")})})
     with pytest.raises(Refused, match="was planned"):
         walk(other)
