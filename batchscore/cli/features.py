@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from batchscore.cli.options import JSON
-from batchscore.observe.text import plain
+from batchscore.observe.text import plain, shown_id
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -81,7 +81,7 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
         click.echo(sampled.model_dump_json(indent=2))
         return 0
     for account in sampled.accounts:
-        click.echo(f"account {plain(str(account.account_id))}")
+        click.echo(f"account {shown_id(account.account_id)}")
         for name, value in account.values.items():
             said = plain(account.sentences[name])
             click.echo(f"  {name:<24} {'missing' if value is None else f'{value:g}':>12}  {said}")

@@ -20,7 +20,7 @@ from batchscore.observe.text import plain
 if TYPE_CHECKING:
     from batchscore.models.scorer import Route
     from batchscore.plan import Plan
-    from batchscore.ports import Executor, RunRow
+    from batchscore.ports import Executor, RunRow, StoreReader
 
     OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
@@ -162,7 +162,8 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     from batchscore.store import open_reader
 
     store = row.plan.spec.store
-    aside = open_reader(Path(store)).quarantined(row.run_id)
+    reader = open_reader(Path(store))
+    aside = reader.quarantined(row.run_id)
     if as_json:
         from batchscore.cli.outputs import RunEnded, RunShown
 
@@ -171,10 +172,22 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))
+    if row.state == "finished":
+        _tell_set_aside(row, reader)
     if aside:
         click.echo(f"mend the cause, then: batchscore retry {row.run_id} --quarantined --store {plain(store)}")
     click.echo(f"next: batchscore report {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
     return QUARANTINED if aside else 0
+
+
+def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
+    from batchscore.layout import Definitions
+    from batchscore.proving import prove_run
+
+    proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
+    if proof.n_rows_rejected or proof.n_orphans:
+        counts = f"{proof.n_rows_rejected:,} rows rejected on reading, {proof.n_orphans:,} events of unknown accounts"
+        click.echo(f"set aside: {counts} → batchscore status {row.run_id} --rejected --store {plain(row.plan.spec.store)}")
 
 
 @contextmanager

@@ -75,7 +75,11 @@ def backfill(  # noqa: PLR0913 (a command's options are its arguments)
     from batchscore.planner import make_plan
     from batchscore.spec import read_spec
 
-    made = make_plan(read_spec(spec).at(_range(first, last, every), release=release))
+    read = read_spec(spec)
+    as_ofs = _range(first, last, every)
+    _refuse_part_grains(read, every)
+    _refuse_ahead(read, last, f"backfill of {read.name}", "--to")
+    made = make_plan(read.at(as_ofs, release=release))
     return tell_end(run_plan(made, again=again, executor=executor()), as_json=as_json)
 
 
@@ -146,15 +150,33 @@ def today(spec: RunSpec) -> datetime:
 
 
 def _not_ahead(spec: RunSpec, as_of: datetime | None) -> datetime:
+    if as_of is None:
+        return today(spec)
+    _refuse_ahead(spec, as_of, f"sweep of {spec.name}", "--as-of")
+    return as_of
+
+
+def _refuse_ahead(spec: RunSpec, as_of: datetime, where: str, option: str) -> None:
     latest = today(spec)
-    if as_of is not None and as_of > latest:
+    if as_of > latest:
         raise Refused(
             "as_of_ahead",
             f"{as_of:%Y-%m-%d} is not over: what counts for it is not all there",
-            where=f"sweep of {spec.name}",
-            remedy=f"leave --as-of out: the last whole day is {latest:%Y-%m-%d}",
+            where=where,
+            remedy=f"the last whole day is {latest:%Y-%m-%d}: {option} {latest:%Y-%m-%d}"
+            + (", or leave it out" if option == "--as-of" else ""),
         )
-    return as_of or latest
+
+
+def _refuse_part_grains(spec: RunSpec, every: timedelta) -> None:
+    """One mistake in the command line, in the place of one for each as-of it makes."""
+    from batchscore.features.feature_set import read_feature_set
+
+    grain = read_feature_set(Path(spec.feature_set)).grain
+    if every % grain:
+        word = "days" if grain == timedelta(days=1) else "hours"
+        msg = f"--every is no whole number of {word}, and the feature set's grain is one of them"
+        raise click.UsageError(msg)
 
 
 def _range(first: datetime, last: datetime, every: timedelta) -> AsOfRange:

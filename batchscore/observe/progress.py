@@ -99,8 +99,7 @@ class ProgressObserver:
                 closes = "closes: every account accounted for once" if event.closes else "DOES NOT CLOSE"
                 self._say(f"   prove  {event.n_as_ofs} as-of dates, {closes}")
             case Released():
-                overtaken = f", {event.n_overtaken:,} overtaken by an open flag" if event.n_overtaken else ""
-                self._say(f" release  {event.n_flags:,} flags before the reviewers{overtaken}")
+                self._say(f" release  {_released(event)}")
             case Waiting():
                 self._say(f"waiting: {event.reason}" if event.reason else "going on")
             case Stopping():
@@ -140,3 +139,9 @@ class ProgressObserver:
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _released(event: Released) -> str:
+    if event.n_overtaken:
+        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already"
+    return f"{event.n_flags:,} flags before the reviewers"

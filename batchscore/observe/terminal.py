@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from batchscore.digest import KeyDigest
-from batchscore.observe.text import plain
+from batchscore.observe.text import plain, shown_id
 from batchscore.plan import Plan
 from batchscore.ports import FlagRow, RunRow, StageRow
 from batchscore.report.proof import Proof
@@ -110,7 +110,7 @@ def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
         flag = row.flag
         _line(
             console,
-            f"{flag.rank:>4}  {flag.score:.4f}  account {flag.account_id}  "
+            f"{flag.rank:>4}  {flag.score:.4f}  account {shown_id(flag.account_id)}  "
             f"as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
         )
         for reason in flag.reasons:

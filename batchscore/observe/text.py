@@ -6,3 +6,11 @@ from __future__ import annotations
 def plain(text: str) -> str:
     """``text`` with every control character but the line feed shown as an escape, so that nothing moves the cursor."""
     return "".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+def shown_id(account_id: int | str) -> str:
+    """An account id on one line, told from every other: in quotes, with escapes, where it would not show as it is."""
+    if isinstance(account_id, int):
+        return str(account_id)
+    as_it_is = account_id and account_id == account_id.strip() and account_id.isprintable() and account_id[0] not in "'\""
+    return account_id if as_it_is else repr(account_id)

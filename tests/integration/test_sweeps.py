@@ -7,6 +7,8 @@ import os
 import signal
 from pathlib import Path
 
+import click
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -58,6 +60,34 @@ def test_a_backfill_scores_its_as_ofs_and_releases_nothing(world: SmallWorld) ->
     (row,) = open_reader(world.store).runs()
     assert [f"{as_of:%d}" for as_of in row.plan.spec.as_ofs()] == ["08", "10", "12", "14"]
     assert open_flags(world) == []
+
+
+def test_a_backfill_of_days_that_are_not_over_is_refused_and_writes_nothing(world: SmallWorld) -> None:
+    with pytest.raises(Refused, match=r"(?s)as_of_ahead.*--to"):
+        call("backfill", world.spec_path, "--from", "2026-01-08", "--to", "9000-01-08", "--every", "99999d", "--inline")
+    assert not world.store.exists()
+
+
+def test_a_step_that_is_no_whole_grain_is_one_mistake(world: SmallWorld) -> None:
+    with pytest.raises(click.UsageError, match="--every is no whole number of days"):
+        call("backfill", world.spec_path, "--from", "2026-01-08", "--to", "2026-01-14", "--every", "7h", "--inline")
+    assert not world.store.exists()
+
+
+def test_a_run_says_what_it_set_aside_and_one_that_set_nothing_aside_does_not(world: SmallWorld) -> None:
+    assert "set aside" not in sweep(world, "2026-01-14").stdout
+    last = max((world.folder / "mails").iterdir()) / "part.parquet"
+    mails = pq.read_table(last)
+    ids = [None, *mails["id"].to_pylist()[1:]]
+    pq.write_table(mails.set_column(mails.schema.get_field_index("id"), "id", pa.array(ids, mails["id"].type)), last)
+    said = sweep(world, "2026-01-15").stdout
+    assert "set aside: 1 rows rejected on reading, 0 events of unknown accounts → batchscore status r-" in said
+
+
+def test_a_run_whose_accounts_are_before_the_reviewers_already_says_so(world: SmallWorld) -> None:
+    sweep(world, "2026-01-14")
+    assert "new flags; " in (said := sweep(world, "2026-01-14", "--reprocess", "all").output)
+    assert "are before the reviewers already" in said
 
 
 def test_a_backfill_releases_its_last_as_of_when_told_to(world: SmallWorld) -> None:
