@@ -5,7 +5,7 @@ Everything that would make a run wrong and can be known now is refused now, all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchscore.digest import digest_of
@@ -18,11 +18,12 @@ from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
-from batchscore.sources.parquet import check_schema, list_inputs, unified_schema
+from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
 from batchscore.sources.segment import segment_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source
 from batchscore.store.place import require_place
+from batchscore.store.rows import LARGEST_IN_SQLITE
 
 
 def make_plan(spec: RunSpec) -> Plan:
@@ -96,6 +97,7 @@ def read_inputs(
             inputs[table.table] = files
             passed_over += [f"{table.table}/{name}" for name in hidden]
             problems += _problems_of_files(files, table, feature_set)
+            problems += _problem_of_large_ids(spec, files, table, feature_set)
             if spec.segment and isinstance(table, AccountsTable):
                 problems += segment_problems_of_files(files, spec.segment, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
@@ -179,12 +181,33 @@ def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | Events
     return problems
 
 
+def _problem_of_large_ids(
+    spec: RunSpec, files: Sequence[InputFile], table: AccountsTable | EventsTable, feature_set: FeatureSet
+) -> Iterator[Problem]:
+    """Better now than at release, when everything has been scored."""
+    to_sqlite = spec.release == "latest" and spec.database is None and feature_set.account_id == "integer"
+    if to_sqlite and isinstance(table, AccountsTable) and holds_id_above(files, table.key, LARGEST_IN_SQLITE):
+        yield Problem(
+            where=f"{table.table}.{table.key}",
+            what="id_too_large: ids above 2^63-1 can be scored, but no queue in SQLite can hold them",
+            remedy="keep the queue in MySQL (database:), or write ids as text, with account_id: string and a new bundle",
+        )
+
+
 def _known_reason(reason: str) -> str:
     """The reason of the first problem, where it is one of the catalogue's; else what it must be: a type."""
     return (
         reason
         if reason
-        in {"column_missing", "column_duplicate", "type_drift", "id_physical_type", "key_not_indexed", "naive_timestamp"}
+        in {
+            "column_missing",
+            "column_duplicate",
+            "type_drift",
+            "id_physical_type",
+            "id_too_large",
+            "key_not_indexed",
+            "naive_timestamp",
+        }
         else "column_type"
     )
 

@@ -199,6 +199,21 @@ def unified_schema(files: Sequence[InputFile], columns: Iterable[str]) -> pa.Sch
     return pa.unify_schemas(schemas, promote_options="permissive")
 
 
+def holds_id_above(files: Sequence[InputFile], key: str, limit: int) -> bool:
+    """Whether a footer says that a key is above ``limit``. False where footers say nothing: then the release finds it."""
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        return any(pool.map(lambda file: _largest(file, key) > limit, files))
+
+
+def _largest(file: InputFile, key: str) -> int:
+    """The largest integer key a footer tells of; -1 for none."""
+    footer = pq.read_metadata(Path(file.root) / file.path)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    columns = [group.column(place) for group in groups for place in range(group.num_columns)]
+    told = [column.statistics for column in columns if column.path_in_schema == key and column.statistics is not None]
+    return max((int(found.max) for found in told if found.has_min_max and isinstance(found.max, int)), default=-1)
+
+
 def _schema_of(file: InputFile) -> pa.Schema:
     return pq.read_schema(Path(file.root) / file.path).remove_metadata()
 

@@ -543,3 +543,11 @@ def test_a_time_beyond_what_a_date_can_be_is_rejected_not_guessed(spoil: str, wo
         put("at", lambda column: pa.array([int(at)] + [0] * (len(column) - 1)).cast(pa.timestamp("s", "UTC"))),
     )
     assert counts(world, go(make_plan(world.spec())))["rollup rejected timestamp_range"] == 1
+
+
+def test_ids_that_no_queue_in_sqlite_can_hold_are_refused_before_anything_is_scored(world: SmallWorld) -> None:
+    change_all(
+        world, "accounts", lambda table: table.set_column(0, "id", pa.array(range(2**63, 2**63 + len(table)), pa.uint64()))
+    )
+    assert "MySQL" in refused(world, "id_too_large")
+    assert make_plan(world.spec(release="none")).spec.release == "none"
