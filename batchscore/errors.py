@@ -97,7 +97,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "store_schema": (414, "The store's tables are of another version than this code."),
     "write_failed": (415, "A file could not be written durably (disk full, I/O error)."),
     "run_failed": (416, "The run cannot go on and wrote nothing to the queue."),
-    "database_away": (417, "The database could not be reached for longer than the limit; the run can be resumed."),
+    "database_away": (
+        417,
+        "The database could not be reached for longer than the limit; a run that was under way can be resumed.",
+    ),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batchscore.digest import digest_of
-from batchscore.errors import Problem, Refused
+from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
 from batchscore.features.python import check_row_wise, fingerprints
@@ -101,7 +101,11 @@ def read_inputs(
             if spec.segment and isinstance(table, AccountsTable):
                 problems += segment_problems_of_files(files, spec.segment, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
-            seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table), spec.segment)
+            try:
+                seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table), spec.segment)
+            except TryAgain as error:  # there is no run yet that could wait for it
+                remedy = "start the database or correct its URL, then plan again"
+                raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
             observed |= seen
             problems += wrong
     if problems:

@@ -363,7 +363,7 @@ _EXITS: Final = {
     "store_schema": _BEFORE,
     "write_failed": "1 in the driver, 3 in an attempt; resumable",
     "run_failed": "1",
-    "database_away": "5: resumable",
+    "database_away": "2 before a run, 5 during one: resumable",
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
 }

@@ -53,7 +53,8 @@ def inspect_table(
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
 
     Raises:
-        Refused: ``table_missing``, ``secret_missing``, or the database cannot be reached.
+        Refused: ``table_missing`` or ``secret_missing``.
+        TryAgain: ``database_away``.
     """
     with _connected(source) as connection:
         inspector = sa.inspect(connection)
