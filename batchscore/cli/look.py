@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from batchscore.report.proof import Proof
 
 WATCH_EVERY_S = 1.0
+_ANEW = (
+    "next: mend the input as the reason says, then: batchscore run SPEC (a mended input is a new plan; what is whole is reused)"
+)
 
 
 @click.command()
@@ -67,9 +70,20 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
     if proof is not None:
         show_proof(proof, console)
     else:
-        verb = f"retry {row.run_id} --quarantined" if row.state == "failed" and aside else f"resume {row.run_id}"
-        click.echo(f"next: batchscore {verb} --store {plain(str(store))}")
+        click.echo(
+            f"next: {_next(row, set_aside=bool(aside))} --store {plain(str(store))}" if not _failed_on_input(row) else _ANEW
+        )
     return 0
+
+
+def _failed_on_input(row: RunRow) -> bool:
+    """Whether an input is what ended the run (BS-2xx): mended, it is another input, and that is another plan."""
+    return row.state == "failed" and row.why.startswith("BS-2")
+
+
+def _next(row: RunRow, *, set_aside: bool) -> str:
+    retried = row.state == "failed" and set_aside
+    return f"batchscore retry {row.run_id} --quarantined" if retried else f"batchscore resume {row.run_id}"
 
 
 def _prove(row: RunRow, reader: StoreReader) -> Proof:

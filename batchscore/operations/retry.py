@@ -87,6 +87,13 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
         raise Refused(
             "nothing_to_retry", f"{newest} is a later run of the same plan", where=row.run_id, remedy=f"look at that: {newest}"
         )
+    if row.state == "failed" and row.why.startswith("BS-2"):
+        raise Refused(
+            "nothing_to_retry",
+            "the run ended because of an input, not because of what it set aside",
+            where=row.run_id,
+            remedy="mend the input as the run's reason says, then: batchscore run SPEC",
+        )
     stopped = row.state == "failed" and any(partition.stage is not Stage.SCORE for partition in aside)
     if row.state != "finished" and not stopped:
         raise Refused(

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batchscore.store import open_reader
@@ -199,3 +201,16 @@ def _n_scored(world: SmallWorld) -> int:
     except Exception:  # noqa: BLE001 (the store is being made)
         return -1
     return sum(stage.n_committed for row in reader.runs() for stage in reader.stages(row.run_id) if stage.stage == "score")
+
+
+def test_a_run_that_ended_on_its_input_leads_to_a_run_of_the_mended_one(tmp_path: Path) -> None:
+    world = make_small_world(tmp_path)
+    first = next(iter(sorted((tmp_path / "accounts").glob("*.parquet"))))
+    whole = pq.read_table(first)
+    pq.write_table(pa.concat_tables([whole, whole.slice(0, 1)]), first)
+    assert batchscore(tmp_path, "run", "spec.yaml", "--inline").returncode == 2
+    run_id = run_id_of(world)
+    assert "then: batchscore run SPEC" in batchscore(tmp_path, "status", run_id).stdout
+    assert "batchscore run SPEC" in batchscore(tmp_path, "retry", run_id, "--rejected").stderr
+    pq.write_table(whole, first)
+    assert batchscore(tmp_path, "run", "spec.yaml", "--inline").returncode == 0
