@@ -65,8 +65,8 @@ ADVICE: Final[dict[str, Advice]] = {
         "Name another place: `batchscore report RUN --html FILE`; or take the report as JSON, which writes no file: --json.",
     ),
     "as_of_ahead": Advice(
-        "A sweep was asked for a day that is not over. Mail of that day that is known later would never count for it.",
-        "Leave --as-of out: a sweep takes the last whole day by itself. `batchscore backfill` is for days that are past.",
+        "A day that is not over was asked for. Mail of that day that is known later would never count for it.",
+        "Name days that are past; a sweep without --as-of takes the last whole day by itself.",
     ),
     "as_of_behind": Advice(
         "A newer as-of of this spec was swept already, perhaps while this one waited. Flags from older evidence must not be put "
