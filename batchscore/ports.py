@@ -67,6 +67,11 @@ class RunRow(Value):
     why: str = ""  # for held and failed
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
 
+    @property
+    def failed_on_input(self) -> bool:
+        """Whether an input ended the run (``why`` begins with its code, BS-2xx): mended, it is another input and another plan."""
+        return self.state == "failed" and self.why.startswith("BS-2")
+
 
 class SweepRow(Value):
     """A sweep that was begun: its as-of, its plan, and a run of that plan (none before a driver opened it)."""

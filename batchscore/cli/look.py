@@ -70,15 +70,8 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
     if proof is not None:
         show_proof(proof, console)
     else:
-        click.echo(
-            f"next: {_next(row, set_aside=bool(aside))} --store {plain(str(store))}" if not _failed_on_input(row) else _ANEW
-        )
+        click.echo(f"next: {_next(row, set_aside=bool(aside))} --store {plain(str(store))}" if not row.failed_on_input else _ANEW)
     return 0
-
-
-def _failed_on_input(row: RunRow) -> bool:
-    """Whether an input is what ended the run (BS-2xx): mended, it is another input, and that is another plan."""
-    return row.state == "failed" and row.why.startswith("BS-2")
 
 
 def _next(row: RunRow, *, set_aside: bool) -> str:

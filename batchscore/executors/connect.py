@@ -66,9 +66,19 @@ def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False) ->
     Raises:
         Refused: ``scheduler_insecure``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
     """
+    with connected(address, insecure=insecure) as client:
+        yield given_client(attempt, client, insecure=insecure)
+
+
+def connected(address: str, *, insecure: bool) -> Client:
+    """A client of a running scheduler; the caller closes it.
+
+    Raises:
+        Refused: ``scheduler_insecure``, ``scheduler_unreachable``.
+    """
     refuse_open_wire(address, insecure=insecure)
     try:
-        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise Refused(
             "scheduler_unreachable",
@@ -76,8 +86,6 @@ def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False) ->
             where="--scheduler",
             remedy="start it (dask scheduler), or leave --scheduler out to use this machine",
         ) from error
-    with client:
-        yield given_client(attempt, client, insecure=insecure)
 
 
 def given_client(attempt: Attempt, client: Client, *, insecure: bool = False) -> DaskExecutor:

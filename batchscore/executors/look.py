@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from distributed import Client
 
-from batchscore.errors import Refused
-from batchscore.executors.connect import CONNECT_TIMEOUT_S, refuse_open_wire, refuse_version_skew
+from batchscore.executors.connect import connected, refuse_version_skew
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,17 +25,7 @@ def look_at_cluster(address: str, folder: Path | None, *, insecure: bool) -> Clu
     Raises:
         Refused: as `connect.remote_cluster`.
     """
-    refuse_open_wire(address, insecure=insecure)
-    with ExitStack() as stack:
-        try:
-            client = stack.enter_context(Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False))
-        except (OSError, ValueError, TimeoutError) as error:
-            raise Refused(
-                "scheduler_unreachable",
-                f"no scheduler answers within {CONNECT_TIMEOUT_S} s",
-                where="--scheduler",
-                remedy="start it (dask scheduler), or leave --scheduler out to use this machine",
-            ) from error
+    with connected(address, insecure=insecure) as client:
         refuse_version_skew(client)
         return ClusterLook(n_workers=len(client.nthreads()), unread=_unread(client, folder) if folder else ())
 

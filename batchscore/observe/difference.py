@@ -3,89 +3,73 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from batchscore.observe import tables
 from batchscore.observe.terminal import show_queue
-from batchscore.observe.text import plain
 from batchscore.report.difference import Difference
 from batchscore.report.drift import in_words
 
 MAX_DATES = 30
+_WORDS = frozenset({"reads as"})  # columns of text
 
 
 def show_difference(found: Difference, console: Console) -> None:
     """Pinned parts, stages, scores, flags: only what there is to say."""
     a, b = found.a, found.b
-    _line(console, f"A {a.run_id} of {a.name}: {a.state}, opened {a.opened_at:%Y-%m-%d %H:%M} UTC")
-    _line(console, f"B {b.run_id} of {b.name}: {b.state}, opened {b.opened_at:%Y-%m-%d %H:%M} UTC")
+    tables.line(console, f"A {a.run_id} of {a.name}: {a.state}, opened {a.opened_at:%Y-%m-%d %H:%M} UTC")
+    tables.line(console, f"B {b.run_id} of {b.name}: {b.state}, opened {b.opened_at:%Y-%m-%d %H:%M} UTC")
     _show_pinned(found, console)
-    stages = _table("stage", "rows of A", "rows of B", "seconds of A", "seconds of B")
+    stages = tables.table("stage", "rows of A", "rows of B", "seconds of A", "seconds of B", words=_WORDS)
     for stage in found.stages:
         stages.add_row(
-            stage.stage, _number(stage.rows_a), _number(stage.rows_b), _seconds(stage.seconds_a), _seconds(stage.seconds_b)
+            stage.stage,
+            tables.number(stage.rows_a),
+            tables.number(stage.rows_b),
+            _seconds(stage.seconds_a),
+            _seconds(stage.seconds_b),
         )
     console.print(stages)
     _show_scores(found, console)
     _show_flags(found, console)
     for mine, other, rows in (("B", "A", found.new_in_queue), ("A", "B", found.dropped_in_queue)):
         if rows:
-            _line(console, f"in the queue now from {mine}, and flagged by {other} at no as-of (the best {len(rows)}):")
+            tables.line(console, f"in the queue now from {mine}, and flagged by {other} at no as-of (the best {len(rows)}):")
             show_queue([row.model_copy(update={"flag": row.flag.model_copy(update={"reasons": ()})}) for row in rows], console)
     for gap in found.gaps:
-        _line(console, f"could not be read: {gap}")
+        tables.line(console, f"could not be read: {gap}")
 
 
 def _show_pinned(found: Difference, console: Console) -> None:
     if not found.pinned:
-        _line(console, "every pinned part is the same: the two must give equal scores")
+        tables.line(console, "every pinned part is the same: the two must give equal scores")
         return
-    pinned = _table("pinned part that differs", "A", "B")
+    pinned = tables.table("pinned part that differs", "A", "B", words=_WORDS)
     for part in found.pinned:
-        pinned.add_row(_text(part.part), _text(part.a[:20] or "–"), _text(part.b[:20] or "–"))
+        pinned.add_row(tables.text(part.part), tables.text(part.a[:20] or "–"), tables.text(part.b[:20] or "–"))
     console.print(pinned)
 
 
 def _show_scores(found: Difference, console: Console) -> None:
-    scores = _table("scores as of", "of A", "of B", "PSI", "reads as")
+    scores = tables.table("scores as of", "of A", "of B", "PSI", "reads as", words=_WORDS)
     for pair in found.scores[-MAX_DATES:]:
         psi = "–" if pair.psi is None else f"{pair.psi:.3f}"
-        scores.add_row(f"{pair.as_of:%Y-%m-%d}", _number(pair.n_a), _number(pair.n_b), psi, in_words(pair.psi))
+        scores.add_row(f"{pair.as_of:%Y-%m-%d}", tables.number(pair.n_a), tables.number(pair.n_b), psi, in_words(pair.psi))
     console.print(scores)
     _left(len(found.scores), console)
 
 
 def _show_flags(found: Difference, console: Console) -> None:
-    flags = _table("flags as of", "of A", "of B", "new in B", "dropped from A", "at another rank")
+    flags = tables.table("flags as of", "of A", "of B", "new in B", "dropped from A", "at another rank", words=_WORDS)
     for pair in found.flags[-MAX_DATES:]:
         counts = (pair.n_a, pair.n_b, pair.n_new, pair.n_dropped, pair.n_moved)
-        flags.add_row(f"{pair.as_of:%Y-%m-%d}", *map(_number, counts))
+        flags.add_row(f"{pair.as_of:%Y-%m-%d}", *map(tables.number, counts))
     console.print(flags)
     _left(len(found.flags), console)
 
 
 def _left(n: int, console: Console) -> None:
     if n > MAX_DATES:
-        _line(console, f"{n - MAX_DATES} earlier as-of dates are not shown: --json has all")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 or column == "reads as" else "right", overflow="fold")
-    return table
-
-
-def _text(value: str) -> Text:
-    return Text(plain(value))
-
-
-def _line(console: Console, line: str) -> None:
-    console.print(Text(plain(line)), soft_wrap=True)
-
-
-def _number(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+        tables.line(console, f"{n - MAX_DATES} earlier as-of dates are not shown: --json has all")
 
 
 def _seconds(value: float | None) -> str:

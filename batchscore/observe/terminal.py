@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from batchscore.digest import KeyDigest
+from batchscore.observe import tables
 from batchscore.observe.text import plain, shown_id
 from batchscore.plan import Plan
 from batchscore.ports import FlagRow, RunRow, StageRow
 from batchscore.report.proof import Proof
 
 _BLOCK = 1 << 10
+_WORDS = frozenset({"does", "spec", "state", "digest or version"})  # columns of text
 
 
 def show_plan(plan: Plan, console: Console) -> None:
@@ -22,34 +23,40 @@ def show_plan(plan: Plan, console: Console) -> None:
     spec = plan.spec
     as_ofs = spec.as_ofs()
     many = f" … {as_ofs[-1]:%Y-%m-%d} ({len(as_ofs)} dates)" if len(as_ofs) > 1 else ""
-    _line(console, f"plan {plan.digest[:12]} of {spec.name}: as of {as_ofs[0]:%Y-%m-%d}{many}")
-    stages = _table("stage", "does", "partitions", "rows", "bytes")
+    tables.line(console, f"plan {plan.digest[:12]} of {spec.name}: as of {as_ofs[0]:%Y-%m-%d}{many}")
+    stages = tables.table("stage", "does", "partitions", "rows", "bytes", words=_WORDS)
     for stage in plan.stages:
-        stages.add_row(stage.stage, _text(stage.does), _number(stage.n_partitions), _number(stage.n_rows), _bytes(stage.n_bytes))
+        stages.add_row(
+            stage.stage,
+            tables.text(stage.does),
+            tables.number(stage.n_partitions),
+            tables.number(stage.n_rows),
+            _bytes(stage.n_bytes),
+        )
     console.print(stages)
     bounds = [
         f"score ≥ {spec.policy.threshold}" if spec.policy.threshold is not None else "",
         f"at most {spec.policy.budget:,} per as-of" if spec.policy.budget is not None else "",
     ]
     released = "the last as-of is released to it" if spec.release == "latest" else "nothing is released"
-    _line(console, f"policy: queue {spec.policy.queue}, {' and '.join(bound for bound in bounds if bound)}; {released}")
-    pinned = _table("pinned", "digest or version")
+    tables.line(console, f"policy: queue {spec.policy.queue}, {' and '.join(bound for bound in bounds if bound)}; {released}")
+    pinned = tables.table("pinned", "digest or version", words=_WORDS)
     for name, value in sorted(plan.pinned.items()):
-        pinned.add_row(_text(name), _text(value if len(value) <= 20 else value[:12]))
+        pinned.add_row(tables.text(name), tables.text(value if len(value) <= 20 else value[:12]))
     console.print(pinned)
     if plan.passed_over:
         shown = ", ".join(plan.passed_over[:5])
-        _line(console, f"passed over {len(plan.passed_over)} hidden or temporary file(s): {shown}")
+        tables.line(console, f"passed over {len(plan.passed_over)} hidden or temporary file(s): {shown}")
 
 
 def show_runs(runs: Sequence[RunRow], console: Console) -> None:
     """Runs, the newest first."""
-    table = _table("run", "spec", "state", "as of", "opened", "released")
+    table = tables.table("run", "spec", "state", "as of", "opened", "released", words=_WORDS)
     for row in runs:
         released = f"{row.released_at:%Y-%m-%d %H:%M}" if row.released_at else "–"
         table.add_row(
             row.run_id,
-            _text(row.name),
+            tables.text(row.name),
             row.state,
             f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}",
             f"{row.created_at:%Y-%m-%d %H:%M}",
@@ -60,15 +67,15 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
 
 def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> None:
     """One run: its state, and each stage's progress with rate and ETA."""
-    _line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
+    tables.line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
     if row.why:
-        _line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
-    table = _table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA")
+        tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
+    table = tables.table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA", words=_WORDS)
     for stage in stages:
         table.add_row(
             stage.stage,
             f"{stage.n_committed + stage.n_quarantined} of {stage.n_partitions}",
-            _number(stage.n_quarantined),
+            tables.number(stage.n_quarantined),
             f"{stage.n_rows_committed:,} of {stage.n_rows:,}",
             *_pace(stage),
         )
@@ -88,12 +95,12 @@ def _pace(stage: StageRow) -> tuple[str, str]:
 
 def show_proof(proof: Proof, console: Console) -> None:
     """Planned = scored + unscoreable + rejected + quarantined, as key digests: the number of keys, and their digest."""
-    _line(
+    tables.line(
         console,
         f"proof: {'closes' if proof.closes else 'DOES NOT CLOSE'}; "
         "planned = scored + unscoreable + rejected + quarantined, by key digest",
     )
-    table = _table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest")
+    table = tables.table("as of", "planned", "scored", "unscoreable", "rejected", "quarantined", "key digest", words=_WORDS)
     for line in proof.as_ofs:
         parts = [
             f"{KeyDigest.parse(part).n:,}"
@@ -101,20 +108,20 @@ def show_proof(proof: Proof, console: Console) -> None:
         ]
         table.add_row(f"{line.as_of:%Y-%m-%d}", *parts, line.planned.partition(":")[2][:12] + (" =" if line.closes else " ≠"))
     console.print(table)
-    _line(console, f"rows rejected on reading: {proof.n_rows_rejected:,}; events of unknown accounts: {proof.n_orphans:,}")
+    tables.line(console, f"rows rejected on reading: {proof.n_rows_rejected:,}; events of unknown accounts: {proof.n_orphans:,}")
 
 
 def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
     """Flags, best first, each with its reasons in words."""
     for row in flags:
         flag = row.flag
-        _line(
+        tables.line(
             console,
             f"{flag.rank:>4}  {flag.score:.4f}  account {shown_id(flag.account_id)}  "
             f"as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
         )
         for reason in flag.reasons:
-            _line(
+            tables.line(
                 console,
                 f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  "
                 f"({reason.code} {reason.contribution:+.2f})",
@@ -128,32 +135,9 @@ def show_diagnosis(findings: Sequence[tuple[str, str, str, str]], console: Conso
         style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[level]
         console.print(Text(f"{level:<4}", style=style), Text(plain(f"  {check:<{wide}}  {found}")), soft_wrap=True, sep="")
         if remedy and level != "ok":
-            _line(console, f"{'':<{wide + 8}}→ {remedy}")
+            tables.line(console, f"{'':<{wide + 8}}→ {remedy}")
     counts = [sum(level == each for _, level, *_ in findings) for each in ("fail", "warn", "ok")]
-    _line(console, f"{counts[0]} failed, {counts[1]} warned, {counts[2]} ok")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(
-            column,
-            justify="left" if number == 0 or column in {"does", "spec", "state", "digest or version"} else "right",
-            overflow="fold",
-        )
-    return table
-
-
-def _text(value: str) -> Text:
-    return Text(plain(value))
-
-
-def _line(console: Console, line: str) -> None:
-    console.print(Text(plain(line)), soft_wrap=True)
-
-
-def _number(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    tables.line(console, f"{counts[0]} failed, {counts[1]} warned, {counts[2]} ok")
 
 
 def _bytes(value: int | None) -> str:

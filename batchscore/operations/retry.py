@@ -87,7 +87,7 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
         raise Refused(
             "nothing_to_retry", f"{newest} is a later run of the same plan", where=row.run_id, remedy=f"look at that: {newest}"
         )
-    if row.state == "failed" and row.why.startswith("BS-2"):
+    if row.failed_on_input:
         raise Refused(
             "nothing_to_retry",
             "the run ended because of an input, not because of what it set aside",
