@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from batchscore.audit import AuditEntry
 from batchscore.events import Event
 from batchscore.flag import Flag
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
@@ -66,6 +67,10 @@ class RunRow(Value):
     released_at: datetime | None = None
     why: str = ""  # for held and failed
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
+    undo_begun_at: datetime | None = None  # from then on reviewers see none of its flags that no person touched
+    undone_at: datetime | None = None
+    undone_by: str = ""
+    undone_why: str = ""
 
     @property
     def failed_on_input(self) -> bool:
@@ -140,6 +145,33 @@ class ReleaseCount(Value):
     n_overtaken: int
 
 
+class LeftFlag(Value):
+    """A flag that an undo leaves, since a person touched it: ``state`` says what they made of it."""
+
+    queue: str
+    account_id: int | str
+    state: str
+
+
+class Undo(Value):
+    """What the undo of a run does; of one that was ``applied``, in part or whole: what it did and what is still to do.
+
+    ``n_withdrawn``: its flags that no person touched. ``n_restored``: flags of other runs that stand again in their place.
+    ``n_overtaken``: its flags that were never before the reviewers. ``left``: the others.
+    """
+
+    run_id: str
+    released_at: datetime | None
+    begun_at: datetime | None
+    undone_at: datetime | None
+    by: str
+    why: str
+    n_withdrawn: int
+    n_restored: int
+    n_overtaken: int
+    left: tuple[LeftFlag, ...]
+
+
 class StoreReader(Protocol):
     """Reads; what planning, status and reports get."""
 
@@ -176,6 +208,15 @@ class StoreReader(Protocol):
     def flag_states(self, run_id: str) -> dict[str, int]:
         """How many flags of a run stand in each state (`FlagState`); empty before its release."""
 
+    def undo(self, run_id: str) -> Undo:
+        """What an undo of the run would do, or did. Raises Refused ``run_unknown`` or ``nothing_to_undo``."""
+
+    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest entry of the trail; 0 before there is any, an empty digest where the head is gone."""
+
     def is_done(self, partition: Partition) -> bool:
         """Whether a run has committed that partition's address, and its files are there: it would not be done again."""
 
@@ -183,9 +224,9 @@ class StoreReader(Protocol):
         """The sweeps of the spec of that name and their runs, by as-of, then in the order in which the runs were made."""
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
-        """Every released flag of the queue, sorted by account id then opened_at.
+        """Every released flag of the queue that was not withdrawn, sorted by account id then opened_at.
 
-        Left out are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
+        Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
 
@@ -253,6 +294,15 @@ class Store(Protocol):
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def undo(self, run_id: str, *, by: str, why: str) -> Undo:
+        """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable.
+
+        Reviewers see none of them from the first transaction on; one that was cut goes on where it stopped.
+
+        Raises:
+            Refused: ``run_unknown``, or ``nothing_to_undo``: the run released nothing.
+        """
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""

@@ -82,6 +82,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "The name you gave is taken. batchscore writes over nothing that it did not write itself.",
         "Give another name, or remove the file first.",
     ),
+    "nothing_to_undo": Advice(
+        "The run is a backfill without --release, or it stopped before or inside its release: reviewers see none of its flags.",
+        "Nothing needs to be done. `batchscore status RUN` shows how far it came; leave it, and it releases nothing.",
+    ),
     "column_unclear": Advice(
         "`batchscore init` looked for an account's id or a time, and found several columns that could be it, or none.",
         "Name the column: --key, --created-at, --event-at or --known-at. The message lists those there are.",

@@ -20,7 +20,7 @@ from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
-from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow
+from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
 from batchscore.report.difference import Difference
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
@@ -136,6 +136,7 @@ class RunShown(Value):
     updated_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undone_at: datetime | None
     why: str
 
     @classmethod
@@ -241,6 +242,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "status RUN --quarantined": Quarantined,
     "rejects": Exported,
     "retry": Retry,
+    "undo": Undo,
     "watch": RunStatus,
     "queue": QueueShown,
     "report": Report,

@@ -32,6 +32,7 @@ class RunFacts(Value):
     opened_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undone_at: datetime | None = None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
 
@@ -141,6 +142,7 @@ class Flags(Value):
     n_explained: int
     n_released: int
     n_overtaken: int
+    n_withdrawn: int = 0  # by an undo
     dates: tuple[DateFlags, ...]
     reasons: tuple[ReasonCount, ...]
     segments: Segments | None

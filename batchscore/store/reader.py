@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.audit import AuditEntry
 from batchscore.database import read
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
+from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.store.rows import flag_row, from_microseconds, microseconds, moment, partition_of, past_flag, run_row
-from batchscore.store.tables import attempts, flags_table, partitions, runs, stages, sweeps
+from batchscore.store.tables import attempts, audit, audit_head, flags_table, partitions, runs, stages, sweeps
+from batchscore.store.undo import undo_of
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
@@ -225,6 +227,27 @@ class Reader:
         query = sa.select(flags.c.state, sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c.state)
         return {row["state"]: row["n"] for row in self._rows(query)}
 
+    def undo(self, run_id: str) -> Undo:
+        """What an undo of the run would do, or did."""
+        return undo_of(self._engine, self.run(run_id))
+
+    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
+        last = 0
+        while True:
+            page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE_OF_FLAGS)
+            rows = self._rows(page if run_id is None else page.where(audit.c.run_id == run_id))
+            for row in rows:
+                last = row["number"]
+                yield AuditEntry(**{name: row[name] for name in AuditEntry.model_fields}), row["digest"]
+            if not rows:
+                return
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest entry of the trail; 0 before there is any."""
+        row = self._row(sa.select(audit_head))
+        return (0, "") if row is None else (row["number"], row["digest"])
+
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""
         done = read(self._engine, lambda connection: done_before(connection, self._folder, partition, hashed=True), where="store")
@@ -250,7 +273,7 @@ class Reader:
         )
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
-        """Every flag of the queue that a released run opened, by account id then opened_at.
+        """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
         Not those of the run, nor of others of its spec for its last as-of. A page of accounts at a time, so that a caller may
         take its time.
@@ -266,8 +289,9 @@ class Reader:
                 flags.c.queue == queue,
                 flags.c.run_id != but_not_of.run_id,
                 ~same_question,
-                flags.c.state != FlagState.OVERTAKEN.value,
+                flags.c.state.not_in([FlagState.OVERTAKEN.value, FlagState.WITHDRAWN.value]),
                 runs.c.released_at.is_not(None),
+                runs.c.undo_begun_at.is_(None) | (flags.c.state != FlagState.OPEN.value),
             )
             .order_by(account, flags.c.opened_at)
         )

@@ -86,6 +86,10 @@ def run_row(row: RowMapping) -> RunRow:
         released_at=moment(row["released_at"]),
         why=row["why"],
         executor=row["executor"],
+        undo_begun_at=moment(row["undo_begun_at"]),
+        undone_at=moment(row["undone_at"]),
+        undone_by=row["undone_by"] or "",
+        undone_why=row["undone_why"] or "",
     )
 
 
@@ -114,6 +118,7 @@ def flag_values(flag: Flag, account_id: int | bytes, opened_at: int) -> dict[str
         "open_marker": 1,
         "opened_at": opened_at,
         "closed_at": None,
+        "overtaken_by": None,
     }
 
 
