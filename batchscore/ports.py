@@ -138,6 +138,22 @@ class FlagRow(Value):
     released_at: datetime
 
 
+class HeldFlag(Value):
+    """A flag of a run as the table holds it, before whomever it stands. ``is_open``: it counts as its account's open flag."""
+
+    flag: Flag
+    state: str
+    is_open: bool
+
+
+class HeldOutput(Value):
+    """A file that a run refers to, as the table of files holds it."""
+
+    path: str
+    sha256: str
+    n_bytes: int
+
+
 class ReleaseCount(Value):
     """What a release did."""
 
@@ -211,11 +227,23 @@ class StoreReader(Protocol):
     def undo(self, run_id: str) -> Undo:
         """What an undo of the run would do, or did. Raises Refused ``run_unknown`` or ``nothing_to_undo``."""
 
+    def layouts(self, run_id: str) -> dict[Stage, str]:
+        """Stage → the digest of its layout, (number, address) of each partition, as it was fixed."""
+
+    def outputs(self, run_id: str) -> Iterator[HeldOutput]:
+        """The files that a run refers to, by path."""
+
+    def flags(self, run_id: str) -> Iterator[HeldFlag]:
+        """All flags of a run, by queue and account id."""
+
     def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
         """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
 
     def audit_head(self) -> tuple[int, str]:
         """Number and digest of the newest entry of the trail; 0 before there is any, an empty digest where the head is gone."""
+
+    def audit_key(self) -> bytes:
+        """The key under which the trail names accounts. Raises Refused ``file_missing``."""
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a run has committed that partition's address, and its files are there: it would not be done again."""

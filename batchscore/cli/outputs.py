@@ -19,6 +19,7 @@ from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
+from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
 from batchscore.report.difference import Difference
@@ -243,6 +244,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "rejects": Exported,
     "retry": Retry,
     "undo": Undo,
+    "verify": Verified,
     "watch": RunStatus,
     "queue": QueueShown,
     "report": Report,

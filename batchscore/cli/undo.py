@@ -1,4 +1,4 @@
-"""undo: what a run put before the reviewers is shown, and taken back with --apply, as far as no person touched it."""
+"""undo, verify: what a run put before the reviewers is taken back; what it left is proven once more."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.errors import DONE, HELD
 from batchscore.observe.text import plain, shown_id
 
 if TYPE_CHECKING:
@@ -44,6 +45,37 @@ def undo(run_id: str, *, apply: bool, why: str | None, store: Path, as_json: boo
     else:
         _tell(found, plain(str(store)))
     return 0
+
+
+@click.command()
+@RUN
+@STORE
+@JSON
+def verify(run_id: str, store: Path, *, as_json: bool) -> int:
+    """Prove RUN once more from its files and rows: file digests, keys, decision, flags, audit trail. Changes nothing.
+
+    Ends with 4 when anything is not as it was: a person must look. It reads every file of the run.
+    """
+    from batchscore.operations.verify import verify_run
+    from batchscore.store import open_reader
+
+    reader = open_reader(store)
+    found = verify_run(reader.run(run_id), reader, store)
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return DONE if found.true else HELD
+    for check in found.checks:
+        verdict = "FALSE" if check.n_untrue else "true"
+        click.echo(f"{verdict:<5}  {check.name:<8}  {check.n_looked_at:>9,}  {plain(check.says)}")
+        for untrue in check.untrue:
+            click.echo(plain(f"         {untrue}"))
+        if check.n_untrue > len(check.untrue):
+            click.echo(f"         and {check.n_untrue - len(check.untrue):,} more")
+    click.echo(f"audit trail: entry {found.audit_number:,}, head {found.audit_head}")
+    click.echo("compare it with the head that an earlier report printed: a tail that was cut is not found from here")
+    ends = "all of it is true" if found.true else "NOT AS IT WAS: look at what is FALSE before trusting its flags"
+    click.echo(f"{run_id}: {ends}")
+    return DONE if found.true else HELD
 
 
 def _tell(found: Undo, store: str) -> None:

@@ -72,6 +72,22 @@ class AuditTrail:
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
 
 
+def held_key(folder: Path) -> bytes:
+    """The store's key, if there is one.
+
+    Raises:
+        Refused: ``file_missing``.
+    """
+    path = folder / KEY
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        what = "the key of the audit trail cannot be read, so which accounts it names is not told"
+        raise Refused(
+            "file_missing", what, where=str(path), remedy="restore it from a backup, or ask its owner to look"
+        ) from None
+
+
 def audit_key(folder: Path) -> bytes:
     """The store's key, made when it is first asked for; other users of the host cannot read it.
 
@@ -90,11 +106,11 @@ def audit_key(folder: Path) -> bytes:
                 pass
             finally:
                 made.unlink()
-        return bytes.fromhex(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise Refused(
             "write_failed",
-            f"the key of the audit trail cannot be made or read: {type(error).__name__}",
+            f"the key of the audit trail cannot be made: {type(error).__name__}",
             where=str(path),
-            remedy="let the user that runs batchscore write to the store's folder; a lost key is restored from a backup",
+            remedy="let the user that runs batchscore write to the store's folder",
         ) from None
+    return held_key(folder)

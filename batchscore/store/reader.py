@@ -14,10 +14,22 @@ from batchscore.database import read
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
+from batchscore.ports import FailureRow, FlagRow, HeldFlag, HeldOutput, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
 from batchscore.receipt import Output, Receipt
-from batchscore.store.rows import flag_row, from_microseconds, microseconds, moment, partition_of, past_flag, run_row
-from batchscore.store.tables import attempts, audit, audit_head, flags_table, partitions, runs, stages, sweeps
+from batchscore.store.audit import held_key
+from batchscore.store.rows import flag_row, from_microseconds, held_flag, microseconds, moment, partition_of, past_flag, run_row
+from batchscore.store.tables import (
+    attempts,
+    audit,
+    audit_head,
+    flags_table,
+    outputs,
+    partitions,
+    run_outputs,
+    runs,
+    stages,
+    sweeps,
+)
 from batchscore.store.undo import undo_of
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
@@ -231,6 +243,38 @@ class Reader:
         """What an undo of the run would do, or did."""
         return undo_of(self._engine, self.run(run_id))
 
+    def layouts(self, run_id: str) -> dict[Stage, str]:
+        """Stage → the digest of its layout, as it was fixed."""
+        found = self._rows(sa.select(stages.c.stage, stages.c.layout_digest).where(stages.c.run_id == run_id))
+        return {Stage(row["stage"]): row["layout_digest"] for row in found}
+
+    def outputs(self, run_id: str) -> Iterator[HeldOutput]:
+        """The files that a run refers to, by path; a page at a time."""
+        query = (
+            sa.select(outputs.c.path, outputs.c.sha256, outputs.c.n_bytes)
+            .join(run_outputs, run_outputs.c.path == outputs.c.path)
+            .where(run_outputs.c.run_id == run_id)
+            .order_by(outputs.c.path)
+            .limit(_PAGE)
+        )
+        rows = self._rows(query)
+        while rows:
+            yield from (HeldOutput(**row) for row in rows)
+            rows = self._rows(query.where(outputs.c.path > rows[-1]["path"]))
+
+    def flags(self, run_id: str) -> Iterator[HeldFlag]:
+        """All flags of a run, by queue and account id; a page at a time."""
+        table = flags_table("integer")  # columns by name only: ids come as the store holds them
+        account: sa.ColumnElement[Any] = sa.literal_column("flags.account_id")
+        columns = [column for column in table.c if column.name != "account_id"]
+        query = sa.select(account.label("account_id"), *columns).where(table.c.run_id == run_id)
+        query = query.order_by(table.c.queue, account).limit(_PAGE_OF_FLAGS)
+        rows = self._rows(query)
+        while rows:
+            yield from map(held_flag, rows)
+            queue, last = rows[-1]["queue"], sa.literal(rows[-1]["account_id"], sa.types.NullType())
+            rows = self._rows(query.where((table.c.queue > queue) | ((table.c.queue == queue) & (account > last))))
+
     def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
         """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
         last = 0
@@ -247,6 +291,10 @@ class Reader:
         """Number and digest of the newest entry of the trail; 0 before there is any."""
         row = self._row(sa.select(audit_head))
         return (0, "") if row is None else (row["number"], row["digest"])
+
+    def audit_key(self) -> bytes:
+        """The key under which the trail names accounts."""
+        return held_key(self._folder)
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""

@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.plan import Partition, Plan, Reference
-from batchscore.ports import FlagRow, PastFlag, RunRow
+from batchscore.ports import FlagRow, HeldFlag, PastFlag, RunRow
 from batchscore.store.tables import STRING_ID_BYTES
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,7 +124,18 @@ def flag_values(flag: Flag, account_id: int | bytes, opened_at: int) -> dict[str
 
 def flag_row(row: RowMapping) -> FlagRow:
     """A row of the view `review_queue`."""
-    flag = Flag(
+    released_at = moment(row["released_at"])
+    assert released_at is not None
+    return FlagRow(flag=_flag(row), state=row["state"], released_at=released_at)
+
+
+def held_flag(row: RowMapping) -> HeldFlag:
+    """A row of `flags`, whatever its state."""
+    return HeldFlag(flag=_flag(row), state=row["state"], is_open=row["open_marker"] == 1)
+
+
+def _flag(row: RowMapping) -> Flag:
+    return Flag(
         queue=row["queue"],
         account_id=account_id_of(row["account_id"]),
         run_id=row["run_id"],
@@ -135,9 +146,6 @@ def flag_row(row: RowMapping) -> FlagRow:
         reasons=REASONS.validate_json(row["reasons"]),
         bundle_digest=row["bundle_digest"],
     )
-    released_at = moment(row["released_at"])
-    assert released_at is not None
-    return FlagRow(flag=flag, state=row["state"], released_at=released_at)
 
 
 def past_flag(row: RowMapping) -> PastFlag:

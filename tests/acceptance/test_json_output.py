@@ -32,6 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
         ("status", ["status"]),
         ("status RUN", ["status", "RUN"]),
         ("undo", ["undo", "RUN"]),
+        ("verify", ["verify", "RUN"]),
         ("queue", ["queue"]),
         ("report", ["report", "RUN"]),
         ("report diff", ["report", "diff", "RUN", "RUN"]),
