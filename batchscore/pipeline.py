@@ -18,6 +18,7 @@ from batchscore.driver import driver_name
 from batchscore.errors import (
     BatchscoreError,
     CommitUnknown,
+    DatabaseFailed,
     Fenced,
     Interrupted,
     Problem,
@@ -352,8 +353,9 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
-    except Interrupted as error:
-        store.close(handle, "interrupted", str(error))
+    except (DatabaseFailed, Interrupted) as error:  # a full disk may keep the ledger from hearing of it: then the driver is gone
+        with suppress(BatchscoreError):
+            store.close(handle, "interrupted", str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error

@@ -67,10 +67,16 @@ class RunRow(Value):
     released_at: datetime | None = None
     why: str = ""  # for held and failed
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
+    driver_gone: bool = False  # it is running, and its driver has ended or let its lease run out: nobody is at it
     undo_begun_at: datetime | None = None  # from then on reviewers see none of its flags that no person touched
     undone_at: datetime | None = None
     undone_by: str = ""
     undone_why: str = ""
+
+    @property
+    def stands(self) -> str:
+        """The state in words: of a run that nobody drives it would be no use to say that it is running."""
+        return "driver gone" if self.driver_gone else self.state
 
     @property
     def failed_on_input(self) -> bool:

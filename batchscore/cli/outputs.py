@@ -125,13 +125,14 @@ class PlanShown(Value):
 
 
 class RunShown(Value):
-    """A run's row without its plan. ``why``: the reason it waits, was held or failed."""
+    """A run's row without its plan. ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it."""
 
     run_id: str
     name: str
     plan_digest: str
     generation: int
     state: str
+    driver_gone: bool
     epoch: int
     created_at: datetime
     updated_at: datetime

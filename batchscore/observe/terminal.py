@@ -58,7 +58,7 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
         table.add_row(
             row.run_id,
             tables.text(row.name),
-            row.state,
+            row.stands,
             f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}",
             f"{row.created_at:%Y-%m-%d %H:%M}",
             released,
@@ -68,7 +68,7 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
 
 def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> None:
     """One run: its state, and each stage's progress with rate and ETA."""
-    tables.line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
+    tables.line(console, f"{row.run_id} of {row.name}: {row.stands}, epoch {row.epoch}")
     if row.undo_begun_at is not None:
         tables.line(console, f"undone {row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
     if row.why:

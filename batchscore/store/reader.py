@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.audit import AuditEntry
-from batchscore.database import read
+from batchscore.database import now, read
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.plan import Partition, Stage
@@ -75,6 +75,7 @@ class Reader:
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
         self._folder = folder
+        self._now = now(engine)
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return read(self._engine, lambda connection: connection.execute(query).mappings().all(), where="store")
@@ -83,24 +84,36 @@ class Reader:
         rows = self._rows(query)
         return rows[0] if rows else None
 
+    def _runs(self) -> sa.Select[Any]:
+        """Rows of runs, and whether their leases have run out by the clock of the database."""
+        return sa.select(runs, (runs.c.lease_until < self._now).label("lapsed"))
+
     def run(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
         if not RUN_ID.fullmatch(run_id):
-            raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy="batchscore status lists the runs")
-        row = self._row(sa.select(runs).where(runs.c.run_id == run_id))
+            raise Refused(
+                "run_id_invalid",
+                "a run id looks like r-1a2b3c4d-1",
+                remedy=f"batchscore status --store {self._folder} lists the runs",
+            )
+        row = self._row(self._runs().where(runs.c.run_id == run_id))
         if row is None:
-            raise Refused("run_unknown", f"there is no run {run_id} in this store", remedy="batchscore status lists the runs")
+            raise Refused(
+                "run_unknown",
+                f"there is no run {run_id} in this store",
+                remedy=f"batchscore status --store {self._folder} lists the runs",
+            )
         return run_row(row)
 
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
         return tuple(
-            run_row(row) for row in self._rows(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
+            run_row(row) for row in self._rows(self._runs().order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
-        query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
+        query = self._runs().where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
         return tuple(run_row(row) for row in self._rows(query))
 
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
@@ -228,7 +241,7 @@ class Reader:
     def run_before(self, row: RunRow) -> RunRow | None:
         """The newest finished run of the same spec name that was opened before this one."""
         this = sa.select(runs.c.created_at).where(runs.c.run_id == row.run_id).scalar_subquery()
-        query = sa.select(runs).where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
+        query = self._runs().where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
         query = query.where(runs.c.created_at <= this).order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1)
         found = self._row(query)
         return None if found is None else run_row(found)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import RowMapping
 
+from batchscore.driver import is_gone
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.plan import Partition, Plan, Reference
@@ -86,6 +87,7 @@ def run_row(row: RowMapping) -> RunRow:
         released_at=moment(row["released_at"]),
         why=row["why"],
         executor=row["executor"],
+        driver_gone=row["state"] == "running" and (bool(row.get("lapsed")) or is_gone(row["lease_owner"])),
         undo_begun_at=moment(row["undo_begun_at"]),
         undone_at=moment(row["undone_at"]),
         undone_by=row["undone_by"] or "",
