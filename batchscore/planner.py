@@ -15,7 +15,7 @@ from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureS
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
+from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEstimate
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
@@ -35,8 +35,8 @@ def make_plan(spec: RunSpec) -> Plan:
     """
     require_place(Path(spec.store), spec.database)
     feature_set = read_feature_set(Path(spec.feature_set))
-    absent = [folder for folder in spec.bundles if not Path(folder).exists()]
-    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles if folder not in absent)
+    absent = [folder for folder in spec.bundle_paths if not Path(folder).exists()]
+    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundle_paths if folder not in absent)
     refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
     inputs, passed_over, observed = read_inputs(spec, feature_set)
@@ -152,6 +152,16 @@ def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bu
     if spec.segment:
         accounts = feature_set.accounts
         problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
+    names = [bundle.manifest.name for bundle in bundles]
+    problems += [
+        Problem(
+            where="bundles",
+            what=f"{names.count(name)} bundles are named {name!r}, and reports could not tell them apart",
+            remedy="pack one under another name: batchscore bundle pack --name",
+        )
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     if problems:
         raise Refused("spec_invalid", f"{len(problems)} mistake(s)", where=spec.name, problems=tuple(problems))
     for bundle in bundles:
@@ -219,7 +229,7 @@ def _known_reason(reason: str) -> str:
 def _pinned(
     spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle], inputs: dict[str, tuple[InputFile, ...]]
 ) -> dict[str, str]:
-    """Every part whose change would change scores or flags, by a name that a person understands."""
+    """Every part whose change would change scores or flags, by a name that a person understands. The first bundle flags."""
     pinned = {
         "spec": spec.name,
         "feature set": feature_set.digest,
@@ -231,8 +241,8 @@ def _pinned(
         pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
-    for bundle in bundles:
-        pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
+    for place, bundle in enumerate(bundles):
+        pinned[f"{SHADOW if place else BUNDLE}{bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():
         pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
     pinned |= {f"{FUNCTION}{name}": pin for name, pin in fingerprints(feature_set).items()}
@@ -281,7 +291,18 @@ def _stages(
         StageEstimate(stage="reasons", does="exact contributions of each flag, in words"),
         StageEstimate(stage="prove", does="every account accounted for, by key digest", n_rows=n_scores),
         StageEstimate(stage="release", does=released),
+        *_shadow_stage(spec, n_scores),
     )
+
+
+def _shadow_stage(spec: RunSpec, n_scores: int) -> Iterator[StageEstimate]:
+    n_shadows = len(spec.bundles) - 1
+    if n_shadows:
+        yield StageEstimate(
+            stage="shadow",
+            does=f"scores by {n_shadows} more bundle(s), made beside score over the same features; they flag nothing",
+            n_rows=n_scores * n_shadows,
+        )
 
 
 def _bytes(files: Sequence[InputFile]) -> int:

@@ -161,7 +161,7 @@ def _bundles(place: Path) -> Iterable[Bundle]:
     from batchscore.models.bundle import read_manifest
     from batchscore.spec import read_spec
 
-    paths = map(Path, read_spec(place).bundles) if place.suffix in {".yaml", ".yml"} else [place]
+    paths = map(Path, read_spec(place).bundle_paths) if place.suffix in {".yaml", ".yml"} else [place]
     return map(read_manifest, paths)
 
 
