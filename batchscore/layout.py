@@ -88,6 +88,7 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
         **({"segment": plan.spec.segment} if plan.spec.segment else {}),
+        **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:

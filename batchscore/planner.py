@@ -102,7 +102,8 @@ def read_inputs(
                 problems += segment_problems_of_files(files, spec.segment, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
             try:
-                seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table), spec.segment)
+                columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
+                seen, wrong = inspect_table(source.sql, table, columns, spec.segment, categories)
             except TryAgain as error:  # there is no run yet that could wait for it
                 remedy = "start the database or correct its URL, then plan again"
                 raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
@@ -178,6 +179,16 @@ def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
             problems=problems,
             remedy="use the feature set the bundle was trained for",
         )
+    for feature in bundle.manifest.features:
+        wanted = "text" if feature.categories and isinstance(feature.categories[0], str) else "numbers"
+        made = "text" if feature.name in feature_set.categories else "numbers"
+        if wanted != made:
+            raise Refused(
+                "feature_contract",
+                f"the bundle {bundle.manifest.name!r} wants {wanted} of a feature that is made of {made}",
+                where=feature.name,
+                remedy="train and pack with this feature set: a category is text, split on by its values",
+            )
     if bundle.manifest.feature_set_digest != feature_set.digest:
         raise Refused(
             "feature_contract",
@@ -189,7 +200,8 @@ def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
 
 def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | EventsTable, feature_set: FeatureSet) -> list[Problem]:
     columns = feature_set.column_names(table.table)
-    problems = list(check_schema(files, table, columns, feature_set.account_id))
+    categories = feature_set.categories.values() if isinstance(table, AccountsTable) else ()
+    problems = list(check_schema(files, table, columns, feature_set.account_id, tuple(categories)))
     if not problems and isinstance(table, EventsTable):
         problems += check_measures(feature_set, table.table, unified_schema(files, columns))
     return problems
