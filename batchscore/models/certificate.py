@@ -37,7 +37,7 @@ class BundleShown(Value):
 
 
 class BundlesShown(Value):
-    """show: the bundle of a folder or zip, or those of a run spec, in its order."""
+    """show: the bundle of a folder or zip, or those of a run spec, the one that flags first."""
 
     bundles: tuple[BundleShown, ...]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from batchscore.attempt import attempt
 from batchscore.errors import PartitionError, Refused
 from batchscore.events import Event, Released
+from batchscore.executors.guarded import attempted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.frame import make_frames
 from batchscore.layout import Definitions
@@ -20,9 +22,9 @@ from batchscore.operations.retry import plan_retry
 from batchscore.pipeline import run
 from batchscore.plan import Score, Stage, Task
 from batchscore.planner import make_plan
-from batchscore.ports import Executor, RunRow
+from batchscore.ports import Executor, RunRow, Worklist
 from batchscore.proving import prove_run
-from batchscore.receipt import Receipt
+from batchscore.receipt import Outcome, Receipt, Suspected
 from batchscore.store import open_reader, open_store
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world, pack
@@ -136,6 +138,30 @@ def test_a_failure_over_both_bundles_is_neithers_and_each_is_tried_by_itself(wor
     reader = open_reader(world.store)
     assert (reader.quarantined(row.run_id), reader.failures(row.run_id)) == ((), ())
     assert tried[Stage.SCORE, 0] == tried[Stage.SCORE, 1] == tried[Stage.SHADOW, 0] == 2
+
+
+class LosesWorkers:
+    """An executor whose worker is lost over every task of several partitions, and over no other."""
+
+    def describe(self) -> str:
+        return "a fake"
+
+    def waiting(self) -> str:
+        return ""
+
+    def outcomes(self, worklist: Worklist) -> Iterator[Sequence[Outcome]]:
+        while (task := worklist.next()) is not None:
+            yield [Suspected(task=task, running=False) if task.beside else attempted(attempt, task)]
+
+
+def test_a_worker_lost_twice_over_both_bundles_leads_to_each_being_tried_alone(world: SmallWorld) -> None:
+    undisturbed = walk(world, store="undisturbed")
+    row = walk(world, LosesWorkers(), bundles=BOTH)
+    reader = open_reader(world.store)
+    assert reader.quarantined(row.run_id) == ()
+    assert {(one.stage, one.n_suspicions, one.n_failures) for one in reader.failures(row.run_id)} == {(Stage.SCORE, 2, 0)}
+    assert run_digest(world.store, row.run_id) == run_digest(world.folder / "undisturbed", undisturbed.run_id)
+    assert {stage.stage: stage.n_committed for stage in reader.stages(row.run_id)}[Stage.SHADOW] == 2
 
 
 def test_a_report_tells_of_each_bundle_what_it_made_and_what_it_cost(world: SmallWorld) -> None:
