@@ -81,7 +81,8 @@ class Sampled(Value):
         for row in rows:
             values = {name: _known(row[name]) for name in features}
             said = {
-                name: sentence_of(definition).replace("{value}", _in_words(values[name])) for name, definition in features.items()
+                name: sentence_of(definition).replace("{value}", value_in_words(values[name]))
+                for name, definition in features.items()
             }
             accounts.append(SampledAccount(account_id=row["account_id"], values=values, sentences=said))
         return cls(as_of=as_of, accounts=tuple(accounts))
@@ -93,7 +94,8 @@ def _known(value: Any) -> float | str | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _in_words(value: float | str | None) -> str:
+def value_in_words(value: float | str | None) -> str:
+    """A feature's value as a sample shows it."""
     if value is None:
         return "missing"
     return value if isinstance(value, str) else f"{value:g}"

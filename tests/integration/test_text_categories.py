@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import xgboost as xgb
+from click.testing import CliRunner
 
 from batchscore.attempt import attempt
+from batchscore.cli.main import cli
 from batchscore.errors import PartitionError, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
@@ -129,6 +132,15 @@ def test_a_category_of_text_is_scored_by_value_and_said_in_words(tmp_path: Path,
     assert {"country is Österreich", 'country is ""'} <= said
     in_sqlite = walk(world, sources=as_sqlite(world, monkeypatch), store="of-sqlite")
     assert outputs(world, in_sqlite, "scores") == scores, "a table of a database gives the same bits"
+
+
+def test_a_sample_shows_names_as_they_are(tmp_path: Path) -> None:
+    world = make_small_world(tmp_path, n_accounts=20)
+    with_countries(world)
+    shown = CliRunner().invoke(cli, ["features", "sample", str(world.spec_path), "--as-of", "2026-01-15", "-n", "20"])
+    assert shown.exit_code == 0, shown.output
+    assert re.search(r"country +Österreich  country is Österreich", shown.output)
+    assert re.search(r"country +missing  country is missing", shown.output)
 
 
 def test_a_model_that_wants_numbers_of_a_category_is_refused_by_name(tmp_path: Path) -> None:
