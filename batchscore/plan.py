@@ -28,7 +28,7 @@ class Stage(StrEnum):
     SHADOW = "shadow"  # what score does, by bundles that flag nothing
 
 
-# Raised by hand when a stage's output changes for equal input; guarded by a golden test.
+# Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
 STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 2, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
 
 
