@@ -53,12 +53,16 @@ KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Definitions:
-    """What every partition of a run refers to: the store, the feature set (also as a frozen file) and the bundles."""
+    """What every partition of a run refers to: the store, the feature set (also as a frozen file) and the bundles.
+
+    ``bundle`` flags; ``shadows`` are scored beside it.
+    """
 
     store: Path
     feature_set: FeatureSet
     feature_set_file: Reference
-    bundles: tuple[Reference, ...]
+    bundle: Reference
+    shadows: tuple[Reference, ...]
 
     @classmethod
     def of(cls, plan: Plan) -> Definitions:
@@ -66,7 +70,8 @@ class Definitions:
         store = Path(plan.spec.store)
         held = named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
         feature_set = FeatureSet.thaw(plan.feature_set)
-        return cls(store=store, feature_set=feature_set, feature_set_file=held, bundles=plan.bundles)
+        bundle, *shadows = plan.bundles
+        return cls(store=store, feature_set=feature_set, feature_set_file=held, bundle=bundle, shadows=tuple(shadows))
 
     def kept(self, plan: Plan) -> Definitions:
         """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
@@ -83,6 +88,7 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
         **({"segment": plan.spec.segment} if plan.spec.segment else {}),
+        **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
@@ -244,7 +250,6 @@ def lay_out_score(
         )
         for events in definitions.feature_set.events
     }
-    floored = {"began"} if definitions.feature_set.coverage is not None else set()
     functions = {name: plan.pinned[f"{FUNCTION}{name}"] for name in definitions.feature_set.functions}
     partitions: list[Partition] = []
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
@@ -252,7 +257,7 @@ def lay_out_score(
         for keys, n_rows in ranges:
             work = Score(
                 feature_set=definitions.feature_set_file,
-                bundles=definitions.bundles,
+                bundle=definitions.bundle,
                 snapshots=snapshot_index,
                 rollups=rollup_indexes,
                 functions=functions,
@@ -261,15 +266,56 @@ def lay_out_score(
                 began={table: moments[first : first + AS_OFS_PER_PARTITION] for table, moments in began.items()},
                 guarded=group[len(group) // 2] if len(as_ofs) > 1 and len(partitions) % GUARDED_EVERY == 0 else None,
             )
-            reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
-                feature_set=work.feature_set.sha256,
-                bundles=[bundle.sha256 for bundle in work.bundles],
-                snapshots=snapshot_index.sha256,
-                rollups={table: index.sha256 for table, index in rollup_indexes.items()},
-            )
-            partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows * len(group), reads=reads))
+            n_scores = n_rows * len(group)
+            partitions.append(_score_partition(work, definitions.feature_set, number=len(partitions), n_rows=n_scores))
     return tuple(partitions)
+
+
+def lay_out_shadow(definitions: Definitions, score: Sequence[Partition]) -> tuple[Partition, ...]:
+    """The partitions of score once more for each shadow bundle.
+
+    At the addresses that a run whose bundle flags would give them: a shadow that becomes the bundle is not scored again.
+    """
+    works = [
+        (_score_of(partition).model_copy(update={"bundle": shadow}), partition.n_rows)
+        for shadow in definitions.shadows
+        for partition in score
+    ]
+    return tuple(
+        _score_partition(work, definitions.feature_set, number=number, n_rows=n_rows).model_copy(update={"stage": Stage.SHADOW})
+        for number, (work, n_rows) in enumerate(works)
+    )
+
+
+def _score_partition(work: Score, feature_set: FeatureSet, *, number: int, n_rows: int) -> Partition:
+    floored = {"began"} if feature_set.coverage is not None else set()
+    reads = _reads(
+        work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
+        feature_set=work.feature_set.sha256,
+        bundles=[work.bundle.sha256],
+        snapshots=work.snapshots.sha256,
+        rollups={table: index.sha256 for table, index in work.rollups.items()},
+    )
+    return Partition.of(work, number=number, n_rows=n_rows, reads=reads)
+
+
+def in_one_pass(partitions: Iterable[Partition], beside: Iterable[Partition] = ()) -> list[tuple[Partition, ...]]:
+    """``partitions``, those together that are made of the same features, each with what goes ``beside`` it for that reason.
+
+    Those are scores of the same accounts and as-ofs by different bundles. What goes beside nothing is left out.
+    """
+    groups: dict[object, list[Partition]] = {}
+    for partition in partitions:
+        groups.setdefault(_features_of(partition), []).append(partition)
+    for partition in beside:
+        groups.get(_features_of(partition), []).append(partition)
+    return [tuple(group) for group in groups.values()]
+
+
+def _features_of(partition: Partition) -> object:
+    """Equal for partitions that are made of the same features."""
+    work = partition.work
+    return (work.keys, work.as_ofs) if isinstance(work, Score) else partition.number
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:

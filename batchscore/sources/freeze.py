@@ -76,7 +76,9 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise."""
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     source = SqlSource(url=work.url, table=work.sql_table)
-    pages = read_pages(source, accounts, columns, feature_set.account_id, (work.low, work.high), work.segment)
+    categories = tuple(feature_set.categories.values())
+    bounds = work.low, work.high
+    pages = read_pages(source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
     rows = _canonical(pages, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
 
