@@ -42,10 +42,10 @@ from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
-from batchscore.sources.sql import key_ranges
 
 EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
+RANGES_PER_PARTITION: Final = 16  # of reasons: few flags far apart are read by all workers, and not by one while the others wait
 AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
 GUARDED_EVERY: Final = 16  # of so many score partitions of a backfill, one is guarded against leaks; the first always is
 KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
@@ -97,6 +97,8 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)
         )
+    from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: workers import this file and lay nothing out)
+
     ranges = key_ranges(source, accounts, feature_set.account_id)
     n_rows = -(-int(plan.observed.get(f"rows of {accounts.table}", 0)) // len(ranges))
     partitions = []
@@ -319,7 +321,7 @@ def _features_of(partition: Partition) -> object:
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """Key ranges that hold up to `FLAGS_PER_PARTITION` flags of the decision: those of one or more score partitions together."""
+    """Key ranges with flags of the decision: up to `RANGES_PER_PARTITION` score partitions, `FLAGS_PER_PARTITION` flags each."""
     decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
@@ -340,7 +342,8 @@ def _together(score: Sequence[Partition], decided: pa.Table) -> Iterator[tuple[l
         n_here = len(flags_of(decided, _score_of(partition)))
         if not n_here:
             continue
-        if group and (_score_of(group[-1]).as_ofs != _score_of(partition).as_ofs or n_flags + n_here > FLAGS_PER_PARTITION):
+        full = len(group) == RANGES_PER_PARTITION or n_flags + n_here > FLAGS_PER_PARTITION
+        if group and (full or _score_of(group[-1]).as_ofs != _score_of(partition).as_ofs):
             yield group, n_flags
             group, n_flags = [], 0
         group, n_flags = [*group, partition], n_flags + n_here
