@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,8 +107,9 @@ class _Run:
             partitions = reader.partitions(row.run_id, stage)
             layout = digest_of([(partition.number, partition.address) for partition in partitions])
             laid_out = layouts.get(stage)
+            needed = row.state == "finished" and (stage is not Stage.SHADOW or bool(self._definitions.shadows))
             looked.at(
-                true=layout == laid_out or (laid_out is None and not partitions and row.state != "finished"),
+                true=layout == laid_out or (laid_out is None and not partitions and not needed),
                 otherwise=f"{stage} is not laid out as it was fixed",
             )
             receipts = {receipt.number: receipt.address for receipt in reader.receipts(row.run_id, stage)}
@@ -139,14 +141,16 @@ class _Run:
             frozen = total(self._keys(output) for output in receipt.outputs if output.role == "snapshot")
             same = frozen == KeyDigest.parse(receipt.keys[ACCOUNTS])
             looked.at(true=same, otherwise=f"freeze {receipt.number}: other accounts than its receipt says")
-        for receipt in self._reader.receipts(self._row.run_id, Stage.SCORE):
+        scored = (self._reader.receipts(self._row.run_id, stage) for stage in (Stage.SCORE, Stage.SHADOW))
+        for receipt in chain.from_iterable(scored):
             held = scored_keys(self._definitions, receipt).keys
             said = {name: KeyDigest.parse(keys) for name, keys in held.items() if name.startswith("scored ")}
             made = self._scored(receipt)
             same = {name: keys for name, keys in said.items() if keys.n} == made
-            looked.at(true=same, otherwise=f"score {receipt.number}: other accounts than it says it scored")
-        if self._row.decision is not None:
-            proof = prove_run(self._row.plan, self._definitions, self._reader, self._row.run_id)
+            looked.at(true=same, otherwise=f"{receipt.stage} {receipt.number}: other accounts than it says it scored")
+        shadows = self._definitions.shadows if self._row.state == "finished" else ()
+        for shadow in (None, *shadows) if self._row.decision is not None else ():
+            proof = prove_run(self._row.plan, self._definitions, self._reader, self._row.run_id, shadow)
             for line in proof.as_ofs:
                 looked.at(true=line.closes, otherwise=f"the proof as of {line.as_of:%Y-%m-%d} does not close")
 

@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
 from batchscore.files import file_sha256
+from batchscore.plan import Stage
 from batchscore.store import open_reader
 from batchscore.store.place import engine_of
 from tests.commands import call
-from tests.small_world import make_small_world
+from tests.small_world import make_small_world, pack
 
 Plant = Callable[[Path], None]
 UNDONE, FLAGGED = "undone", "flagged"
@@ -23,8 +25,10 @@ UNDONE, FLAGGED = "undone", "flagged"
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two runs: one undone, and the next generation of its plan, whose flags stand."""
+    """A store with two runs: one undone, and the next generation of its plan, whose flags stand; both with a shadow bundle."""
     world = make_small_world(tmp_path_factory.mktemp("honest"))
+    pack(world.folder, np.random.default_rng(2), name="candidate", place="candidate")
+    world.spec(bundles="[{path: candidate, shadow: true}, bundle]")
     call("run", world.spec_path, "--inline")
     call("undo", runs_of(world.store)[UNDONE], "--apply", "--why", "a test", "--store", world.store)
     call("run", world.spec_path, "--inline", "--again")
@@ -55,16 +59,27 @@ def sql(*statements: str) -> Plant:
     return plant
 
 
-def flipped(pattern: str) -> Plant:
-    """One bit of the first such file."""
+def flip(path: Path) -> None:
+    """One bit, in the middle."""
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+
+
+def flipped(stage: Stage) -> Plant:
+    """One bit of the first file of a stage."""
 
     def plant(store: Path) -> None:
-        path = min(store.glob(pattern))
-        held = bytearray(path.read_bytes())
-        held[len(held) // 2] ^= 1
-        path.write_bytes(held)
+        receipt = next(iter(open_reader(store).receipts(runs_of(store)[FLAGGED], stage)))
+        flip(store / receipt.outputs[0].path)
 
     return plant
+
+
+def memory_of(store: Path) -> Path:
+    row = open_reader(store).run(runs_of(store)[FLAGGED])
+    assert row.memory is not None
+    return Path(row.memory.path)
 
 
 def forged_decision(store: Path) -> None:
@@ -89,10 +104,11 @@ def test_a_run_as_it_was_is_true_and_so_is_an_undone_one(honest: Path) -> None:
 
 
 LIES: dict[str, tuple[str, Plant]] = {
-    "a score file is changed": ("files", flipped("score/*/*.parquet")),
-    "a rollup is changed": ("files", flipped("rollup/*/*.parquet")),
+    "a score file is changed": ("files", flipped(Stage.SCORE)),
+    "a shadow's score file is changed": ("files", flipped(Stage.SHADOW)),
+    "a rollup is changed": ("files", flipped(Stage.ROLLUP)),
     "a file is gone": ("files", lambda store: min(store.glob("freeze/*/*.parquet")).unlink()),
-    "the memory is changed": ("files", flipped("decisions/*.parquet")),
+    "the memory is changed": ("files", lambda store: flip(memory_of(store))),
     "another decision": ("decision", forged_decision),
     "a partition is deleted": ("rows", sql("DELETE FROM partitions WHERE run_id = '{flagged}' AND stage = 'score'")),
     "a receipt is taken back": ("rows", sql("UPDATE partitions SET state = 'planned' WHERE run_id = '{flagged}' AND number = 0")),
