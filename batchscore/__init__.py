@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchscore.api import RunSpec, make_plan, open_reader, read_spec, resume, run
+    from batchscore.api import RunSpec, approve, make_plan, open_reader, read_spec, resume, run
 
-__all__ = ["RunSpec", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = ["RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:

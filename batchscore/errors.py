@@ -18,7 +18,7 @@ DONE: Final = 0
 BUG: Final = 1
 REFUSED: Final = 2
 QUARANTINED: Final = 3
-HELD: Final = 4  # reserved: no guard holds a run yet
+HELD: Final = 4
 INTERRUPTED: Final = 5
 
 # reason → (number, what it means in one sentence). Numbers are stable: a retired reason leaves a hole.
@@ -101,6 +101,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         417,
         "The database could not be reached for longer than the limit; a run that was under way can be resumed.",
     ),
+    "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
+    "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -218,6 +220,12 @@ class QuarantineStop(BatchscoreError):
     """The run ended early because of partitions that were set aside. Exit 3."""
 
     exit_code = QUARANTINED
+
+
+class Held(BatchscoreError):
+    """What was found needs a person: the run goes on once it is approved. Everything committed is kept. Exit 4."""
+
+    exit_code = HELD
 
 
 class Interrupted(BatchscoreError):

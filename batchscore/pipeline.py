@@ -1,7 +1,8 @@
-"""The story of a run: plan, freeze, rollup, merge, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
+"""The story of a run: plan, freeze, rollup, merge, gate, score, decide, reasons, prove, release.
 
-`run` reads top to bottom. What may go wrong with an attempt is handled once, in `_Walk._hear`. Nothing returns to an
-earlier step; the only loops are "next partition" and "next attempt", and the ledger owns both.
+No SQL, Dask, XGBoost or pandas here. `run` reads top to bottom. What may go wrong with an attempt is handled once, in
+`_Walk._hear`. Nothing returns to an earlier step; the only loops are "next partition" and "next attempt", and the ledger owns
+both. A guard that finds what a person must see holds the run there (`_Walk._hold_for`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from batchscore.admission import judge_input
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.driver import driver_name
 from batchscore.errors import (
     BatchscoreError,
     CommitUnknown,
     Fenced,
+    Held,
     Interrupted,
     Problem,
     QuarantineStop,
@@ -29,6 +32,7 @@ from batchscore.errors import (
 )
 from batchscore.events import (
     DecisionRecorded,
+    InputJudged,
     PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
@@ -40,6 +44,8 @@ from batchscore.events import (
     Stopping,
     Waiting,
 )
+from batchscore.features.input_gate import not_approved
+from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
@@ -58,6 +64,7 @@ from batchscore.proving import prove_run
 from batchscore.receipt import Failed, Finished, Outcome, Output, Receipt, Suspected
 from batchscore.report.proof import Proof
 
+MAX_PROBLEMS: Final = 30  # of a held run, told by its error; the ledger has all
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
 RENEW_EVERY_S: Final = 5.0
@@ -71,6 +78,7 @@ def run(
 
     Raises:
         Refused: another driver has the run, or an attempt found what a plan could not see.
+        Held: a guard found what a person must approve first.
         Interrupted: ``stop`` was set, or the scheduler was lost; what is committed stays.
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
@@ -85,6 +93,7 @@ def run(
         walk.freeze()
         walk.rollup()
         walk.merge()
+        walk.gate()
         walk.score()
         row = walk.decide()
         walk.reasons(row)
@@ -147,6 +156,24 @@ class _Walk:
         self._stage(Stage.MERGE, lambda: lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)))
         self._stop_at_quarantine(Stage.MERGE)
 
+    def gate(self) -> None:
+        """Hold the run where a day of input is missing or unusual and no person approved it; what is silent is told always."""
+        laid_out = self._reader.partitions(self._run_id, Stage.ROLLUP)
+        found = judge_input(self._plan, self._definitions, laid_out, self._reader.receipts(self._run_id, Stage.ROLLUP))
+        approved = self._reader.approved(self._plan.spec.name, "input") if found.findings else ()
+        held = not_approved(found.findings, approved)
+        self._observer(
+            InputJudged(
+                run_id=self._run_id,
+                n_days=found.n_days,
+                n_new=found.n_new,
+                n_held=len(held),
+                n_approved=len(found.findings) - len(held),
+                warnings=tuple(warning for warning in found.warnings if warning not in self._plan.warnings),
+            )
+        )
+        self._hold_for("input", "input_held", held)
+
     def score(self) -> None:
         """Make features and scores; a quarantined partition costs only its own accounts."""
         reader, run_id = self._reader, self._run_id
@@ -198,6 +225,22 @@ class _Walk:
         flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+
+    def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
+        """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""
+        if not findings:
+            return
+        store = f"--store {self._plan.spec.store}"
+        approve = f"batchscore approve {self._run_id} --by NAME {store}"
+        held = Held(
+            reason,
+            f"{len(findings)} finding(s) of {subject} need a person; everything committed is kept",
+            where=f"run {self._run_id}",
+            remedy=f"mend it and run the spec again; or let it go on: {approve}, then: batchscore resume {self._run_id} {store}",
+            problems=tuple(finding.problem() for finding in findings[:MAX_PROBLEMS]),
+        )
+        self._store.hold(self._handle, subject, findings, f"{held.code} {held.reason}: {held.what}")
+        raise held
 
     def _rollups(self, stage: Stage) -> dict[str, list[Output]]:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
@@ -347,8 +390,8 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     """Leave the run in the state that tells the next driver, and the next person, what happened."""
     try:
         yield
-    except Fenced:
-        raise  # somebody else's run now
+    except (Fenced, Held):
+        raise  # somebody else's run now; or given back already, with what it is held for
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error

@@ -13,7 +13,7 @@ from batchscore.spec import Value
 class Output(Value):
     """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
-    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys"]
+    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys", "days"]
     path: str
     sha256: str
     n_rows: int
