@@ -16,6 +16,7 @@ import pytest
 import batchscore.attempt
 from batchscore.cli.main import main
 from batchscore.errors import HELD, Held, Refused
+from batchscore.hold import HoldRow
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.receipt import Receipt
@@ -76,6 +77,7 @@ def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorl
     assert "held for its input" in status
     assert re.search(r"mails +2026-01-12 +0 +\d+ … \d+ +no rows", status)
     assert f"next: batchscore approve {run_id} --by NAME" in status
+    assert "no rows" in call("watch", run_id, "--store", world.store).stdout
 
     n_attempts = len(attempts)
     with pytest.raises(Held, match=r"(?s)mails, 2026-01-12: no rows: 0, usual .*batchscore approve r-"):
@@ -102,11 +104,12 @@ def test_what_was_approved_is_not_held_again_by_the_next_sweep(world: SmallWorld
     lose_a_day(world)
     world.spec(gate=GATE)
     run_id = held_run(world, "sweep", world.spec_path, "--as-of", "2026-01-14")
-    call("approve", run_id, "--by", "Ada", "--store", world.store)
+    said = call("approve", run_id, "--by", "Ada", "--store", world.store, "--json").stdout
+    assert HoldRow.model_validate_json(said).approved_by == "Ada"
     assert call("sweep", world.spec_path, "--as-of", "2026-01-14", "--inline").code == 0
-    said = call("sweep", world.spec_path, "--as-of", "2026-01-15", "--inline")
-    assert said.code == 0
-    assert "1 approved" in said.output
+    later = call("sweep", world.spec_path, "--as-of", "2026-01-15", "--inline")
+    assert later.code == 0
+    assert "1 approved" in later.output
 
 
 def test_a_day_without_its_marker_waits_for_it(world: SmallWorld) -> None:

@@ -123,6 +123,21 @@ def test_a_day_is_compared_at_the_age_it_has_now() -> None:
     assert found([row for row in rows if row[1] != LAST] + late + [(None, LAST, LAST, 300)], 1.2) == [(LAST, FEWER)]
 
 
+def test_an_as_of_within_a_day_judges_the_days_that_are_over() -> None:
+    """Six hours into 1 March: 28 February is judged, as it and the days before it were known six hours after their end."""
+    as_of = AS_OF + timedelta(hours=6)
+    hourly = parse_document(FEATURES.replace("version: 1", "version: 1\ngrain: 1h"), FeatureSet, name="features.yaml")
+    hours = [
+        {"segment": None, "event_day": (day - EPOCH).days, "known_grain": ((day - EPOCH).days + 1) * 24 + late, "n": 500}
+        for _, day, _, _ in logged({})
+        for late in (5, 6)
+        if (day, late) != (LAST, 5)
+    ]
+    counts = DayCounts(pa.Table.from_pylist(hours, DAYS_SCHEMA), timedelta(hours=1))
+    (finding,) = judge("mails", TableGate(factor=2), counts, days_needed([as_of], hourly, "mails")).findings
+    assert (finding.day, finding.n, finding.low, finding.high) == (LAST, 0, 250, 1_000)
+
+
 def test_a_young_table_passes_and_is_told() -> None:
     young = [row for row in logged({}) if row[1] >= AS_OF.date() - 6 * DAY]
     found_young = judged(young, TableGate(factor=2))
