@@ -19,12 +19,11 @@ from batchscore.observe.text import plain
 @JSON
 def approve(run_id: str, *, by: str, because: str, store: Path, as_json: bool) -> int:
     """Let a held RUN go on: approve what it is held for, as `status RUN` shows it. Other findings hold it again. Runs nothing."""
-    from batchscore.operations.approve import MAX_NAME, approve_hold
+    from batchscore.operations.approve import approve_hold, mistake_of
 
     by, because = by.strip(), because.strip()
-    if not by or len(by) > MAX_NAME or not by.isprintable():
-        msg = f"--by is a name of 1 to {MAX_NAME} characters, on one line"
-        raise click.UsageError(msg)
+    if mistake := mistake_of(by, because):
+        raise click.UsageError(mistake)
     held = approve_hold(store, run_id, by=by, because=because)
     if as_json:
         click.echo(held.model_dump_json(indent=2))

@@ -11,14 +11,18 @@ from batchscore.hold import HoldRow
 from batchscore.store import open_reader, open_store
 
 MAX_NAME: Final = 255
+MAX_REASON: Final = 2_000
 
 
 def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow:
     """Approve what the run of that store is held for, in the name of ``by``; ``because`` may be empty. Runs nothing.
 
     Raises:
+        ValueError: ``by`` or ``because`` is nothing that could stand there.
         Refused: ``not_held``, ``run_unknown``, ``run_id_invalid`` or ``store_missing``.
     """
+    if mistake := mistake_of(by, because):
+        raise ValueError(mistake)
     reader = open_reader(folder)
     row = reader.run(run_id)
     found = reader.holds(run_id)
@@ -31,3 +35,10 @@ def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow
         )
     store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
     return store.approve(found[-1], by=by, because=because)
+
+
+def mistake_of(by: str, because: str) -> str:
+    """What is wrong with a name and a reason, in words; empty for nothing."""
+    if not by.strip() or len(by) > MAX_NAME or not by.isprintable():
+        return f"the name of who approves has 1 to {MAX_NAME} characters, on one line"
+    return f"the reason is longer than {MAX_REASON:,} characters" if len(because) > MAX_REASON else ""

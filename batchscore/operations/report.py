@@ -10,7 +10,7 @@ import re
 import shlex
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,7 +25,9 @@ from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.features.coverage import coverage_at, longest_window
 from batchscore.features.feature_set import FeatureSet
+from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.hold import Finding
 from batchscore.layout import Definitions
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
@@ -183,8 +185,17 @@ def _warnings(row: RunRow, reader: StoreReader, gaps: Gaps) -> tuple[str, ...]:
     if laid_out and len(laid_out) == len(receipts):
         with gaps.around("days of input"):
             found = judge_input(row.plan, Definitions.of(row.plan), laid_out, receipts)
-            told = tuple(dict.fromkeys((*told, *found.warnings)))
+            told = tuple(dict.fromkeys((*told, *found.warnings, *_approved_before(row, reader, found.findings))))
     return told
+
+
+def _approved_before(row: RunRow, reader: StoreReader, findings: Sequence[Finding]) -> Iterator[str]:
+    """Findings that did not hold this run, since a person had approved them in an earlier one of its spec."""
+    here = {finding for hold in reader.holds(row.run_id) for finding in hold.findings}
+    left = not_approved(findings, reader.approved(row.name, "input")) if findings else ()
+    for finding in findings:
+        if finding not in here and finding not in left:
+            yield f"{finding.problem()}; it was approved in an earlier run"
 
 
 def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:

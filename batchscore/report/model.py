@@ -186,7 +186,7 @@ class Report(Value):
     threshold: float | None
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
-    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before the last one
+    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before
     holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
     coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out
     coverage_floor: float | None = None  # below it an account is unscoreable

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import click
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -100,6 +101,12 @@ def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorl
     assert run_digest(ungated, open_reader(ungated).runs()[0].run_id) == run_digest(world.store, run_id)
 
 
+@pytest.mark.parametrize(("by", "reason"), [(" ", ""), ("A\nB", ""), ("x" * 256, ""), ("Ada", "x" * 2_001)])
+def test_an_approval_needs_a_name(by: str, reason: str) -> None:
+    with pytest.raises(click.UsageError):
+        call("approve", "r-00000000-1", "--by", by, "--reason", reason)
+
+
 def test_what_was_approved_is_not_held_again_by_the_next_sweep(world: SmallWorld) -> None:
     lose_a_day(world)
     world.spec(gate=GATE)
@@ -110,6 +117,8 @@ def test_what_was_approved_is_not_held_again_by_the_next_sweep(world: SmallWorld
     later = call("sweep", world.spec_path, "--as-of", "2026-01-15", "--inline")
     assert later.code == 0
     assert "1 approved" in later.output
+    report = json.loads(call("report", open_reader(world.store).runs()[0].run_id, "--store", world.store, "--json").stdout)
+    assert [warning.rpartition("; ")[2] for warning in report["warnings"]] == ["it was approved in an earlier run"]
 
 
 def test_a_day_without_its_marker_waits_for_it(world: SmallWorld) -> None:
