@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from batchscore.digest import digest_of
-from batchscore.spec import RunSpec, Value
+from batchscore.spec import Gentle, RunSpec, Value
 
 
 class Stage(StrEnum):
@@ -168,6 +168,7 @@ class Task(Value):
     store: str  # folder of the store
     partition: Partition
     isolated: bool = False
+    gentle: Gentle = Gentle()  # how a live source is read: as the plan at hand says, which may be newer than the layout
 
 
 class StageEstimate(Value):

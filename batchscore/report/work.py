@@ -26,6 +26,7 @@ class StageWork:
         self.rows = 0
         self.n_reused = 0
         self.attempt_s: dict[str, float] = {}
+        self.worst_lag_s: float | None = None
         self.scorers: Counter[str] = Counter()
         self._alerts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -45,6 +46,8 @@ class StageWork:
         if reused:
             self.n_reused += 1  # its seconds are those of another run
             return
+        lags = [lag for lag in (self.worst_lag_s, receipt.worst_lag_s) if lag is not None]
+        self.worst_lag_s = max(lags, default=None)
         for part, seconds in receipt.seconds.items():
             self.attempt_s[part] = self.attempt_s.get(part, 0.0) + seconds
         took = sum(receipt.seconds.values())

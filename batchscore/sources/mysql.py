@@ -26,7 +26,6 @@ from batchscore.spec import SqlSource
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
 FIRST_PAGE_ROWS: Final = 10_000
 MOST_PAGE_ROWS: Final = 100_000
-TARGET_S: Final = 0.5  # of one page: long enough to be worth its round trip, short enough to leave the server to others
 ZERO_DATE: Final = -(2**63 - 1)  # what we ask for in place of '0000-00-00', which is neither a date nor null
 
 Role = Literal["key", "time", "number", "segment"]
@@ -209,7 +208,7 @@ class PageReader:
                 return
             if len(page) == self._n_page:
                 page = self._with_whole_group(page)
-            self._n_page = _next_size(self._n_page, time.monotonic() - began)
+            self._n_page = _next_size(self._n_page, time.monotonic() - began, self._source.gentle.page_s)
             yield page
             low = self._last_key(page)
 
@@ -251,9 +250,9 @@ def _literal(value: Any) -> str:
     return f"_utf8mb4 X'{str(value).encode().hex()}'"
 
 
-def _next_size(n_rows: int, seconds: float) -> int:
-    """Towards `TARGET_S`, at most doubled or halved at a time."""
-    factor = min(2.0, max(0.5, TARGET_S / max(seconds, 1e-6)))
+def _next_size(n_rows: int, seconds: float, wanted_s: float) -> int:
+    """Towards ``wanted_s`` a page, at most doubled or halved at a time."""
+    factor = min(2.0, max(0.5, wanted_s / max(seconds, 1e-6)))
     return int(min(MOST_PAGE_ROWS, max(100, n_rows * factor)))
 
 

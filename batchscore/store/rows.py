@@ -86,6 +86,8 @@ def run_row(row: RowMapping) -> RunRow:
         released_at=moment(row["released_at"]),
         why=row["why"],
         executor=row["executor"],
+        held_back_s=row["held_back_s"],
+        worst_lag_s=row["worst_lag_s"],
     )
 
 
