@@ -195,7 +195,7 @@ def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome
 
 
 def _freeze_gently(task: Task, work: FreezeSql, outcome: _Outcome) -> None:
-    brake = Brake(live_source(work, task.gentle))
+    brake = Brake(live_source(work, task.gentle), just_looked=True)  # by the driver, which handed it out
     _freeze(task, partial(freeze_sql, brake=brake), work, outcome)
     outcome.worst_lag_s = brake.worst_lag_s
     if brake.held_s:

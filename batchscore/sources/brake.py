@@ -23,13 +23,22 @@ CONNECTIONS_A_READ: Final = 3  # of an attempt: its own, and beside it the two o
 
 
 class Brake:
-    """Of one source; of none (Parquet), it never holds. ``held_s`` and ``worst_lag_s`` tell what happened so far."""
+    """Of one source; of none (Parquet), it never holds. ``held_s`` and ``worst_lag_s`` tell what happened so far.
 
-    def __init__(self, source: SqlSource | None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    ``just_looked``: somebody did, and found nothing.
+    """
+
+    def __init__(
+        self,
+        source: SqlSource | None,
+        *,
+        just_looked: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._source = source
         self._clock = clock
         self._verdict = GO
-        self._looked_at = float("-inf")
+        self._looked_at = time.monotonic() if just_looked else float("-inf")
         self.held_s = 0.0
         self.worst_lag_s: float | None = None
 

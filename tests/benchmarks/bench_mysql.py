@@ -99,7 +99,7 @@ def _freeze(folder: Path, wanted: FeatureSet) -> None:
             table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
             opened_for="bench",
         )  # fmt: skip
-        freeze_sql(work, folder, f"freeze/{number}", wanted, Brake(live_source(work, Gentle())))
+        freeze_sql(work, folder, f"freeze/{number}", wanted, Brake(live_source(work, Gentle()), just_looked=True))
 
 
 def _insert_bare(server: PrivateServer, database: str) -> float:
