@@ -303,7 +303,7 @@ ADVICE: Final[dict[str, Advice]] = {
     ),
     "database_setup": Advice(
         "A right is not granted, a table is not InnoDB, a column's type or collation would round or fold values, or a limit of "
-        "the server is too small.",
+        "the server is too small; or the URL's ssl_ca does not vouch for the server's certificate and host.",
         "Each finding comes with the statement that mends it, for whoever may run it.",
     ),
     "key_not_indexed": Advice(
