@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from batchscore.digest import KeyDigest
 from batchscore.layout import Definitions, planned_keys, scored_keys
-from batchscore.plan import Plan, Score, Stage
+from batchscore.plan import Plan, Reference, Score, Stage
 from batchscore.ports import StoreReader
 from batchscore.report.proof import Proof, prove
 
 
-def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str) -> Proof:
-    """The proof of a run as the ledger stands; it closes only when every score partition is committed or quarantined."""
+def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str, shadow: Reference | None = None) -> Proof:
+    """The proof of a run as the ledger stands; it closes only when every score partition is committed or quarantined.
+
+    ``shadow``: of the scores of that shadow bundle, in place of those that flags come from.
+    """
+    stage = Stage.SCORE if shadow is None else Stage.SHADOW
+    mine = {
+        partition.number: partition.work
+        for partition in reader.partitions(run_id, stage)
+        if isinstance(partition.work, Score) and shadow in {None, partition.work.bundle}
+    }
+    aside = [mine[row.number] for row in reader.quarantined(run_id) if row.stage is stage and row.number in mine]
     return prove(
         plan.spec.as_ofs(),
         reader.receipts(run_id, Stage.FREEZE),
         reader.receipts(run_id, Stage.ROLLUP),
-        (scored_keys(definitions, receipt) for receipt in reader.receipts(run_id, Stage.SCORE)),
-        _quarantined_keys(definitions, reader, run_id),
+        (scored_keys(definitions, receipt) for receipt in reader.receipts(run_id, stage) if receipt.number in mine),
+        _quarantined_keys(definitions, aside),
     )
 
 
-def _quarantined_keys(definitions: Definitions, reader: StoreReader, run_id: str) -> dict[datetime, tuple[KeyDigest, KeyDigest]]:
-    aside = {row.number for row in reader.quarantined(run_id) if row.stage is Stage.SCORE}
+def _quarantined_keys(definitions: Definitions, aside: Iterable[Score]) -> dict[datetime, tuple[KeyDigest, KeyDigest]]:
     keys: dict[datetime, tuple[KeyDigest, KeyDigest]] = {}
-    for partition in reader.partitions(run_id, Stage.SCORE) if aside else ():
-        if partition.number in aside and isinstance(partition.work, Score):
-            for as_of in partition.work.as_ofs:
-                planned, outside = planned_keys(definitions, partition.work, as_of)
-                before = keys.get(as_of, (KeyDigest(), KeyDigest()))
-                keys[as_of] = (before[0] + planned, before[1] + outside)
+    for work in aside:
+        for as_of in work.as_ofs:
+            planned, outside = planned_keys(definitions, work, as_of)
+            before = keys.get(as_of, (KeyDigest(), KeyDigest()))
+            keys[as_of] = (before[0] + planned, before[1] + outside)
     return keys

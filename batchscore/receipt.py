@@ -28,7 +28,7 @@ class Receipt(Value):
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
     ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: they are its output ``keys``.
     ``scorer``, ``alerts`` (`errors.ALERTS`) and ``worst_lag_s`` (of a live source's replicas) tell how the work went, not what
-    came of it.
+    came of it. ``beside``: the receipts of ``Task.beside``; the ledger keeps each of them by itself.
     """
 
     stage: Stage
@@ -42,6 +42,11 @@ class Receipt(Value):
     scorer: str = ""
     alerts: tuple[str, ...] = ()
     worst_lag_s: float | None = None
+    beside: tuple[Receipt, ...] = ()
+
+    def apart(self) -> tuple[Receipt, ...]:
+        """This receipt and those beside it, each alone."""
+        return (self.model_copy(update={"beside": ()}), *self.beside)
 
     def content(self) -> tuple[object, ...]:
         """What must be equal between attempts: everything but names, times and how it was done."""

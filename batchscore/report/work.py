@@ -15,7 +15,9 @@ from batchscore.report.model import Alerts, PartitionTime, Rejects, StageReport
 
 MAX_SLOWEST: Final = 8
 _REJECTED: Final = "rejected "
-_ROWS: Final = {Stage.FREEZE: "rows", Stage.ROLLUP: "events", Stage.SCORE: "scores"}  # the name of a stage's count of rows
+# The name of a stage's count of rows.
+_ROWS: Final = {Stage.FREEZE: "rows", Stage.ROLLUP: "events", Stage.SCORE: "scores", Stage.SHADOW: "scores"}
+_OWN_PARTS: Final = ("contract", "predict", "write")  # of an attempt at scores: what it does for one bundle alone
 
 
 class StageWork:
@@ -24,6 +26,7 @@ class StageWork:
     def __init__(self, stage: Stage, receipts: Iterable[Receipt], reused: Container[tuple[Stage, int]]) -> None:
         self.stage = stage
         self.rows = 0
+        self.rows_made = 0  # by attempts of this run
         self.n_reused = 0
         self.attempt_s: dict[str, float] = {}
         self.worst_lag_s: float | None = None
@@ -48,6 +51,7 @@ class StageWork:
             return
         lags = [lag for lag in (self.worst_lag_s, receipt.worst_lag_s) if lag is not None]
         self.worst_lag_s = max(lags, default=None)
+        self.rows_made += self._rows_of(receipt)
         for part, seconds in receipt.seconds.items():
             self.attempt_s[part] = self.attempt_s.get(part, 0.0) + seconds
         took = sum(receipt.seconds.values())
@@ -64,6 +68,11 @@ class StageWork:
             return sum(output.n_rows for output in receipt.outputs)
         rejected = sum(n for count, n in receipt.counts.items() if count.startswith(_REJECTED))
         return receipt.counts.get(name, 0) + (0 if self.stage is Stage.FREEZE else rejected)  # a freeze counts its rejects in
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of attempts that went into one bundle alone: the features, which all share, are not in them."""
+        return sum(self.attempt_s.get(part, 0.0) for part in _OWN_PARTS)
 
     def rejects(self) -> tuple[Rejects, ...]:
         """By code."""
