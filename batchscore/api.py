@@ -52,6 +52,7 @@ def run(
 
     Raises:
         Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
+        Paused: a live source was above its critical load; `resume` goes on.
         Interrupted: the scheduler was lost; `resume` goes on.
         Held: the input is not what it usually is; `approve`, then `resume` goes on.
         QuarantineStop: a partition without which nothing may be scored was set aside.
