@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.coverage import is_covered
+from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.frame import make_frame, make_frames, only, population
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
@@ -214,20 +215,25 @@ def _freeze_gently(task: Task, work: FreezeSql, outcome: _Outcome) -> None:
 
 
 def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
-    """Each run of events becomes a rollup of its own: they merge exactly when they are read."""
+    """Each run of events becomes a rollup of its own: they merge exactly when they are read. Their days are counted together."""
     store, address = Path(task.store), task.partition.address
     feature_set = open_feature_set(work.feature_set)
     rejects: list[pa.Table] = []
+    days: list[pa.Table] = []
     batches = read_events(work, feature_set)
     while (events := _read_next(batches, outcome)) is not None:
         with outcome.timed("rollup"):
             rolled = roll_up(events.table, feature_set, work.table)
+            grain = feature_set.grain
+            days.append(count_rollup(rolled, grain) if work.by is None else count_events(events.table, grain, SEGMENT))
         with outcome.timed("write"):
             outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
         del events, rolled  # before the next run is gathered
         pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
+    counts = added(days, where=f"gate of {work.table}")
+    outcome.outputs.append(write_parquet([counts], DAYS_SCHEMA, store, address, "days"))
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 

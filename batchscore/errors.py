@@ -105,6 +105,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     ),
     "source_paused": (418, "A live source asked for rest longer than the run was told to wait; the run can be resumed."),
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
+    "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
+    "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -225,7 +227,13 @@ class QuarantineStop(BatchscoreError):
 
 
 class Held(BatchscoreError):
-    """Not to be gone on with until somebody looked, or the moment is better; everything committed is kept. Exit 4."""
+    """What was found needs a person: the run goes on once it is approved. Everything committed is kept. Exit 4."""
+
+    exit_code = HELD
+
+
+class Paused(BatchscoreError):
+    """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
 
     exit_code = HELD
 

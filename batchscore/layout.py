@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -126,17 +126,18 @@ def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Parti
     works: list[tuple[Rollup, dict[str, object]]] = []
     for events in definitions.feature_set.events:
         left = dict.fromkeys(plan.inputs[events.table])
-        parameters = definitions.feature_set.rollup_parameters(events.table)
+        by = plan.spec.gate[events.table].by if events.table in plan.spec.gate else None
+        parameters = definitions.feature_set.rollup_parameters(events.table) | ({"by": by} if by else {})
         for partition in earlier:
             held = partition.work
             if isinstance(held, Rollup) and held.table == events.table and all(file in left for file in held.files):
-                work = held.model_copy(update={"feature_set": definitions.feature_set_file})
+                work = held.model_copy(update={"feature_set": definitions.feature_set_file, "by": by})
                 reads = _reads(parameters, files=work.files)
                 if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
                     works.append((work, reads))
                     for file in held.files:
                         del left[file]
-        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file)
+        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file, by=by)
         works += [(work, _reads(parameters, files=work.files)) for work in new]
     works.sort(key=lambda pair: (pair[0].table, pair[0].files[0].path))
     return tuple(
@@ -150,12 +151,14 @@ def earlier_rollups(reader: StoreReader, run_id: str) -> list[Partition]:
     return [partition for other in others[:EARLIER_RUNS] for partition in reader.partitions(other, Stage.ROLLUP)]
 
 
-def rollups_of(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> dict[str, list[Output]]:
-    """Table → the rollups that a rollup or merge stage wrote of it."""
+def rollups_of(
+    partitions: Iterable[Partition], receipts: Iterable[Receipt], role: Literal["rollup", "days"] = "rollup"
+) -> dict[str, list[Output]]:
+    """Table → the rollups (or the day counts) that a rollup or merge stage wrote of it."""
     table_of = {partition.number: partition.work.table for partition in partitions if isinstance(partition.work, (Rollup, Merge))}
     found: dict[str, list[Output]] = {}
     for receipt in receipts:
-        found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], "rollup"))
+        found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], role))
     return found
 
 

@@ -1,7 +1,8 @@
-"""The story of a run: plan, freeze, rollup, merge, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
+"""The story of a run: plan, freeze, rollup, merge, gate, score, decide, reasons, prove, release.
 
-`run` reads top to bottom. What may go wrong with an attempt is handled once, in `_Walk._hear`. Nothing returns to an
-earlier step; the only loops are "next partition" and "next attempt", and the ledger owns both.
+No SQL, Dask, XGBoost or pandas here. `run` reads top to bottom. What may go wrong with an attempt is handled once, in
+`_Walk._hear`. Nothing returns to an earlier step; the only loops are "next partition" and "next attempt", and the ledger owns
+both. A guard that finds what a person must see holds the run there (`_Walk._hold_for`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
+from batchscore.admission import judge_input
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.driver import driver_name
 from batchscore.errors import (
@@ -23,6 +25,7 @@ from batchscore.errors import (
     Fenced,
     Held,
     Interrupted,
+    Paused,
     Problem,
     QuarantineStop,
     Refused,
@@ -32,6 +35,7 @@ from batchscore.errors import (
 )
 from batchscore.events import (
     DecisionRecorded,
+    InputJudged,
     PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
@@ -43,6 +47,8 @@ from batchscore.events import (
     Stopping,
     Waiting,
 )
+from batchscore.features.input_gate import not_approved
+from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
@@ -62,8 +68,9 @@ from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
 from batchscore.receipt import Failed, Finished, Outcome, Output, Postponed, Receipt, Suspected
 from batchscore.report.proof import Proof
-from batchscore.sources.brake import LOOK_EVERY_S, NO_BRAKE, Brake, held
+from batchscore.sources.brake import LOOK_EVERY_S, NO_BRAKE, Brake, paused
 
+MAX_PROBLEMS: Final = 30  # of a held run, told by its error; the ledger has all
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
 RENEW_EVERY_S: Final = 5.0
@@ -91,7 +98,8 @@ def run(
 
     Raises:
         Refused: another driver has the run, or an attempt found what a plan could not see.
-        Held: a wait lasted longer than it may, or a live source was above its critical load.
+        Held: a guard found what a person must approve first.
+        Paused: a wait lasted longer than it may, or a live source was above its critical load.
         Interrupted: a stop was asked for, or the scheduler was lost; what is committed stays.
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
@@ -106,6 +114,7 @@ def run(
         walk.freeze()
         walk.rollup()
         walk.merge()
+        walk.gate()
         walk.score()
         row = walk.decide()
         walk.reasons(row)
@@ -186,6 +195,24 @@ class _Walk:
         self._stage(Stage.MERGE, lambda: lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)))
         self._stop_at_quarantine(Stage.MERGE)
 
+    def gate(self) -> None:
+        """Hold the run where a day of input is missing or unusual and no person approved it; what is silent is told always."""
+        laid_out = self._reader.partitions(self._run_id, Stage.ROLLUP)
+        found = judge_input(self._plan, self._definitions, laid_out, self._reader.receipts(self._run_id, Stage.ROLLUP))
+        approved = self._reader.approved(self._plan.spec.name, "input") if found.findings else ()
+        held = not_approved(found.findings, approved)
+        self._observer(
+            InputJudged(
+                run_id=self._run_id,
+                n_days=found.n_days,
+                n_new=found.n_new,
+                n_held=len(held),
+                n_approved=len(found.findings) - len(held),
+                warnings=tuple(warning for warning in found.warnings if warning not in self._plan.warnings),
+            )
+        )
+        self._hold_for("input", "input_held", held)
+
     def score(self) -> None:
         """Make features and scores, by shadow bundles in the same pass; a quarantined partition costs only its own accounts."""
         reader, run_id = self._reader, self._run_id
@@ -253,6 +280,22 @@ class _Walk:
         flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+
+    def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
+        """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""
+        if not findings:
+            return
+        store = f"--store {self._plan.spec.store}"
+        approve = f"batchscore approve {self._run_id} --by NAME {store}"
+        held = Held(
+            reason,
+            f"{len(findings)} finding(s) of {subject} need a person; everything committed is kept",
+            where=f"run {self._run_id}",
+            remedy=f"mend it and run the spec again; or let it go on: {approve}, then: batchscore resume {self._run_id} {store}",
+            problems=tuple(finding.problem() for finding in findings[:MAX_PROBLEMS]),
+        )
+        self._store.hold(self._handle, subject, findings, f"{held.code} {held.reason}: {held.what}")
+        raise held
 
     def _rollups(self, stage: Stage) -> dict[str, list[Output]]:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
@@ -342,7 +385,7 @@ class _Walk:
         """Return when the brake lets go; meanwhile nothing is under way.
 
         Raises:
-            Held: it does not within ``max_wait``, or the source is above its critical load.
+            Paused: it does not within ``max_wait``, or the source is above its critical load.
             Interrupted: a stop was asked for.
         """
         began = time.monotonic()
@@ -360,11 +403,11 @@ class _Walk:
         """Why a live source is not read at the moment; empty when it is.
 
         Raises:
-            Held: ``source_overloaded``.
+            Paused: ``source_overloaded``.
         """
         verdict = brake.verdict()
         if verdict.move == "end":
-            raise held(verdict)
+            raise paused(verdict)
         return verdict.reason
 
     def _tell_waiting(self, reason: str) -> None:
@@ -376,7 +419,7 @@ class _Walk:
             self._observer(Waiting(run_id=self._run_id, reason=reason))
         waited = timedelta(seconds=time.monotonic() - self._waiting_since)
         if reason and self._max_wait is not None and waited >= self._max_wait:
-            raise Held("source_paused", f"waited as long as it was told to: {reason}")
+            raise Paused("source_paused", f"waited as long as it was told to: {reason}")
 
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:
@@ -406,7 +449,7 @@ class _Walk:
             worklist.came_home(outcome.task)
         if isinstance(outcome, Postponed):
             if outcome.reason == "source_overloaded":
-                raise Held(outcome.reason, outcome.message)
+                raise Paused(outcome.reason, outcome.message)
             worklist.put_first(outcome.task)
         elif isinstance(outcome, Suspected):
             self._suspect(outcome, worklist)
@@ -497,13 +540,13 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     """Leave the run in the state that tells the next driver, and the next person, what happened."""
     try:
         yield
-    except Fenced:
-        raise  # somebody else's run now
+    except (Fenced, Held):
+        raise  # somebody else's run now; or given back already, with what it is held for
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
-    except (Interrupted, Held) as error:
-        store.close(handle, "held" if isinstance(error, Held) else "interrupted", str(error))
+    except (Interrupted, Paused) as error:
+        store.close(handle, "held" if isinstance(error, Paused) else "interrupted", str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise type(error)(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from batchscore.events import Event
 from batchscore.flag import AccountId, Flag
+from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
 from batchscore.spec import Value
@@ -169,6 +170,12 @@ class StoreReader(Protocol):
     def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
         """Partitions set aside."""
 
+    def holds(self, run_id: str) -> tuple[HoldRow, ...]:
+        """What the run was held for, in order of time; the last is what it is held for while its state is held."""
+
+    def approved(self, name: str, subject: Subject) -> tuple[Finding, ...]:
+        """What people approved of that subject in the runs of the spec of that name, the newest approvals first."""
+
     def failures(self, run_id: str) -> tuple[FailureRow, ...]:
         """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
 
@@ -271,5 +278,15 @@ class Store(Protocol):
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run (`Executor.describe`)."""
 
+    def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:
+        """Record what a guard found and give the run back, held, in one transaction. The same findings are the same hold."""
+
+    def approve(self, hold: HoldRow, *, by: str, because: str) -> HoldRow:
+        """Record that a person approved exactly that hold; the hold as it then stands. No driver's: it needs no epoch.
+
+        Raises:
+            Refused: ``not_held``: the run is not held, not for this any more, or this was approved before.
+        """
+
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, held, interrupted or failed."""
+        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""

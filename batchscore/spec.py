@@ -242,6 +242,41 @@ class Policy(Value):
         return self
 
 
+_DAY_PARTS: Final = ("%Y", "%m", "%d")
+
+
+def _day_path(value: str) -> str:
+    odd = "%" in re.sub("%[Ymd]", "", value) or "\0" in value
+    if odd or not all(part in value for part in _DAY_PARTS) or Path(value).is_absolute() or ".." in Path(value).parts:
+        msg = f"{value!r} names no file of each day → write its path below the source, such as day=%Y-%m-%d/_SUCCESS"
+        raise ValueError(msg)
+    return value
+
+
+class TableGate(Value):
+    """How the days of an events table are judged before a run scores. A day without any row is always a finding.
+
+    ``marker`` or ``lag`` say when a day is complete: once that file is there (``%Y``, ``%m``, ``%d`` are the day's), or so
+    long after the day's end. ``factor`` is how many times fewer or more rows than usual a day may have; ``by`` names a
+    column of few values, for each of which rows are compared too.
+    """
+
+    marker: Annotated[str, AfterValidator(_day_path)] | None = None
+    lag: Duration | None = None
+    factor: Annotated[float, BeforeValidator(_number), Field(gt=1, le=1_000)] | None = None
+    by: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> TableGate:
+        if self.marker is not None and self.lag is not None:
+            msg = "a day is complete by its marker or by its lag → keep one of the two"
+            raise ValueError(msg)
+        if self.by is not None and self.factor is None:
+            msg = "'by' says for whose rows each day is compared → add factor, such as factor: 2"
+            raise ValueError(msg)
+        return self
+
+
 class SpecBundle(Value):
     """A bundle that a run scores with. A ``shadow`` is scored beside the one that flags; its scores decide nothing."""
 
@@ -279,6 +314,9 @@ class RunSpec(Value):
     partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
     # A column of the accounts table: reports count flags by it. No feature and no score sees it.
     segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    # Events tables whose days are judged before anything is scored: what is missing or unusual holds the run for a person.
+    gate: dict[Annotated[str, Field(pattern=NAME)], TableGate] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_bundle_flags(self) -> RunSpec:

@@ -287,6 +287,17 @@ ADVICE: Final[dict[str, Advice]] = {
         "Ctrl-C, SIGTERM (a deploy, a node that drains), or a scheduler that went away.",
         "`batchscore resume RUN` goes on; everything committed is kept.",
     ),
+    "input_held": Advice(
+        "A day of a table that the spec's `gate` watches has no rows or no marker file, was planned before its `lag` was over, "
+        "or has far fewer or more rows than its like of the last 28 days. The list names table, day, rows and the usual range.",
+        "Is the input late or broken? Mend it, then `batchscore run SPEC` (or `batchscore sweep SPEC`): changed files are a new "
+        "plan, and what is whole is reused. Is it right as it is? `batchscore approve RUN --by NAME --reason TEXT`, then "
+        "`batchscore resume RUN`. What was approved is not held again in later runs of the spec, unless it gets worse.",
+    ),
+    "not_held": Advice(
+        "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
+        "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
+    ),
     "partition_quarantined": Advice(
         "A partition failed three times, or for a reason that no second try would change: the message names it, often a "
         "bad file.",
@@ -376,6 +387,8 @@ _EXITS: Final = {
     "attempt_failed": "3: after three failures the partition is quarantined",
     "proof_failed": "1: nothing is released",
     "interrupted": "5: resumable",
+    "input_held": "4: held, a person must act",
+    "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "1; resumable",
     "database_error": "2 before a run, 1 during one; resumable",

@@ -6,13 +6,14 @@ place, the same words as ever on stderr, and ends with the same exit code.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
+from batchscore.hold import HoldRow
 from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.doctor.finding import Diagnosis
@@ -94,6 +95,7 @@ class Checked(Value):
 
     spec: str
     plan_digest: str | None
+    warnings: tuple[str, ...] = ()
 
 
 class PlanShown(Value):
@@ -107,6 +109,8 @@ class PlanShown(Value):
     stages: tuple[StageEstimate, ...]
     observed: dict[str, str | int]
     passed_over: tuple[str, ...]
+    incomplete: dict[str, tuple[date, ...]]
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -120,6 +124,8 @@ class PlanShown(Value):
             stages=plan.stages,
             observed=plan.observed,
             passed_over=plan.passed_over,
+            incomplete=plan.incomplete,
+            warnings=plan.warnings,
         )
 
 
@@ -152,6 +158,7 @@ class RunEnded(Value):
     run: RunShown
     store: str
     quarantined: tuple[QuarantinedRow, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class RunsShown(Value):
@@ -161,11 +168,15 @@ class RunsShown(Value):
 
 
 class RunStatus(Value):
-    """status RUN, and each line of watch RUN. ``proof``: of a finished run, in status alone."""
+    """status RUN, and each line of watch RUN. ``holds``: what it was held for, the last of them while its state is held.
+
+    ``proof``: of a finished run, in status alone.
+    """
 
     run: RunShown
     stages: tuple[StageRow, ...]
     quarantined: tuple[QuarantinedRow, ...]
+    holds: tuple[HoldRow, ...]
     proof: Proof | None = None
 
 
@@ -237,6 +248,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "resume": RunEnded,
     "backfill": RunEnded,
     "sweep": Sweep,
+    "approve": HoldRow,
     "status": RunsShown,
     "status RUN": RunStatus,
     "status RUN --rejected": Rejected,

@@ -90,14 +90,24 @@ def check(spec: Path, *, as_json: bool) -> int:
     if read.as_of is None:
         from batchscore.cli.schedule import today
 
-        make_plan(read.at((today(read),), release=read.release))
-        found = Checked(spec=str(spec), plan_digest=None)
+        made = make_plan(read.at((today(read),), release=read.release))
+        found = Checked(spec=str(spec), plan_digest=None, warnings=made.warnings)
         said = "its as-of is said by batchscore backfill or batchscore sweep"
     else:
-        found = Checked(spec=str(spec), plan_digest=make_plan(read).digest)
-        said = f"plan {str(found.plan_digest)[:12]}"
-    click.echo(found.model_dump_json(indent=2) if as_json else f"{plain(spec.name)}: no mistakes; {said}")
+        made = make_plan(read)
+        found = Checked(spec=str(spec), plan_digest=made.digest, warnings=made.warnings)
+        said = f"plan {made.digest[:12]}"
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return 0
+    _warn(made)
+    click.echo(f"{plain(spec.name)}: no mistakes; {said}")
     return 0
+
+
+def _warn(made: Plan) -> None:
+    for warning in made.warnings:
+        click.echo(f"warning: {plain(warning)}", err=True)
 
 
 @click.command()
@@ -114,6 +124,7 @@ def plan(spec: Path, *, as_json: bool) -> int:
     from batchscore.observe.terminal import show_plan
 
     show_plan(made, Console())
+    _warn(made)
     click.echo(f"\nnext: batchscore run {plain(str(spec))} --plan {made.digest[:12]}")
     return 0
 
@@ -171,6 +182,7 @@ def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Execut
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
+    _warn(made)
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
@@ -188,7 +200,8 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     if as_json:
         from batchscore.cli.outputs import RunEnded, RunShown
 
-        click.echo(RunEnded(run=RunShown.of(row), store=store, quarantined=aside).model_dump_json(indent=2))
+        ended = RunEnded(run=RunShown.of(row), store=store, quarantined=aside, warnings=row.plan.warnings)
+        click.echo(ended.model_dump_json(indent=2))
         return QUARANTINED if aside else 0
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)

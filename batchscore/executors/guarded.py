@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batchscore.errors import BatchscoreError, Held, PartitionError, Refused, type_and_place
+from batchscore.errors import BatchscoreError, PartitionError, Paused, Refused, type_and_place
 from batchscore.plan import Task
 from batchscore.receipt import Failed, Finished, Postponed, Receipt
 
@@ -19,7 +19,7 @@ def attempted(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     """The outcome of one attempt; raises nothing but what ends the process."""
     try:
         return Finished(task=task, receipt=attempt(task))
-    except Held as error:
+    except Paused as error:
         return Postponed(task=task, reason=error.reason, message=error.what)
     except BatchscoreError as error:
         return Failed(

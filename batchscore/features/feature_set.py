@@ -181,6 +181,11 @@ class FeatureSet(Value):
         ]
         return None if None in windows else max((window for window in windows if window is not None), default=timedelta(0))
 
+    def shortest_window(self, table: str) -> timedelta | None:
+        """The shortest window of the features over ``table``; None when there is none."""
+        definitions = (held for held in self.features.values() if isinstance(held, OverEvents) and held.table == table)
+        return min((held.window for held in definitions if held.window is not None), default=None)
+
     @property
     def functions(self) -> tuple[str, ...]:
         """The Python functions that features are made by, each once, sorted."""

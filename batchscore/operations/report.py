@@ -10,7 +10,7 @@ import re
 import shlex
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,11 +20,14 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchscore.admission import judge_input
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.features.coverage import coverage_at, longest_window
 from batchscore.features.feature_set import FeatureSet
+from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.hold import Finding
 from batchscore.layout import Definitions
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
@@ -102,6 +105,8 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         threshold=row.plan.spec.policy.threshold,
         budget=row.plan.spec.policy.budget,
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
+        warnings=_warnings(row, reader, gaps),
+        holds=reader.holds(run_id),
         coverage=tuple(_coverage(row, reader)),
         coverage_floor=FeatureSet.thaw(row.plan.feature_set).coverage,
         drift=drift,
@@ -113,7 +118,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         environment=_environment(row, works[Stage.SCORE]),
         digests=_digests(row, proof),
         gaps=tuple(gaps),
-        next=tuple(_next(row, before, flags, shlex.quote(store))),
+        next=tuple(_next(row, reader, before, flags, shlex.quote(store))),
     )
 
 
@@ -185,6 +190,27 @@ def _proof(
         proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id, shadow)
         return "closes" if proof.closes else "does not close", proof
     return "not readable", None
+
+
+def _warnings(row: RunRow, reader: StoreReader, gaps: Gaps) -> tuple[str, ...]:
+    """Those of the plan, and what its rollups tell exactly where footers could not."""
+    told = row.plan.warnings
+    laid_out = reader.partitions(row.run_id, Stage.ROLLUP)
+    receipts = tuple(reader.receipts(row.run_id, Stage.ROLLUP))
+    if laid_out and len(laid_out) == len(receipts):
+        with gaps.around("days of input"):
+            found = judge_input(row.plan, Definitions.of(row.plan), laid_out, receipts)
+            told = tuple(dict.fromkeys((*told, *found.warnings, *_approved_before(row, reader, found.findings))))
+    return told
+
+
+def _approved_before(row: RunRow, reader: StoreReader, findings: Sequence[Finding]) -> Iterator[str]:
+    """Findings that did not hold this run, since a person had approved them in an earlier one of its spec."""
+    here = {finding for hold in reader.holds(row.run_id) for finding in hold.findings}
+    left = not_approved(findings, reader.approved(row.name, "input")) if findings else ()
+    for finding in findings:
+        if finding not in here and finding not in left:
+            yield f"{finding.problem()}; it was approved in an earlier run"
 
 
 def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
@@ -383,9 +409,12 @@ def _digests(row: RunRow, proof: Proof | None) -> dict[str, str]:
     return found | ({"accounts, by key": proof.accounts} if proof else {})
 
 
-def _next(row: RunRow, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
+def _next(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
+    holds = reader.holds(row.run_id)
     if row.state == "running":
         yield f"batchscore watch {row.run_id} --store {store}"
+    elif row.state == "held" and holds and holds[-1].approved_at is None:
+        yield f"batchscore approve {row.run_id} --by NAME --store {store}"
     elif row.state != "finished":
         yield f"batchscore resume {row.run_id} --store {store}"
     if flags is not None and flags.n_released:

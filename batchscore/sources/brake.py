@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from batchscore.errors import Held
+from batchscore.errors import Paused
 from batchscore.sources.gentle import GO, Load, Verdict, judge, worse
 from batchscore.spec import Gentle, SqlSource
 
@@ -78,14 +78,14 @@ class Brake:
         """Return when the source may be read.
 
         Raises:
-            Held: ``source_paused`` after `PATIENCE_S`, ``source_overloaded`` at once.
+            Paused: ``source_paused`` after `PATIENCE_S`, ``source_overloaded`` at once.
             TryAgain: the database was away for a minute.
         """
         verdict = self.verdict()
         if verdict.move == "wait":
             verdict = self._waited()
         if verdict.move != "go":
-            raise held(verdict)
+            raise paused(verdict)
 
     def _waited(self) -> Verdict:
         began = time.monotonic()
@@ -111,8 +111,8 @@ class Brake:
 NO_BRAKE: Final = Brake(None)
 
 
-def held(verdict: Verdict) -> Held:
+def paused(verdict: Verdict) -> Paused:
     """The error that ends a run, or gives an attempt back, for what was decided."""
     if verdict.move == "end":
-        return Held("source_overloaded", verdict.reason, where="freeze", remedy="see what the server is busy with")
-    return Held("source_paused", f"waited for a live source: {verdict.reason}", where="freeze")
+        return Paused("source_overloaded", verdict.reason, where="freeze", remedy="see what the server is busy with")
+    return Paused("source_paused", f"waited for a live source: {verdict.reason}", where="freeze")

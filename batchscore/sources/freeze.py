@@ -43,9 +43,9 @@ def plan_freeze(
     return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group, segment=segment) for group in groups)
 
 
-def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[Rollup, ...]:
-    """Works that roll the events of ``files`` up."""
-    return tuple(Rollup(table=table, feature_set=feature_set, files=group) for group in group_files(files))
+def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference, *, by: str | None = None) -> tuple[Rollup, ...]:
+    """Works that roll the events of ``files`` up, and count them by the column ``by`` if a spec's gate names one."""
+    return tuple(Rollup(table=table, feature_set=feature_set, files=group, by=by) for group in group_files(files))
 
 
 def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
@@ -84,7 +84,7 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     ``brake``: of the same source; between two pages reading waits until it lets go.
 
     Raises:
-        Held: it did not.
+        Paused: it did not.
     """
     from batchscore.sources.sql import read_pages  # noqa: PLC0415 (SQLAlchemy: a worker that reads Parquet does without)
 
@@ -145,12 +145,20 @@ def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, s
 def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
     """Canonical events of the work's files, gathered into batches of about `RUN_ROWS`, each with its rejects.
 
-    At least one batch comes, empty if need be, so that the schema is known.
+    At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
+    the others as `SEGMENT`.
     """
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
-    raw = _numbered(work.files, _raw_columns(events, columns))
+    raw = _numbered(work.files, _raw_columns(events, [*columns, *([work.by] if work.by else [])]))
+    if work.by is not None:
+        raw, columns = _named(raw, work.by), (*columns, SEGMENT)
     rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
     return _one_at_a_time(rows)
+
+
+def _named(raw: Iterable[tuple[pa.Table, Place]], by: str) -> Iterator[tuple[pa.Table, Place]]:
+    for batch, place in raw:
+        yield batch.append_column(SEGMENT, segment_names(batch[by], f"{place.source}: {by}")), place
 
 
 def empty_events(file: InputFile, table: str, feature_set: FeatureSet) -> pa.Table:

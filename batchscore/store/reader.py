@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from batchscore.database import read
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, FlagState
+from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Output, Receipt
@@ -19,6 +20,7 @@ from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
     from_microseconds,
+    hold_row,
     microseconds,
     moment,
     partition_of,
@@ -26,10 +28,11 @@ from batchscore.store.rows import (
     run_row,
     stored_id,
 )
-from batchscore.store.tables import attempts, flags_table, partitions, runs, stages, sweeps
+from batchscore.store.tables import attempts, flags_table, holds, partitions, runs, stages, sweeps
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
+_APPROVALS: Final = 100  # of a spec that are remembered, the newest: each may speak of many days
 _RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
 _PAGE_OF_FLAGS = 10_000  # tests make it smaller
 
@@ -186,6 +189,22 @@ class Reader:
             QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"])
             for row in found
         )
+
+    def holds(self, run_id: str) -> tuple[HoldRow, ...]:
+        """What the run was held for, in order of time; the last is what it is held for while its state is held."""
+        query = sa.select(holds).where(holds.c.run_id == run_id).order_by(holds.c.held_at, holds.c.digest)
+        return tuple(map(hold_row, self._rows(query)))
+
+    def approved(self, name: str, subject: Subject) -> tuple[Finding, ...]:
+        """What people approved of that subject in the runs of the spec of that name, the newest approvals first."""
+        query = (
+            sa.select(holds)
+            .join(runs, runs.c.run_id == holds.c.run_id)
+            .where(runs.c.name == name, holds.c.subject == subject, holds.c.approved_at.is_not(None))
+            .order_by(holds.c.approved_at.desc(), holds.c.run_id)
+            .limit(_APPROVALS)
+        )
+        return tuple(finding for row in self._rows(query) for finding in hold_row(row).findings)
 
     def failures(self, run_id: str) -> tuple[FailureRow, ...]:
         """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""

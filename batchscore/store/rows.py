@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
+from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
+from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, PastFlag, RunRow
 from batchscore.store.tables import STRING_ID_BYTES
 
+FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 LARGEST_IN_SQLITE: Final = (1 << 63) - 1
@@ -88,6 +91,22 @@ def run_row(row: RowMapping) -> RunRow:
         executor=row["executor"],
         held_back_s=row["held_back_s"],
         worst_lag_s=row["worst_lag_s"],
+    )
+
+
+def hold_row(row: RowMapping) -> HoldRow:
+    """A row of `holds`."""
+    held_at = moment(row["held_at"])
+    assert held_at is not None
+    return HoldRow(
+        run_id=row["run_id"],
+        subject=row["subject"],
+        digest=row["digest"],
+        findings=FINDINGS.validate_json(row["findings"]),
+        held_at=held_at,
+        approved_by=row["approved_by"],
+        approved_because=row["approved_because"],
+        approved_at=moment(row["approved_at"]),
     )
 
 

@@ -59,6 +59,20 @@ sweeps: Final = sa.Table(
     sa.Column("begun_at", sa.Double, nullable=False),
 )
 
+# What a guard held a run for, and who approved it. A hold is named by the digest of its findings: it is approved as it was seen.
+holds: Final = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
+    sa.Column("subject", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("findings", LONG, nullable=False),
+    sa.Column("held_at", sa.Double, nullable=False),  # the last time: a run that is resumed unapproved is held again
+    sa.Column("approved_by", sa.String(255)),
+    sa.Column("approved_because", LONG),
+    sa.Column("approved_at", sa.Double),
+)
+
 stages: Final = sa.Table(
     "stages",
     metadata,

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from distributed import Client, LocalCluster
 
 from batchscore.attempt import attempt
-from batchscore.errors import HELD, Held, Refused
+from batchscore.errors import HELD, Paused, Refused
 from batchscore.events import Event, StageFinished, Waiting
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.inline import InlineExecutor
@@ -163,6 +163,7 @@ def test_an_attempt_gives_way_between_two_pages_and_that_is_no_failure(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setattr(brake, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.0)  # a range of this size is read in less than the second between two looks
     stop = live.world.folder / "stop"
     tried: list[int] = []
 
@@ -185,7 +186,7 @@ def test_an_attempt_gives_way_between_two_pages_and_that_is_no_failure(
 
 def test_a_wait_that_lasts_too_long_ends_held_and_another_driver_goes_on(live: Live) -> None:
     live.execute("INSERT INTO pause VALUES ('backup')")
-    with pytest.raises(Held, match=r"source_paused[\s\S]*resume r-") as held:
+    with pytest.raises(Paused, match=r"source_paused[\s\S]*resume r-") as held:
         live.walk("{pause_table: pause}", max_wait=timedelta(seconds=0.2))
     assert held.value.exit_code == HELD
     (row,) = open_reader(live.world.store).runs()
@@ -195,7 +196,7 @@ def test_a_wait_that_lasts_too_long_ends_held_and_another_driver_goes_on(live: L
 
 
 def test_a_critical_load_ends_the_run_and_it_is_resumed(live: Live) -> None:
-    with live.busy(3), pytest.raises(Held, match="source_overloaded") as held:
+    with live.busy(3), pytest.raises(Paused, match="source_overloaded") as held:
         live.walk("{threads_running: 1, critical_threads_running: 2}")
     assert held.value.exit_code == HELD
     assert live.walk("{threads_running: 24}").state == "finished"
