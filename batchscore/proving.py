@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from batchscore.digest import KeyDigest
-from batchscore.layout import Definitions, planned_keys, scored_keys
+from batchscore.layout import Definitions, scored_keys, set_aside
 from batchscore.plan import Plan, Score, Stage
 from batchscore.ports import StoreReader
-from batchscore.report.proof import Proof, prove
+from batchscore.report.proof import Proof, SetAside, prove
 
 
 def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str) -> Proof:
@@ -22,13 +21,11 @@ def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id:
     )
 
 
-def _quarantined_keys(definitions: Definitions, reader: StoreReader, run_id: str) -> dict[datetime, tuple[KeyDigest, KeyDigest]]:
+def _quarantined_keys(definitions: Definitions, reader: StoreReader, run_id: str) -> dict[datetime, SetAside]:
     aside = {row.number for row in reader.quarantined(run_id) if row.stage is Stage.SCORE}
-    keys: dict[datetime, tuple[KeyDigest, KeyDigest]] = {}
+    keys: dict[datetime, SetAside] = {}
     for partition in reader.partitions(run_id, Stage.SCORE) if aside else ():
         if partition.number in aside and isinstance(partition.work, Score):
             for as_of in partition.work.as_ofs:
-                planned, outside = planned_keys(definitions, partition.work, as_of)
-                before = keys.get(as_of, (KeyDigest(), KeyDigest()))
-                keys[as_of] = (before[0] + planned, before[1] + outside)
+                keys[as_of] = keys.get(as_of, SetAside()).with_more(set_aside(definitions, partition.work, as_of))
     return keys

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchscore.features.accounts import MOMENT
 from batchscore.features.definitions import OverEvents
-from batchscore.features.feature_set import EPOCH, FeatureSet
-from batchscore.features.frame import CREATED_AT, MOMENT
+from batchscore.features.feature_set import CREATED_AT, EPOCH, FeatureSet
 
 _GRAINS: Final = ["event_grain", "known_grain"]
 _US: Final = timedelta(microseconds=1)

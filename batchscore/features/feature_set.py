@@ -43,8 +43,12 @@ Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CREATED_AT: Final = "created_at"
+DELETED_AT: Final = "deleted_at"
+VALID_FROM: Final = "valid_from"
+VALID_TO: Final = "valid_to"
 RESERVED: Final = frozenset({ACCOUNT_ID, "as_of", "score", "margin"})
-TAKEN: Final = frozenset({ACCOUNT_ID, "created_at", "deleted_at"})  # columns of every snapshot
+TAKEN: Final = frozenset({ACCOUNT_ID, CREATED_AT, DELETED_AT})  # columns of every snapshot
 TAKEN_BY_EVENTS: Final = frozenset({ACCOUNT_ID, "event_at", "known_at"})  # columns of all canonical events
 
 
@@ -71,15 +75,35 @@ Time = Annotated[TimeColumn, BeforeValidator(_time_column)]
 KnownAt = Annotated[Literal["event_at"] | Time, BeforeValidator(_declared)]
 
 
+class History(Value):
+    """From when (included) to when (not included; null: still) a row of a history holds; what it says is known from then on."""
+
+    valid_from: Time
+    valid_to: Time
+
+
 class AccountsTable(Value):
-    """The accounts: one row each. ``immutable`` columns may be features in a backfill; ``verdict`` columns never."""
+    """The accounts: one row each, or with a ``history`` one for each time that something held of an account.
+
+    Columns of a history may be features; without one only ``immutable`` columns, ``verdict`` columns never.
+    """
 
     table: Name
     key: Column
     created_at: Time | None = None
     deleted_at: Time | None = None
+    # Left out of digests where there is none: bundles of feature sets that are older than histories stay valid.
+    history: History | None = Field(default=None, exclude_if=lambda history: history is None)
     immutable: tuple[Column, ...] = ()
     verdict: tuple[Column, ...] = ()
+
+    @property
+    def times(self) -> dict[str, TimeColumn]:
+        """The time columns it declares, by the name that each has in a snapshot."""
+        declared = {CREATED_AT: self.created_at, DELETED_AT: self.deleted_at}
+        if self.history is not None:
+            declared |= {VALID_FROM: self.history.valid_from, VALID_TO: self.history.valid_to}
+        return {name: time for name, time in declared.items() if time is not None}
 
 
 class EventsTable(Value):
@@ -208,7 +232,12 @@ class FeatureSet(Value):
             grain=format_duration(self.grain),
             digest=self.digest,
             features=tuple(
-                explained(name, definition, limits[definition.table] if isinstance(definition, OverEvents) else 0)
+                explained(
+                    name,
+                    definition,
+                    limits[definition.table] if isinstance(definition, OverEvents) else 0,
+                    of_history=self.accounts.history is not None,
+                )
                 for name, definition in self.features.items()
             ),
         )
@@ -272,7 +301,7 @@ class FeatureSet(Value):
             )
 
     def _mistakes_of_column(self, definition: AccountColumn, place: Place) -> Iterator[Mistake]:
-        if definition.column in TAKEN:
+        if definition.column in TAKEN | self.accounts.times.keys():
             yield Mistake(
                 place, f"{definition.column!r} is the name of a column we make", "give the column another name, or use age"
             )
@@ -282,11 +311,11 @@ class FeatureSet(Value):
                 f"{definition.column!r} is a verdict column (verdict_feature)",
                 "a feature must not learn what a filter said",
             )
-        elif definition.column not in self.accounts.immutable:
+        elif self.accounts.history is None and definition.column not in self.accounts.immutable:
             yield Mistake(
                 place,
                 f"{definition.column!r} is not declared immutable (not_immutable): its value of today would stand in the past",
-                "add it to accounts.immutable if it never changes",
+                "add it to accounts.immutable if it never changes, or give the table's history (accounts.history)",
             )
 
 

@@ -111,8 +111,11 @@ def sentence_of(definition: Definition) -> str:  # noqa: PLR0911 (a case, a retu
             return f"{definition.function.partition(':')[2]} of {', '.join(definition.of)} is {{value}}"
 
 
-def explained(name: str, definition: Definition, limit: int) -> Explained:
-    """All that is promised of a feature; ``limit`` is its table's ``distinct_limit``. The definitions are in `windows`."""
+def explained(name: str, definition: Definition, limit: int, *, of_history: bool = False) -> Explained:
+    """All that is promised of a feature; the definitions are in `windows`.
+
+    ``limit``: its table's ``distinct_limit``. ``of_history``: the accounts' table is a history.
+    """
     sentence = sentence_of(definition)
     if isinstance(definition, OverEvents):
         return Explained(
@@ -123,7 +126,8 @@ def explained(name: str, definition: Definition, limit: int) -> Explained:
             nulls=_nulls(definition),
             error=_error(definition.aggregate, limit),
         )
-    return Explained(name=name, sentence=sentence, window="at the as-of", empty="", nulls=_NULLS[definition.kind])
+    in_gaps = "; missing while no row of the history holds" if of_history and isinstance(definition, AccountColumn) else ""
+    return Explained(name=name, sentence=sentence, window="at the as-of", empty="", nulls=_NULLS[definition.kind] + in_gaps)
 
 
 def _over_events(definition: OverEvents) -> str:
