@@ -204,8 +204,8 @@ frame = pd.read_parquet("frame.parquet")  # batchscore features build spec.yaml 
 known = frame[frame["label"].notna()]
 if known["label"].nunique() < 2:
     raise SystemExit("the labels of these accounts are all alike: nothing can be learnt from them")
-features = known.drop(columns=["account_id", "label"]).astype("float32")
-matrix = xgb.DMatrix(features, label=known["label"].astype("int32"))
+features = known.drop(columns=["account_id", "as_of", "label", "weight"], errors="ignore").astype("float32")
+matrix = xgb.DMatrix(features, label=known["label"].astype("int32"), weight=known.get("weight"))
 how = {"objective": "binary:logistic", "max_depth": 4, "eta": 0.1, "tree_method": "hist", "seed": 0}
 booster = xgb.train(how, matrix, num_boost_round=120)
 booster.save_model("model.ubj")
