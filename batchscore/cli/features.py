@@ -53,6 +53,8 @@ def show(file: Path, *, as_json: bool) -> int:
         click.echo(explained.model_dump_json(indent=2))
         return 0
     click.echo(f"{explained.feature_set} version {explained.version}, grain {explained.grain}, digest {explained.digest[:12]}")
+    for about, sentence in (("accounts", explained.accounts), ("coverage", explained.coverage), ("leaks", explained.guard)):
+        click.echo(f"{about}: {sentence}")
     for feature in explained.features:
         click.echo(f"\n{feature.name}\n  {plain(feature.sentence)}\n  over: {feature.window}")
         if feature.empty:

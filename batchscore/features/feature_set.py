@@ -32,7 +32,14 @@ from batchscore.features.definitions import (
     read_definition,
 )
 from batchscore.features.partials import Partial, partials_of
-from batchscore.features.sentences import ExplainedFeatureSet, explained, sentence_of
+from batchscore.features.sentences import (
+    GUARD,
+    ExplainedFeatureSet,
+    accounts_sentence,
+    coverage_sentence,
+    explained,
+    sentence_of,
+)
 from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
@@ -199,6 +206,15 @@ class FeatureSet(Value):
         ]
         return None if None in windows else max((window for window in windows if window is not None), default=timedelta(0))
 
+    def longest_window(self, table: str) -> timedelta | None:
+        """The longest window of the features over ``table``, which the data should reach back over; None without a window."""
+        windows = [
+            definition.window
+            for definition in self.features.values()
+            if isinstance(definition, OverEvents) and definition.table == table and definition.window is not None
+        ]
+        return max(windows, default=None)
+
     @property
     def functions(self) -> tuple[str, ...]:
         """The Python functions that features are made by, each once, sorted."""
@@ -231,6 +247,11 @@ class FeatureSet(Value):
             version=self.version,
             grain=format_duration(self.grain),
             digest=self.digest,
+            accounts=accounts_sentence(of_history=self.accounts.history is not None),
+            coverage=coverage_sentence(
+                self.coverage, {events.table: self.longest_window(events.table) for events in self.events}
+            ),
+            guard=GUARD,
             features=tuple(
                 explained(
                     name,
