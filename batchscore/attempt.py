@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import verified, write_parquet
+from batchscore.files import ParquetDraft, verified, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
@@ -40,7 +41,7 @@ from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
-from batchscore.plan import FreezeParquet, FreezeSql, Merge, Reasons, Rollup, Score, Task
+from batchscore.plan import FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
@@ -79,14 +80,18 @@ class _Outcome:
             self.counts[name] = self.counts.get(name, 0) + n
 
     def add_keys(self, part: str, as_of: datetime, ids: pa.Array | pa.ChunkedArray) -> None:
-        """Add account ids to the key digest of ``part`` at ``as_of``; the empty set is left out."""
-        if len(ids):
+        """Add account ids to the key digest of ``part`` at ``as_of``."""
+        self.add_digest(part, as_of, key_digest(ids))
+
+    def add_digest(self, part: str, as_of: datetime, keys: KeyDigest) -> None:
+        """Add a key digest to that of ``part`` at ``as_of``; the empty set is left out."""
+        if keys != KeyDigest():
             name = key_name(part, as_of)
-            self.keys[name] = self.keys.get(name, KeyDigest()) + key_digest(ids)
+            self.keys[name] = self.keys.get(name, KeyDigest()) + keys
 
 
 def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
-    """Do the task's partition; ``route`` (see `load_scorer`) changes the speed and never a bit.
+    """Do the task's partition, and those beside it; ``route`` (see `load_scorer`) changes the speed and never a bit.
 
     Raises:
         PartitionError: doing it again would not help: the partition is to be quarantined.
@@ -94,7 +99,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         Refused: the input is such that the whole run must end.
     """
     work = task.partition.work
-    outcome = _Outcome()
+    outcome, beside = _Outcome(), [_Outcome() for _ in task.beside]
     started = time.perf_counter()
     match work:
         case FreezeParquet():
@@ -106,15 +111,20 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         case Merge():
             _merge(task, work, outcome)
         case Score():
-            _score(task, work, outcome, route)
+            _score(task, work, [outcome, *beside], route)
         case Reasons():
             _explain(task, work, outcome, route)
-    other = time.perf_counter() - started - sum(outcome.seconds.values())  # opening, hashing and what else has no name
-    outcome.seconds["other"] = round(max(0.0, other), 4)
+    named = sum(sum(one.seconds.values()) for one in (outcome, *beside))
+    outcome.seconds["other"] = round(max(0.0, time.perf_counter() - started - named), 4)  # opening, hashing: what has no name
+    receipts = tuple(_receipt(partition, one) for partition, one in zip(task.beside, beside, strict=True))
+    return _receipt(task.partition, outcome).model_copy(update={"beside": receipts})
+
+
+def _receipt(partition: Partition, outcome: _Outcome) -> Receipt:
     return Receipt(
-        stage=task.partition.stage,
-        number=task.partition.number,
-        address=task.partition.address,
+        stage=partition.stage,
+        number=partition.number,
+        address=partition.address,
         attempt=uuid.uuid4().hex,
         outputs=tuple(outcome.outputs),
         counts=outcome.counts,
@@ -222,40 +232,99 @@ def _merge(task: Task, work: Merge, outcome: _Outcome) -> None:
     outcome.count("rows", index.n_rows)
 
 
-def _score(task: Task, work: Score, outcome: _Outcome, route: Route) -> None:
-    accounts = _Slice(task, work, outcome)
-    scorer = load_scorer(work.bundles[0], route=route)
-    outcome.scorer, n_fallbacks = scorer.name, scorer.n_fallbacks
-    rejects: list[pa.Table] = []
-    footer: dict[str, str] = {}
+def _score(task: Task, work: Score, outcomes: Sequence[_Outcome], route: Route) -> None:
+    """The features of each as-of once, scored by the bundle of each partition of the task.
 
-    def scored() -> Iterator[pa.Table]:
-        histograms: dict[datetime, Counts] = {}
-        for as_of, frame in accounts.frames(work.as_ofs, outcome):
+    Each bundle's files, counts and keys are what they are when it is scored alone; the time of what they share is the first's.
+    """
+    shared = _Outcome()
+    accounts = _Slice(task, work, shared)
+    with ExitStack() as drafts:
+        passes = [
+            drafts.enter_context(_Pass(task.store, partition, accounts, outcome, route))
+            for partition, outcome in zip((task.partition, *task.beside), outcomes, strict=True)
+        ]
+        for as_of, frame in accounts.frames(work.as_ofs, shared):
             if as_of == work.guarded:
-                _guard(accounts, as_of, frame, outcome)
-            table = _score_as_of(accounts, scorer, as_of, frame, rejects, outcome)
-            histograms[as_of] = histogram(table["score"].to_numpy())
-            yield table
-        with outcome.timed("predict"):
-            require_riders(scorer)
-        footer.update(to_footer(histograms))
+                _guard(accounts, as_of, frame, shared)
+            with shared.timed("features"):
+                there = _There.at(as_of, accounts, frame)
+            for one in passes:
+                one.score(there)
+        for one in passes:
+            one.outcome.counts |= shared.counts
+            one.finish()
+    outcomes[0].seconds |= shared.seconds
 
-    store, address = Path(task.store), task.partition.address
-    started, before = time.perf_counter(), sum(outcome.seconds.values())
-    written = write_parquet(scored(), scores_schema(accounts.id_type), store, address, "scores", footer=footer)
-    outcome.outputs.append(written)
-    in_between = sum(outcome.seconds.values()) - before  # features and scores are made while they are written
-    outcome.seconds["write"] = round(max(0.0, time.perf_counter() - started - in_between), 4)
-    outcome.count("scores", written.n_rows)
-    if scorer.n_fallbacks > n_fallbacks:
-        outcome.alerts.append("scorer_differs")
-    n_rejected = sum(len(table) for table in rejects)
-    if n_rejected:
-        outcome.outputs.append(write_parquet(rejects, rejects_schema(accounts.id_type), store, address, "rejects"))
-    names = sorted(outcome.keys)
-    held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
-    outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _There:
+    """The features of the accounts that are to be scored at an as-of, and the keys of the others; ``repeated``: of further rows."""
+
+    as_of: datetime
+    frame: pa.Table
+    repeated: KeyDigest
+    outside: KeyDigest
+    unscoreable: KeyDigest
+
+    @classmethod
+    def at(cls, as_of: datetime, accounts: _Slice, everyone: pa.Table) -> _There:
+        ids, held = accounts.accounts.ids, accounts.accounts.at(as_of)
+        inside = population(held, as_of)
+        covered = is_covered(held, accounts.began[as_of], as_of, accounts.feature_set)
+        return cls(
+            as_of=as_of,
+            frame=only(everyone, inside & covered),
+            repeated=key_digest(accounts.accounts.repeated),
+            outside=key_digest(ids.filter(pa.array(~inside))),
+            unscoreable=key_digest(ids.filter(pa.array(inside & ~covered))),
+        )
+
+
+class _Pass:
+    """The scores of one bundle, from its first as-of to its last. A context manager: what was not finished leaves no file."""
+
+    def __init__(self, store: str, partition: Partition, accounts: _Slice, outcome: _Outcome, route: Route) -> None:
+        assert isinstance(partition.work, Score)
+        self.outcome = outcome
+        self._store, self._address, self._id_type = Path(store), partition.address, accounts.id_type
+        self._scorer = load_scorer(partition.work.bundle, route=route)
+        self._n_fallbacks = self._scorer.n_fallbacks
+        self._rejects: list[pa.Table] = []
+        self._histograms: dict[datetime, Counts] = {}
+        self._draft = ParquetDraft(scores_schema(accounts.id_type), self._store, self._address, "scores")
+
+    def __enter__(self) -> Self:
+        self._draft.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._draft.__exit__(kind, error, trace)
+
+    def score(self, there: _There) -> None:
+        """Score everybody there is to score at an as-of, and write it down."""
+        table = _score_as_of(self._id_type, self._scorer, there, self._rejects, self.outcome)
+        self._histograms[there.as_of] = histogram(table["score"].to_numpy())
+        with self.outcome.timed("write"):
+            self._draft.write(table)
+
+    def finish(self) -> None:
+        """Prove the scorer once more, and put everything under its final name."""
+        outcome, store, address = self.outcome, self._store, self._address
+        with outcome.timed("predict"):
+            require_riders(self._scorer)
+        with outcome.timed("write"):
+            written = self._draft.publish(to_footer(self._histograms))
+        outcome.outputs.append(written)
+        outcome.count("scores", written.n_rows)
+        outcome.scorer = self._scorer.name
+        if self._scorer.n_fallbacks > self._n_fallbacks:
+            outcome.alerts.append("scorer_differs")
+        if any(map(len, self._rejects)):
+            outcome.outputs.append(write_parquet(self._rejects, rejects_schema(self._id_type), store, address, "rejects"))
+        names = sorted(outcome.keys)
+        held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
+        outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
 
 
 def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome) -> None:
@@ -282,19 +351,14 @@ def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome
     outcome.count(key_name("guarded", as_of), len(frame))
 
 
-def _score_as_of(
-    accounts: _Slice, scorer: Scorer, as_of: datetime, everyone: pa.Table, rejects: list[pa.Table], outcome: _Outcome
-) -> pa.Table:
+def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
-    held = accounts.accounts.at(as_of)
-    inside = population(held, as_of)
-    outcome.add_keys("repeated", as_of, accounts.accounts.repeated)
-    outcome.add_keys("outside", as_of, held[ACCOUNT_ID].filter(pa.array(~inside)))
-    covered = is_covered(held, accounts.began[as_of], as_of, accounts.feature_set)
-    outcome.add_keys("unscoreable", as_of, held[ACCOUNT_ID].filter(pa.array(inside & ~covered)))
-    with outcome.timed("features"):
-        table = only(everyone, inside & covered)
-        frame = conform(table, scorer.names, scorer.manifest.category_sets)
+    as_of = there.as_of
+    outcome.add_digest("repeated", as_of, there.repeated)
+    outcome.add_digest("outside", as_of, there.outside)
+    outcome.add_digest("unscoreable", as_of, there.unscoreable)
+    with outcome.timed("contract"):
+        frame = conform(there.frame, scorer.names, scorer.manifest.category_sets)
         alerts = check_frame(frame, scorer.manifest.features, where=f"as-of {as_of:%Y-%m-%d}")
         outcome.alerts = [*dict.fromkeys((*outcome.alerts, *alerts))][:MAX_ALERTS]
     with outcome.timed("predict"):
@@ -309,25 +373,25 @@ def _score_as_of(
             where=f"as-of {as_of:%Y-%m-%d}",
             remedy="look at the model: batchscore check SPEC",
         )
-    ids = table[ACCOUNT_ID]
+    ids = there.frame[ACCOUNT_ID]
     unseen = frame.unscorable & ~frame.nonfinite
     for code, mask in (("nonfinite_feature", frame.nonfinite), ("unseen_category", unseen), ("score_invalid", invalid)):
         if mask.any():
             rejected = ids.filter(pa.array(mask))
-            rejects.append(_rows(as_of, rejected, {"code": pa.repeat(code, len(rejected))}, rejects_schema(accounts.id_type)))
+            rejects.append(_rows(as_of, rejected, {"code": pa.repeat(code, len(rejected))}, rejects_schema(id_type)))
             outcome.add_keys("rejected", as_of, rejected)
             outcome.count(f"rejected {code}", len(rejected))
     good = ~(frame.unscorable | invalid)
     ids = ids if good.all() else ids.filter(pa.array(good))
     outcome.add_keys("scored", as_of, ids)
-    return _rows(as_of, ids, {"margin": margin[good], "score": score[good]}, scores_schema(accounts.id_type))
+    return _rows(as_of, ids, {"margin": margin[good], "score": score[good]}, scores_schema(id_type))
 
 
 def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
     decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
     accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
-    scorer = load_scorer(work.score.bundles[0], route=route)
+    scorer = load_scorer(work.score.bundle, route=route)
     schema = reasons_schema(accounts.id_type)
     tables = []
     as_ofs = [as_of for as_of in work.score.as_ofs if pc.is_in(pa.scalar(as_of, MOMENT), value_set=decided["as_of"]).as_py()]

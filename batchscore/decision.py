@@ -89,7 +89,7 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
             score=float(record["score"]),
             margin=float(record["margin"]),
             reasons=reasons[record[ACCOUNT_ID]],
-            bundle_digest=definitions.bundles[0].sha256,
+            bundle_digest=definitions.bundle.sha256,
         )
 
 

@@ -1,6 +1,6 @@
 """Durable files: written whole or not at all, read back before anyone is told, named by digest.
 
-Every file an attempt leaves goes through `write_parquet`: temporary name, fsync, a rename that never overwrites, fsync of
+Every file an attempt leaves is a `ParquetDraft` first: temporary name, fsync, a rename that never overwrites, fsync of
 the folder, then the file is read back and hashed. What is on disk under a final name is complete. Readers check the
 SHA-256 of what they open through `verified`, once per process and file as it stands.
 """
@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from types import TracebackType
+from typing import Final, Literal, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_parquet(  # noqa: PLR0913 (what, where, and two that one caller each needs)
+def write_parquet(
     tables: Iterable[pa.Table],
     schema: pa.Schema,
     store: Path,
@@ -43,55 +44,96 @@ def write_parquet(  # noqa: PLR0913 (what, where, and two that one caller each n
     role: Role,
     *,
     group_rows: int = MAX_SNAPSHOT_GROUP_ROWS,
-    footer: Mapping[str, str] | None = None,
 ) -> Output:
-    """Write tables of one schema as ``<store>/<address>/<uuid>.parquet``, durably.
-
-    Pages carry checksums. Equal tables give equal bytes, so that two attempts can be compared by SHA-256; that is why the
-    tables are cut into row groups of ``group_rows`` here, and not as they happen to come. ``footer`` goes into the file's
-    key-value metadata; it is read after the last table, so whoever makes the tables may fill it in.
+    """Write tables of one schema as a `ParquetDraft`, from the first to the last, and publish it.
 
     Raises:
         AttemptFailed: ``write_failed`` (disk full, I/O error); nothing is left under a final name.
     """
-    folder = store / address
-    name = f"{uuid.uuid4().hex}.parquet"
-    temporary, final = folder / f".{name}.tmp", folder / name
-    try:
-        _make_folder(folder)
-        try:
-            n_rows = _write_groups(tables, schema, temporary, group_rows, {} if footer is None else footer)
-            sha256 = publish(temporary, final)
-        finally:
-            _discard(temporary)
-        n_bytes = final.stat().st_size
-    except OSError as error:
-        raise AttemptFailed("write_failed", _said(error), where=f"stage output {role}", remedy=_MEND_DISK) from error
-    return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=n_rows, n_bytes=n_bytes)
-
-
-def _write_groups(tables: Iterable[pa.Table], schema: pa.Schema, path: Path, group_rows: int, footer: Mapping[str, str]) -> int:
-    n_rows, waiting, n_waiting = 0, [], 0
-    with (
-        pa.OSFile(str(path), "wb") as sink,
-        pq.ParquetWriter(
-            sink, schema, compression=_compression(schema), use_dictionary=False, write_page_checksum=True, store_schema=True
-        ) as writer,
-    ):
+    with ParquetDraft(schema, store, address, role, group_rows=group_rows) as draft:
         for table in tables:
-            waiting.append(table)
-            n_waiting += len(table)
-            while n_waiting >= group_rows:
-                held = pa.concat_tables(waiting)
-                writer.write_table(held.slice(0, group_rows), row_group_size=group_rows)
-                waiting, n_waiting = [held.slice(group_rows)], n_waiting - group_rows
-                n_rows += group_rows
-        if n_waiting or n_rows == 0:
-            writer.write_table(pa.concat_tables(waiting) if waiting else schema.empty_table(), row_group_size=group_rows)
-            n_rows += n_waiting
-        if footer:
-            writer.add_key_value_metadata(footer)
-    return n_rows
+            draft.write(table)
+        return draft.publish()
+
+
+class ParquetDraft:
+    """A file ``<store>/<address>/<uuid>.parquet`` that grows table by table, and appears whole when it is published, or never.
+
+    Pages carry checksums. Equal tables give equal bytes, so that two attempts can be compared by SHA-256; that is why the
+    tables are cut into row groups of ``group_rows`` here, and not as they happen to come. A context manager: a draft that was
+    not published is gone when the block is left. A disk that is full or fails is AttemptFailed ``write_failed``.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, store: Path, address: str, role: Role, *, group_rows: int = MAX_SNAPSHOT_GROUP_ROWS
+    ) -> None:
+        name = f"{uuid.uuid4().hex}.parquet"
+        self._path = f"{address}/{name}"
+        self._temporary, self._final = store / address / f".{name}.tmp", store / address / name
+        self._schema, self._role, self._group_rows = schema, role, group_rows
+        self._files = ExitStack()  # what is open
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = self._n_written = 0
+
+    def __enter__(self) -> Self:
+        with self._failing(), ExitStack() as opened:
+            _make_folder(self._final.parent)
+            opened.push(self._discard_at_error)
+            sink = opened.enter_context(pa.OSFile(str(self._temporary), "wb"))
+            self._writer = opened.enter_context(
+                pq.ParquetWriter(
+                    sink,
+                    self._schema,
+                    compression=_compression(self._schema),
+                    use_dictionary=False,
+                    write_page_checksum=True,
+                    store_schema=True,
+                )
+            )
+            self._files = opened.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with suppress(OSError):  # of a file that nobody wants any more
+            self._files.close()
+        _discard(self._temporary)
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        self._waiting.append(table)
+        self._n_waiting += len(table)
+        while self._n_waiting >= self._group_rows:
+            held = pa.concat_tables(self._waiting)
+            self._put(held.slice(0, self._group_rows))
+            self._waiting, self._n_waiting = [held.slice(self._group_rows)], self._n_waiting - self._group_rows
+
+    def publish(self, footer: Mapping[str, str] | None = None) -> Output:
+        """End the file, with ``footer`` in its key-value metadata, and make it visible."""
+        if self._n_waiting or not self._n_written:
+            self._put(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+        with self._failing():
+            if footer:
+                self._writer.add_key_value_metadata(footer)
+            self._files.close()
+            sha256 = publish(self._temporary, self._final)
+            n_bytes = self._final.stat().st_size
+        return Output(role=self._role, path=self._path, sha256=sha256, n_rows=self._n_written, n_bytes=n_bytes)
+
+    def _put(self, group: pa.Table) -> None:
+        with self._failing():
+            self._writer.write_table(group, row_group_size=self._group_rows)
+        self._n_written += len(group)
+
+    def _discard_at_error(self, kind: type[BaseException] | None, *_error: object) -> None:
+        if kind is not None:
+            _discard(self._temporary)
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise AttemptFailed("write_failed", _said(error), where=f"stage output {self._role}", remedy=_MEND_DISK) from error
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:

@@ -39,13 +39,13 @@ from batchscore.plan import (
 )
 from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
-from batchscore.report.proof import SetAside
+from batchscore.report.proof import KeysSetAside
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
-from batchscore.sources.sql import key_ranges
 
 EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
+RANGES_PER_PARTITION: Final = 16  # of reasons: few flags far apart are read by all workers, and not by one while the others wait
 AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
 GUARDED_EVERY: Final = 16  # of so many score partitions of a backfill, one is guarded against leaks; the first always is
 KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
@@ -53,12 +53,16 @@ KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Definitions:
-    """What every partition of a run refers to: the store, the feature set (also as a frozen file) and the bundles."""
+    """What every partition of a run refers to: the store, the feature set (also as a frozen file) and the bundles.
+
+    ``bundle`` flags; ``shadows`` are scored beside it.
+    """
 
     store: Path
     feature_set: FeatureSet
     feature_set_file: Reference
-    bundles: tuple[Reference, ...]
+    bundle: Reference
+    shadows: tuple[Reference, ...]
 
     @classmethod
     def of(cls, plan: Plan) -> Definitions:
@@ -66,7 +70,8 @@ class Definitions:
         store = Path(plan.spec.store)
         held = named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
         feature_set = FeatureSet.thaw(plan.feature_set)
-        return cls(store=store, feature_set=feature_set, feature_set_file=held, bundles=plan.bundles)
+        bundle, *shadows = plan.bundles
+        return cls(store=store, feature_set=feature_set, feature_set_file=held, bundle=bundle, shadows=tuple(shadows))
 
     def kept(self, plan: Plan) -> Definitions:
         """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
@@ -83,6 +88,7 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
         **({"segment": plan.spec.segment} if plan.spec.segment else {}),
+        **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
@@ -91,6 +97,8 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)
         )
+    from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: workers import this file and lay nothing out)
+
     ranges = key_ranges(source, accounts, feature_set.account_id)
     n_rows = -(-int(plan.observed.get(f"rows of {accounts.table}", 0)) // len(ranges))
     partitions = []
@@ -244,7 +252,6 @@ def lay_out_score(
         )
         for events in definitions.feature_set.events
     }
-    floored = {"began"} if definitions.feature_set.coverage is not None else set()
     functions = {name: plan.pinned[f"{FUNCTION}{name}"] for name in definitions.feature_set.functions}
     partitions: list[Partition] = []
     for first in range(0, len(as_ofs), AS_OFS_PER_PARTITION):
@@ -252,7 +259,7 @@ def lay_out_score(
         for keys, n_rows in ranges:
             work = Score(
                 feature_set=definitions.feature_set_file,
-                bundles=definitions.bundles,
+                bundle=definitions.bundle,
                 snapshots=snapshot_index,
                 rollups=rollup_indexes,
                 functions=functions,
@@ -261,19 +268,60 @@ def lay_out_score(
                 began={table: moments[first : first + AS_OFS_PER_PARTITION] for table, moments in began.items()},
                 guarded=group[len(group) // 2] if len(as_ofs) > 1 and len(partitions) % GUARDED_EVERY == 0 else None,
             )
-            reads = _reads(
-                work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
-                feature_set=work.feature_set.sha256,
-                bundles=[bundle.sha256 for bundle in work.bundles],
-                snapshots=snapshot_index.sha256,
-                rollups={table: index.sha256 for table, index in rollup_indexes.items()},
-            )
-            partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows * len(group), reads=reads))
+            n_scores = n_rows * len(group)
+            partitions.append(_score_partition(work, definitions.feature_set, number=len(partitions), n_rows=n_scores))
     return tuple(partitions)
 
 
+def lay_out_shadow(definitions: Definitions, score: Sequence[Partition]) -> tuple[Partition, ...]:
+    """The partitions of score once more for each shadow bundle.
+
+    At the addresses that a run whose bundle flags would give them: a shadow that becomes the bundle is not scored again.
+    """
+    works = [
+        (_score_of(partition).model_copy(update={"bundle": shadow}), partition.n_rows)
+        for shadow in definitions.shadows
+        for partition in score
+    ]
+    return tuple(
+        _score_partition(work, definitions.feature_set, number=number, n_rows=n_rows).model_copy(update={"stage": Stage.SHADOW})
+        for number, (work, n_rows) in enumerate(works)
+    )
+
+
+def _score_partition(work: Score, feature_set: FeatureSet, *, number: int, n_rows: int) -> Partition:
+    floored = {"began"} if feature_set.coverage is not None else set()
+    reads = _reads(
+        work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
+        feature_set=work.feature_set.sha256,
+        bundles=[work.bundle.sha256],
+        snapshots=work.snapshots.sha256,
+        rollups={table: index.sha256 for table, index in work.rollups.items()},
+    )
+    return Partition.of(work, number=number, n_rows=n_rows, reads=reads)
+
+
+def in_one_pass(partitions: Iterable[Partition], beside: Iterable[Partition] = ()) -> list[tuple[Partition, ...]]:
+    """``partitions``, those together that are made of the same features, each with what goes ``beside`` it for that reason.
+
+    Those are scores of the same accounts and as-ofs by different bundles. What goes beside nothing is left out.
+    """
+    groups: dict[object, list[Partition]] = {}
+    for partition in partitions:
+        groups.setdefault(_features_of(partition), []).append(partition)
+    for partition in beside:
+        groups.get(_features_of(partition), []).append(partition)
+    return [tuple(group) for group in groups.values()]
+
+
+def _features_of(partition: Partition) -> object:
+    """Equal for partitions that are made of the same features."""
+    work = partition.work
+    return (work.keys, work.as_ofs) if isinstance(work, Score) else partition.number
+
+
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """Key ranges that hold up to `FLAGS_PER_PARTITION` flags of the decision: those of one or more score partitions together."""
+    """Key ranges with flags of the decision: up to `RANGES_PER_PARTITION` score partitions, `FLAGS_PER_PARTITION` flags each."""
     decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
@@ -294,7 +342,8 @@ def _together(score: Sequence[Partition], decided: pa.Table) -> Iterator[tuple[l
         n_here = len(flags_of(decided, _score_of(partition)))
         if not n_here:
             continue
-        if group and (_score_of(group[-1]).as_ofs != _score_of(partition).as_ofs or n_flags + n_here > FLAGS_PER_PARTITION):
+        full = len(group) == RANGES_PER_PARTITION or n_flags + n_here > FLAGS_PER_PARTITION
+        if group and (full or _score_of(group[-1]).as_ofs != _score_of(partition).as_ofs):
             yield group, n_flags
             group, n_flags = [], 0
         group, n_flags = [*group, partition], n_flags + n_here
@@ -325,14 +374,14 @@ def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
     return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
 
 
-def set_aside(definitions: Definitions, work: Score, as_of: datetime) -> SetAside:
+def keys_set_aside(definitions: Definitions, work: Score, as_of: datetime) -> KeysSetAside:
     """The keys of a partition's range at ``as_of``, read again: what quarantine sets aside."""
     declared = definitions.feature_set.accounts
     index = open_index(str(definitions.store), definitions.feature_set.account_id, work.snapshots)
     rows = index.read(work.keys, columns=[ACCOUNT_ID, *declared.times])
     accounts = Accounts.of(rows, declared)
     inside = population(accounts.at(as_of), as_of)
-    return SetAside(
+    return KeysSetAside(
         planned=key_digest(accounts.ids.filter(pa.array(inside))),
         outside=key_digest(accounts.ids.filter(pa.array(~inside))),
         repeated=key_digest(accounts.repeated),

@@ -43,11 +43,13 @@ from batchscore.events import (
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
+    in_one_pass,
     lay_out_freeze,
     lay_out_merge,
     lay_out_reasons,
     lay_out_rollup,
     lay_out_score,
+    lay_out_shadow,
     rollups_of,
     scores_of,
     with_merged,
@@ -89,6 +91,7 @@ def run(
         row = walk.decide()
         walk.reasons(row)
         walk.release(row, walk.prove())
+        walk.shadow()
         return store.close(handle, "finished")
 
 
@@ -148,7 +151,7 @@ class _Walk:
         self._stop_at_quarantine(Stage.MERGE)
 
     def score(self) -> None:
-        """Make features and scores; a quarantined partition costs only its own accounts."""
+        """Make features and scores, by shadow bundles in the same pass; a quarantined partition costs only its own accounts."""
         reader, run_id = self._reader, self._run_id
 
         def lay_out() -> tuple[Partition, ...]:
@@ -156,7 +159,20 @@ class _Walk:
             rollups = with_merged(self._rollups(Stage.ROLLUP), merges, self._rollups(Stage.MERGE))
             return lay_out_score(self._plan, self._definitions, reader.receipts(run_id, Stage.FREEZE), rollups)
 
-        self._stage(Stage.SCORE, lay_out)
+        score = self._laid_out(Stage.SCORE, lay_out)
+        if self._definitions.shadows:
+            self._laid_out(Stage.SHADOW, lambda: lay_out_shadow(self._definitions, score))
+        self._stage(Stage.SCORE, lay_out, beside=self._store.unfinished(self._handle, Stage.SHADOW))
+
+    def shadow(self) -> None:
+        """Score by shadow bundles what came not with `score`. After the release: a shadow is in no flag's way."""
+        if not self._definitions.shadows:
+            return
+        self._stage(Stage.SHADOW, lambda: lay_out_shadow(self._definitions, self._reader.partitions(self._run_id, Stage.SCORE)))
+        for shadow in self._definitions.shadows:
+            name = self._plan.bundle_names()[shadow.sha256]
+            proof = prove_run(self._plan, self._definitions, self._reader, self._run_id, shadow)
+            self._require_closed(proof, f", as the shadow bundle {name!r} was to score them")
 
     def decide(self) -> RunRow:
         """Freeze memory and decision, once per run: a resumed run finds them and decides nothing."""
@@ -183,14 +199,17 @@ class _Walk:
         """Account for every account, or stop."""
         proof = prove_run(self._plan, self._definitions, self._reader, self._run_id)
         self._observer(Proven(run_id=self._run_id, closes=proof.closes, n_as_ofs=len(proof.as_ofs)))
+        self._require_closed(proof, "; nothing is released")
+        return proof
+
+    def _require_closed(self, proof: Proof, so: str) -> None:
         if not proof.closes:
             raise RunFailed(
                 "proof_failed",
-                "some accounts are not accounted for exactly once; nothing is released",
+                f"some accounts are not accounted for exactly once{so}",
                 where=f"run {self._run_id}",
                 remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}",
             )
-        return proof
 
     def release(self, row: RunRow, proof: Proof) -> None:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
@@ -202,13 +221,18 @@ class _Walk:
     def _rollups(self, stage: Stage) -> dict[str, list[Output]]:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
 
-    def _stage(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]]) -> None:
-        """Every partition of the stage: committed, or quarantined."""
-        started = time.monotonic()
+    def _laid_out(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]]) -> tuple[Partition, ...]:
+        """The stage's partitions, cut once: a resumed run finds them."""
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
+        return partitions
+
+    def _stage(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], beside: Sequence[Partition] = ()) -> None:
+        """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them."""
+        started = time.monotonic()
+        partitions = self._laid_out(stage, lay_out)
         left = self._store.unfinished(self._handle, stage)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
@@ -222,16 +246,15 @@ class _Walk:
                 n_rows_done=n_rows - n_rows_left,
             )
         )
-        self._attempt_all(left)
+        self._attempt_all(in_one_pass(left, beside))
         n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
         seconds = time.monotonic() - started
         self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))
 
-    def _attempt_all(self, partitions: Sequence[Partition]) -> None:
+    def _attempt_all(self, passes: Sequence[tuple[Partition, ...]]) -> None:
         store = str(self._definitions.store)
-        worklist = _Worklist(
-            [Task(run_id=self._run_id, store=store, partition=partition) for partition in partitions], self._stop
-        )
+        tasks = [Task(run_id=self._run_id, store=store, partition=first, beside=tuple(beside)) for first, *beside in passes]
+        worklist = _Worklist(tasks, self._stop)
         told = False
         waiting: list[Finished] = []
         committed_at = float("-inf")
@@ -264,11 +287,12 @@ class _Walk:
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:
             return
-        new = set(self._store.commit(self._handle, [outcome.receipt for outcome in finished]))
-        for outcome in finished:
-            partition = outcome.task.partition
-            if partition.number in new:
-                self._tell_committed(partition, outcome.receipt)
+        came = {stage: [pair for outcome in finished for pair in _of_stage(outcome, stage)] for stage in Stage}
+        for pairs in filter(None, came.values()):  # a transaction for each stage: its numbers say which are new
+            new = set(self._store.commit(self._handle, [receipt for _, receipt in pairs]))
+            for partition, receipt in pairs:
+                if partition.number in new:
+                    self._tell_committed(partition, receipt)
 
     def _tell_committed(self, partition: Partition, receipt: Receipt) -> None:
         stage, number = partition.stage, partition.number
@@ -280,13 +304,23 @@ class _Walk:
         )
 
     def _hear(self, outcome: Outcome, worklist: _Worklist) -> None:
-        """What an outcome that is not a receipt means: a failure counts, a lost worker only accuses."""
+        """What an outcome that is not a receipt means: a failure counts, a lost worker only accuses.
+
+        Of partitions that were done in one pass nobody knows whose failure it was: it counts once they are tried apart.
+        """
         if isinstance(outcome, Suspected):
             suspicions = self._store.count_suspicion(self._handle, outcome.task)
             alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
             if not outcome.running or (alone and not outcome.task.isolated):
-                worklist.put_first(outcome.task.model_copy(update={"isolated": alone}))
+                first, *others = _apart(outcome.task) if alone else (outcome.task,)
+                for task in others:
+                    worklist.put(task)
+                worklist.put_first(first.model_copy(update={"isolated": alone}))
             self._tell_failure(outcome.task, "worker_lost", quarantined=False)
+        elif isinstance(outcome, Failed) and outcome.task.beside:
+            for task in _apart(outcome.task):
+                worklist.put(task)
+            self._tell_failure(outcome.task, outcome.reason, quarantined=False)
         elif isinstance(outcome, Failed):
             if outcome.stops_run:
                 found = Problem(where=f"{outcome.task.partition.stage} {outcome.task.partition.number}", what=outcome.message)
@@ -317,6 +351,19 @@ class _Walk:
                 where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
                 remedy=f"mend the cause, then: batchscore retry {self._run_id} --quarantined --store {self._plan.spec.store}",
             )
+
+
+def _of_stage(outcome: Finished, stage: Stage) -> Iterator[tuple[Partition, Receipt]]:
+    """The partitions of the stage among those that were done, with their receipts."""
+    partitions = (outcome.task.partition, *outcome.task.beside)
+    pairs = zip(partitions, outcome.receipt.apart(), strict=True)
+    return (pair for pair in pairs if pair[0].stage is stage)
+
+
+def _apart(task: Task) -> list[Task]:
+    """The task's own partition alone, and those beside it, alone; but one of another stage waits for that stage."""
+    mine = (partition for partition in (task.partition, *task.beside) if partition.stage is task.partition.stage)
+    return [task.model_copy(update={"partition": partition, "beside": ()}) for partition in mine]
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
 from batchscore.spec import RunSpec, Value
@@ -25,13 +25,17 @@ class Stage(StrEnum):
     MERGE = "merge"
     SCORE = "score"
     REASONS = "reasons"
+    SHADOW = "shadow"  # what score does, by bundles that flag nothing
 
 
-# Raised by hand when a stage's output changes for equal input; guarded by a golden test.
+# Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
 STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 2, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
 
 
-FUNCTION: Final = "function "  # a pinned part of this beginning is a Python function's, by its name
+# What a pinned part of this beginning is the digest of; its name follows.
+FUNCTION: Final = "function "
+BUNDLE: Final = "bundle "
+SHADOW: Final = "shadow "
 
 
 class InputFile(Value):
@@ -108,11 +112,11 @@ class Merge(Value):
 
 
 class Score(Value):
-    """Make features and score every account of a key range, for some as-of dates, with every bundle."""
+    """Make features and score every account of a key range, for some as-of dates, with one bundle."""
 
     kind: Literal["score"] = "score"
     feature_set: Reference
-    bundles: tuple[Reference, ...]  # each references a bundle's manifest
+    bundle: Reference  # its manifest
     snapshots: Reference  # key index of the accounts
     rollups: dict[str, Reference]  # table → key index
     functions: dict[str, str] = Field(default_factory=dict)  # Python function of a feature → what the plan pinned of it
@@ -120,6 +124,15 @@ class Score(Value):
     as_ofs: tuple[datetime, ...]
     began: dict[str, tuple[datetime | None, ...]] = Field(default_factory=dict)  # table → when its data begin, as of each as-of
     guarded: datetime | None = None  # the as-of at which features are made again with everything later poisoned
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_releases(cls, held: Any) -> Any:
+        """A ledger may hold work from when it was a list of one bundle."""
+        if isinstance(held, dict) and "bundles" in held:
+            (bundle,) = held["bundles"]
+            return {**{name: value for name, value in held.items() if name != "bundles"}, "bundle": bundle}
+        return held
 
 
 class Reasons(Value):
@@ -162,11 +175,15 @@ class Partition(Value):
 
 
 class Task(Value):
-    """One attempt to be made: what travels to a worker. ``isolated``: alone, in a child process of the worker."""
+    """One attempt to be made: what travels to a worker. ``isolated``: alone, in a child process of the worker.
+
+    ``beside``: partitions that differ from ``partition`` in their bundle alone, scored over the same features.
+    """
 
     run_id: str
     store: str  # folder of the store
     partition: Partition
+    beside: tuple[Partition, ...] = ()
     isolated: bool = False
 
 
@@ -185,7 +202,7 @@ class Plan(Value):
 
     spec: RunSpec
     feature_set: str  # frozen as JSON
-    bundles: tuple[Reference, ...]  # their manifests
+    bundles: tuple[Reference, ...]  # their manifests; the first flags, the others are shadows
     pinned: dict[str, str]  # part → digest or version, in plain words: "bundle", "input mails", "library xgboost"
     inputs: dict[str, tuple[InputFile, ...]]  # table → its files
     stages: tuple[StageEstimate, ...]
@@ -196,6 +213,11 @@ class Plan(Value):
     def digest(self) -> str:
         """64 hex; two plans with equal digests give equal scores and flags."""
         return digest_of(self.pinned)
+
+    def bundle_names(self) -> dict[str, str]:
+        """Digest of each bundle → its name, in the order of ``bundles``."""
+        names = {self.pinned[part]: part.partition(" ")[2] for part in self.pinned if part.startswith((BUNDLE, SHADOW))}
+        return {bundle.sha256: names[bundle.sha256] for bundle in self.bundles}
 
     def differences(self, pinned: dict[str, str]) -> tuple[str, ...]:
         """Names of the pinned parts in which this plan and ``pinned`` differ."""

@@ -15,7 +15,7 @@ from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureS
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import FUNCTION, InputFile, Plan, StageEstimate
+from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEstimate
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
@@ -35,8 +35,8 @@ def make_plan(spec: RunSpec) -> Plan:
     """
     require_place(Path(spec.store), spec.database)
     feature_set = read_feature_set(Path(spec.feature_set))
-    absent = [folder for folder in spec.bundles if not Path(folder).exists()]
-    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundles if folder not in absent)
+    absent = [folder for folder in spec.bundle_paths if not Path(folder).exists()]
+    bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundle_paths if folder not in absent)
     refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
     inputs, passed_over, observed = read_inputs(spec, feature_set)
@@ -102,7 +102,8 @@ def read_inputs(
                 problems += segment_problems_of_files(files, spec.segment, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
             try:
-                seen, wrong = inspect_table(source.sql, table, feature_set.column_names(table.table), spec.segment)
+                columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
+                seen, wrong = inspect_table(source.sql, table, columns, spec.segment, categories)
             except TryAgain as error:  # there is no run yet that could wait for it
                 remedy = "start the database or correct its URL, then plan again"
                 raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
@@ -152,6 +153,16 @@ def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bu
     if spec.segment:
         accounts = feature_set.accounts
         problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
+    names = [bundle.manifest.name for bundle in bundles]
+    problems += [
+        Problem(
+            where="bundles",
+            what=f"{names.count(name)} bundles are named {name!r}, and reports could not tell them apart",
+            remedy="pack one under another name: batchscore bundle pack --name",
+        )
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     if problems:
         raise Refused("spec_invalid", f"{len(problems)} mistake(s)", where=spec.name, problems=tuple(problems))
     for bundle in bundles:
@@ -168,6 +179,16 @@ def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
             problems=problems,
             remedy="use the feature set the bundle was trained for",
         )
+    for feature in bundle.manifest.features:
+        wanted = "text" if feature.categories and isinstance(feature.categories[0], str) else "numbers"
+        made = "text" if feature.name in feature_set.categories else "numbers"
+        if wanted != made:
+            raise Refused(
+                "feature_contract",
+                f"the bundle {bundle.manifest.name!r} wants {wanted} of a feature that is made of {made}",
+                where=feature.name,
+                remedy="train and pack with this feature set: a category is text, split on by its values",
+            )
     if bundle.manifest.feature_set_digest != feature_set.digest:
         raise Refused(
             "feature_contract",
@@ -179,7 +200,8 @@ def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
 
 def _problems_of_files(files: Sequence[InputFile], table: AccountsTable | EventsTable, feature_set: FeatureSet) -> list[Problem]:
     columns = feature_set.column_names(table.table)
-    problems = list(check_schema(files, table, columns, feature_set.account_id))
+    categories = feature_set.categories.values() if isinstance(table, AccountsTable) else ()
+    problems = list(check_schema(files, table, columns, feature_set.account_id, tuple(categories)))
     if not problems and isinstance(table, EventsTable):
         problems += check_measures(feature_set, table.table, unified_schema(files, columns))
     return problems
@@ -219,7 +241,7 @@ def _known_reason(reason: str) -> str:
 def _pinned(
     spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle], inputs: dict[str, tuple[InputFile, ...]]
 ) -> dict[str, str]:
-    """Every part whose change would change scores or flags, by a name that a person understands."""
+    """Every part whose change would change scores or flags, by a name that a person understands. The first bundle flags."""
     pinned = {
         "spec": spec.name,
         "feature set": feature_set.digest,
@@ -231,8 +253,8 @@ def _pinned(
         pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
-    for bundle in bundles:
-        pinned[f"bundle {bundle.manifest.name}"] = bundle.digest
+    for place, bundle in enumerate(bundles):
+        pinned[f"{SHADOW if place else BUNDLE}{bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():
         pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
     pinned |= {f"{FUNCTION}{name}": pin for name, pin in fingerprints(feature_set).items()}
@@ -281,7 +303,18 @@ def _stages(
         StageEstimate(stage="reasons", does="exact contributions of each flag, in words"),
         StageEstimate(stage="prove", does="every account accounted for, by key digest", n_rows=n_scores),
         StageEstimate(stage="release", does=released),
+        *_shadow_stage(spec, n_scores),
     )
+
+
+def _shadow_stage(spec: RunSpec, n_scores: int) -> Iterator[StageEstimate]:
+    n_shadows = len(spec.bundles) - 1
+    if n_shadows:
+        yield StageEstimate(
+            stage="shadow",
+            does=f"scores by {n_shadows} more bundle(s), made beside score over the same features; they flag nothing",
+            n_rows=n_scores * n_shadows,
+        )
 
 
 def _bytes(files: Sequence[InputFile]) -> int:

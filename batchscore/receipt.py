@@ -25,7 +25,8 @@ class Receipt(Value):
 
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
     ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: they are its output ``keys``.
-    ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the work went, not what came of it.
+    ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the work went, not what came of it. ``beside``: the receipts of
+    ``Task.beside``; the ledger keeps each of them by itself.
     """
 
     stage: Stage
@@ -38,6 +39,11 @@ class Receipt(Value):
     seconds: dict[str, float] = Field(default_factory=dict)
     scorer: str = ""
     alerts: tuple[str, ...] = ()
+    beside: tuple[Receipt, ...] = ()
+
+    def apart(self) -> tuple[Receipt, ...]:
+        """This receipt and those beside it, each alone."""
+        return (self.model_copy(update={"beside": ()}), *self.beside)
 
     def content(self) -> tuple[object, ...]:
         """What must be equal between attempts: everything but names, times and how it was done."""

@@ -157,6 +157,18 @@ class Policy(Value):
         return self
 
 
+class SpecBundle(Value):
+    """A bundle that a run scores with. A ``shadow`` is scored beside the one that flags; its scores decide nothing."""
+
+    path: Location
+    shadow: bool = False
+
+
+def _by_path(value: Any) -> Any:
+    """A bundle may be its path alone."""
+    return {"path": value} if isinstance(value, str) else value
+
+
 def _moments(value: Any) -> Any:
     """``as_of`` may be one date, a list, or a range."""
     if isinstance(value, (str, date, datetime)):
@@ -170,7 +182,7 @@ class RunSpec(Value):
     name: str = Field(pattern=NAME)
     feature_set: Location
     sources: dict[Annotated[str, Field(pattern=NAME)], Source] = Field(min_length=1)
-    bundles: tuple[Location, ...] = Field(min_length=1, max_length=1)
+    bundles: tuple[Annotated[SpecBundle, BeforeValidator(_by_path, json_schema_input_type=Location | SpecBundle)], ...]
     as_of: Annotated[AsOfRange | tuple[Moment, ...] | None, BeforeValidator(_moments)] = (
         None  # backfill and sweep say it themselves
     )
@@ -184,6 +196,15 @@ class RunSpec(Value):
     segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None
 
     @model_validator(mode="after")
+    def _one_bundle_flags(self) -> RunSpec:
+        n_flagging = sum(not bundle.shadow for bundle in self.bundles)
+        if n_flagging != 1:
+            found = f"{n_flagging} bundles are to flag" if n_flagging else "no bundle flags"
+            msg = f"{found} → name one by its path, and each other as {{path: …, shadow: true}}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
     def _has_as_ofs(self) -> RunSpec:
         moments = self.as_ofs()
         if self.as_of is not None and not moments:
@@ -193,6 +214,11 @@ class RunSpec(Value):
             msg = "an as-of date stands twice → keep one"
             raise ValueError(msg)
         return self
+
+    @property
+    def bundle_paths(self) -> tuple[str, ...]:
+        """Where the bundles lie: first the one that flags, then the shadows."""
+        return tuple(bundle.path for bundle in sorted(self.bundles, key=lambda bundle: bundle.shadow))
 
     def as_ofs(self) -> tuple[datetime, ...]:
         """Every as-of, in order of time; none when the spec leaves them to `backfill` or `sweep`."""
@@ -224,7 +250,7 @@ def read_spec(path: Path) -> RunSpec:
     return spec.model_copy(
         update={
             "feature_set": absolute(spec.feature_set),
-            "bundles": tuple(absolute(bundle) for bundle in spec.bundles),
+            "bundles": tuple(bundle.model_copy(update={"path": absolute(bundle.path)}) for bundle in spec.bundles),
             "store": absolute(spec.store),
             "sources": sources,
         }

@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 
 from batchscore.keys import IdKind
 from batchscore.store.migrate import upgrade_database
 from tests.mysql_server import PROGRAM, URL, MySqlServer, PrivateServer
+
+# A loaded machine makes one example of many slow, which says nothing of the code; a hang has pytest's timeout.
+settings.register_profile("batchscore", deadline=None)
+settings.load_profile("batchscore")
 
 MakeMySqlStore = Callable[..., Path]
 

@@ -128,18 +128,18 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
     pq.write_table(mails, folder / "part.parquet")
 
 
-def pack(folder: Path, rng: np.random.Generator) -> None:
-    """Pack a bundle for the feature set as it stands, with the features of `NAMES`."""
+def pack(folder: Path, rng: np.random.Generator, *, name: str = "small", place: str = "bundle") -> None:
+    """Pack a bundle for the feature set as it stands, with the features of `NAMES`. It lies at ``place``."""
     features = rng.gamma(1.5, 4.0, (500, len(NAMES))).astype(np.float32)
     labels = (features[:, 0] * features[:, 2] > 60).astype(np.int32)
     booster = train(features, labels, NAMES, n_trees=20, depth=3)
     pack_bundle(
         booster,
-        folder / "bundle",
+        folder / place,
         features=NAMES,
         feature_set_digest=read_feature_set(folder / "features.yaml").digest,
         golden=pa.table({name: features[:32, place] for place, name in enumerate(NAMES)}),
-        about=About(name="small", reasons={name: _sentence(name) for name in NAMES}),
+        about=About(name=name, reasons={name: _sentence(name) for name in NAMES}),
     )
 
 

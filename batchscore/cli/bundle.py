@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PLACE = click.Path(path_type=Path)
 MAX_SHOWN = 12
+_EFFECTS = {None: "", "raises": ", only raises the score", "lowers": ", only lowers the score", "none": ", no tree asks for it"}
 
 
 @click.group()
@@ -161,7 +162,7 @@ def _bundles(place: Path) -> Iterable[Bundle]:
     from batchscore.models.bundle import read_manifest
     from batchscore.spec import read_spec
 
-    paths = map(Path, read_spec(place).bundles) if place.suffix in {".yaml", ".yml"} else [place]
+    paths = map(Path, read_spec(place).bundle_paths) if place.suffix in {".yaml", ".yml"} else [place]
     return map(read_manifest, paths)
 
 
@@ -182,10 +183,11 @@ def _show(shown: tuple[BundleShown, ...], *, as_json: bool, only: bool = False) 
         if manifest.calibration is not None:
             click.echo(f"  score    calibrated after the margin: {manifest.calibration.kind}")
         click.echo(f"  golden   {manifest.n_golden} rows")
+        effects = {feature.name: feature.effect for feature in manifest.features}
         for name in manifest.names[:MAX_SHOWN]:
             reason = manifest.reasons[name]
             categories = manifest.category_sets.get(name)
             among = "" if categories is None else f", one of {len(categories.known)} categories (another: {categories.unseen})"
-            click.echo(plain(f"  feature  {name}: {reason.code}, “{reason.sentence}”{among}"))
+            click.echo(plain(f"  feature  {name}: {reason.code}, “{reason.sentence}”{among}{_EFFECTS[effects[name]]}"))
         if len(manifest.names) > MAX_SHOWN:
             click.echo(f"  feature  … and {len(manifest.names) - MAX_SHOWN} more (--json has all)")

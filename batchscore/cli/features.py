@@ -72,7 +72,7 @@ def show(file: Path, *, as_json: bool) -> int:
 @JSON
 def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
     """Show the features of a few accounts of SPEC as of DATE. Reads the whole input; writes nothing that stays."""
-    from batchscore.features.sentences import Sampled
+    from batchscore.features.sentences import Sampled, value_in_words
     from batchscore.sampling import sample_features
     from batchscore.spec import parse_moment, read_spec
 
@@ -86,7 +86,7 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
         click.echo(f"account {shown_id(account.account_id)}")
         for name, value in account.values.items():
             said = plain(account.sentences[name])
-            click.echo(f"  {name:<24} {'missing' if value is None else f'{value:g}':>12}  {said}")
+            click.echo(f"  {name:<24} {plain(value_in_words(value)):>12}  {said}")
     return 0
 
 

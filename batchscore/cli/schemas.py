@@ -87,6 +87,7 @@ def _definitions() -> list[dict[str, Any]]:
         _form("difference", two, {"say": _SAY}),
         python | {"required": ["python", "of"]},
         _form("column", {"type": "string", "minLength": 1}, {"say": _SAY}),
+        _form("category", {"type": "string", "minLength": 1, "description": "A column of text."}, {"say": _SAY}),
         _form("age", {"const": "created_at"}, {"say": _SAY}),
     ]
 

@@ -115,7 +115,7 @@ def _prepare(chosen: World, folder: Path, console: Console) -> None:
 
 
 def _train(chosen: World, spec: RunSpec, truth: Truth, console: Console) -> None:
-    if not Path(spec.bundles[0]).exists():
+    if not Path(spec.bundles[0].path).exists():
         say(console, f"training a model on what was known before {chosen.trained_as_of:%Y-%m-%d}")
         train_bundle(spec, truth, chosen.trained_as_of)
 

@@ -47,7 +47,7 @@ def train_bundle(spec: RunSpec, truth: Truth, as_of: datetime) -> None:
     )
     pack_bundle(
         booster,
-        Path(spec.bundles[0]),
+        Path(spec.bundles[0].path),
         features=feature_set.names,
         feature_set_digest=feature_set.digest,
         golden=rows.drop_columns(ACCOUNT_ID),

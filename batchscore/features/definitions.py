@@ -67,10 +67,11 @@ class Difference(Value):
 
 
 class AccountColumn(Value):
-    """A column of the accounts table, as it is."""
+    """A column of the accounts table, as it is: a number, or a ``category``, whose values are names and stand for themselves."""
 
     kind: Literal["column"] = "column"
     column: Column
+    category: bool = Field(default=False, exclude_if=lambda category: not category)  # a digest of before it was stays valid
     say: Say | None = None
 
 
@@ -92,7 +93,7 @@ class PythonFeature(Value):
 
 Definition = Annotated[OverEvents | Ratio | Difference | AccountColumn | Age | PythonFeature, Field(discriminator="kind")]
 FROZEN: Final = TypeAdapter[Definition](Definition)  # the fields of a definition, not its YAML form
-_FORMS: Final = (*OVER_EVENTS, "ratio", "difference", "column", "age", "python")
+_FORMS: Final = (*OVER_EVENTS, "ratio", "difference", "column", "category", "age", "python")
 
 
 def parts_of(definition: Definition) -> tuple[str, ...]:
@@ -145,8 +146,8 @@ def _over_events(form: str, of: Any) -> dict[str, Any]:
 
 
 def _without_events(form: str, of: Any, function_of: Any) -> dict[str, Any]:
-    if form == "column":
-        return {"kind": "column", "column": of}
+    if form in {"column", "category"}:
+        return {"kind": "column", "column": of, "category": form == "category"}
     if form == "age":
         if of != "created_at":
             msg = "an age is counted from created_at → write {age: created_at}"

@@ -186,6 +186,12 @@ class FeatureSet(Value):
             found.add(tie)
         return tuple(sorted(found))
 
+    @property
+    def categories(self) -> dict[str, str]:
+        """Features that are categories → the columns of the accounts that they read, which hold text."""
+        columns = {name: one for name, one in self.features.items() if isinstance(one, AccountColumn)}
+        return {name: definition.column for name, definition in columns.items() if definition.category}
+
     def partials(self, table: str) -> tuple[Partial, ...]:
         """What a rollup of ``table`` must hold beside events and their last moment, in the order of its columns."""
         found = {
@@ -287,6 +293,9 @@ class FeatureSet(Value):
                 yield from self._mistakes_over_events(definition, place)
             case AccountColumn():
                 yield from self._mistakes_of_column(definition, place)
+                if not definition.category and definition.column in self.categories.values():
+                    what = f"{definition.column!r} is a category of another feature, so it holds text"
+                    yield Mistake(place, what, "read it as a column or as a category, not as both")
             case Age():
                 if self.accounts.created_at is None:
                     yield Mistake(place, "accounts declare no created_at", "add created_at to accounts, or remove the feature")
@@ -295,6 +304,8 @@ class FeatureSet(Value):
                 for part in parts_of(definition):
                     if part not in earlier:
                         yield Mistake(place, f"{part!r} is no feature above this one", "define it first")
+                    elif part in self.categories:
+                        yield Mistake(place, f"{part!r} is a category, and nothing can be counted with a name", "leave it out")
 
     def _mistakes_over_events(self, definition: OverEvents, place: Place) -> Iterator[Mistake]:
         tables = [events.table for events in self.events]

@@ -47,8 +47,8 @@ def make_frames(
     """For each as-of (ascending) the frame of all accounts: ``account_id`` and every feature in the feature set's order.
 
     Counts, days active and sums of integers are int64, other values float64 with NaN for missing; account columns keep their
-    type, and are not copied. A ratio or difference may be infinite where it leaves float64. Windows slide over as many as-ofs
-    at once as `BLOCK_BYTES` of values hold.
+    type (text, of a category), and are not copied. A ratio or difference may be infinite where it leaves float64. Windows slide
+    over as many as-ofs at once as `BLOCK_BYTES` of values hold.
 
     Raises:
         PartitionError: ``sum_overflow``, or ``python_feature``.

@@ -75,7 +75,7 @@ class SampledAccount(Value):
     """One account's features (None: missing), and each with its value said in its sentence."""
 
     account_id: int | str
-    values: dict[str, float | None]
+    values: dict[str, float | str | None]
     sentences: dict[str, str]
 
 
@@ -90,17 +90,26 @@ class Sampled(Value):
         """From the rows of a frame; an infinite value, which no model is given, is missing here too."""
         accounts = []
         for row in rows:
-            values = {name: _finite(row[name]) for name in features}
+            values = {name: _known(row[name]) for name in features}
             said = {
-                name: sentence_of(definition).replace("{value}", "missing" if values[name] is None else f"{values[name]:g}")
+                name: sentence_of(definition).replace("{value}", value_in_words(values[name]))
                 for name, definition in features.items()
             }
             accounts.append(SampledAccount(account_id=row["account_id"], values=values, sentences=said))
         return cls(as_of=as_of, accounts=tuple(accounts))
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+def _known(value: Any) -> float | str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def value_in_words(value: float | str | None) -> str:
+    """A feature's value as a sample shows it."""
+    if value is None:
+        return "missing"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def sentence_of(definition: Definition) -> str:  # noqa: PLR0911 (a case, a return)

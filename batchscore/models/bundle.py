@@ -40,6 +40,7 @@ MAX_GOLDEN_BYTES: Final = 64 << 20
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Category = Annotated[str, Field(max_length=500, strict=True)]
 Text = Annotated[str, Field(min_length=1, max_length=500)]
+Effect = Literal["raises", "lowers", "none"]  # see `effects`
 
 
 def _printable(texts: Iterable[str]) -> None:
@@ -60,7 +61,8 @@ class Feature(Value):
     """One column the model wants, and how it is held when scored. ``categories``: in the order of the model's codes.
 
     ``unseen``: what another value than those is, missing or a reason to reject the row. A frame that is not as ``expected``
-    is told of, one that breaks ``limits`` is quarantined.
+    is told of, one that breaks ``limits`` is quarantined. ``effect``: what a larger value can do to the margin at all, where that
+    is one thing; bundles packed before it was looked for do not say.
     """
 
     name: Text
@@ -69,6 +71,7 @@ class Feature(Value):
     unseen: Literal["missing", "reject"] = "missing"
     expected: Bounds | None = None
     limits: Bounds | None = None
+    effect: Effect | None = None
 
     @model_validator(mode="after")
     def _has_its_categories(self) -> Feature:

@@ -47,6 +47,11 @@ class Isotonic(Value):
         if len(x) != len(y) or any(b <= a for a, b in pairwise(x)) or any(b < a for a, b in pairwise(y)):
             msg = "margins must grow (also as float32), and scores never fall, one for each → fit it again"
             raise ValueError(msg)
+        with np.errstate(over="ignore"):
+            rises = np.diff(np.asarray(y, np.float32)) / np.diff(np.asarray(x, np.float32))
+        if not np.isfinite(rises).all():  # times no distance it would be NaN: the account at the knot itself had no score
+            msg = "two margins are so close that the rise between their scores is no float32 → leave one out"
+            raise ValueError(msg)
         return self
 
     def score(self, margin: Matrix) -> Matrix:

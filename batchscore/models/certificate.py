@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import AwareDatetime
 
-from batchscore.models.bundle import Bundle, Machine, Manifest, read_checked, read_manifest
+from batchscore.errors import Refused
+from batchscore.models.bundle import Bundle, Effect, Machine, Manifest, read_checked, read_manifest
 from batchscore.spec import Value
 
 if TYPE_CHECKING:
     from batchscore.models.scorer import Scorer
+
+
+EFFECTS: Final[dict[Effect, str]] = {
+    "raises": "only raise the score",
+    "lowers": "only lower it",
+    "none": "are asked for by no tree",
+}
 
 
 class BundleShown(Value):
@@ -28,7 +37,7 @@ class BundleShown(Value):
 
 
 class BundlesShown(Value):
-    """show: the bundle of a folder or zip, or those of a run spec, in its order."""
+    """show: the bundle of a folder or zip, or those of a run spec, the one that flags first."""
 
     bundles: tuple[BundleShown, ...]
 
@@ -74,7 +83,8 @@ def verify(path: Path) -> BundleVerified:
     Raises:
         Refused: the first thing that does not hold.
     """
-    from batchscore.models.machine import this_machine  # noqa: PLC0415 (the values above need none of this)
+    from batchscore.models.effects import effects_of  # noqa: PLC0415 (the values above need none of this)
+    from batchscore.models.machine import this_machine  # noqa: PLC0415
     from batchscore.models.probe import require_survivor_once  # noqa: PLC0415
     from batchscore.models.scorer import fastest_scorer  # noqa: PLC0415
     from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
@@ -84,6 +94,15 @@ def verify(path: Path) -> BundleVerified:
     require_survivor_once(checked)
     scorer = XGBoostScorer(checked)
     scorer.require_golden_by_dmatrix()
+    effects = effects_of(checked.facts, manifest.iteration_range[1])
+    untrue = [feature.name for feature in manifest.features if feature.effect not in {None, effects.get(feature.name)}]
+    if untrue:
+        raise Refused(
+            "bundle_invalid",
+            f"the manifest says of {', '.join(untrue)} what the trees do not do",
+            where=manifest.name,
+            remedy="pack the bundle again",
+        )
     n_golden = f"{manifest.n_golden} rows equal to the bit"
     return BundleVerified(
         path=str(path),
@@ -93,12 +112,18 @@ def verify(path: Path) -> BundleVerified:
         checks=(
             Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
             Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
+            Check(name="effects", found=_effects(effects)),
             Check(name="first load", found="a child process loaded, scored and explained with it"),
             Check(name="golden rows, in place", found=n_golden),
             Check(name="golden rows, DMatrix", found=n_golden),
             Check(name="compiled scorer", found=_compiled(fast, n_golden)),
         ),
     )
+
+
+def _effects(effects: Mapping[str, Effect]) -> str:
+    said = ", ".join(f"{list(effects.values()).count(effect)} {words}" for effect, words in EFFECTS.items())
+    return f"of the features {said}, whatever the row"
 
 
 def _compiled(scorer: Scorer, found: str) -> str:
@@ -125,7 +150,9 @@ def difference(a: Bundle, b: Bundle) -> BundleDiff:
 
 
 def _deciding(manifest: Manifest) -> tuple[object, ...]:
-    return manifest.forest_digest, manifest.iteration_range, manifest.features
+    # An older bundle may not tell the effects of equal trees.
+    features = tuple(feature.model_copy(update={"effect": None}) for feature in manifest.features)
+    return manifest.forest_digest, manifest.iteration_range, features
 
 
 def _flat(value: object, place: str = "") -> dict[str, str]:

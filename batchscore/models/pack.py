@@ -33,6 +33,7 @@ from batchscore.models.bundle import (
 from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
 from batchscore.models.container import read_limited, write_zip
 from batchscore.models.contract import CategorySet, Frame, conform, nearest
+from batchscore.models.effects import effects_of
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
 from batchscore.models.machine import this_machine
 from batchscore.models.model_file import ModelFacts, read_model_facts, settled_range
@@ -117,9 +118,13 @@ def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
         require_survivor(payload, rows.matrix, rounds[1], where=where)
     golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, about.calibration, where=where))
     model_name = f"model.{facts.suffix}"
+    effects = effects_of(facts, rounds[1])
     described = {
         **_described(facts, about, where),
-        "features": [_feature(name, sets.get(name), expected.get(name), about.limits.get(name)) for name in facts.names],
+        "features": [
+            _feature(name, sets.get(name), expected.get(name), about.limits.get(name)) | {"effect": effects.get(name)}
+            for name in facts.names
+        ],
         "model": _entry(model_name, payload),
         "golden": _entry(GOLDEN, golden_bytes),
         "n_golden": len(rows),

@@ -77,7 +77,7 @@ def _reasons_of(manifest: Manifest, values: list[float], contributions: list[flo
 def _sentence(manifest: Manifest, place: int, value: float) -> str:
     """The sentence of the feature at ``place`` with its value in words. Plain replacement: a template is text, not a program."""
     categories = manifest.features[place].categories
-    words = in_words(value) if not categories or math.isnan(value) else str(categories[int(value)])
+    words = in_words(value) if not categories or math.isnan(value) else str(categories[int(value)]) or '""'
     return manifest.reasons[manifest.names[place]].sentence.replace("{value}", words)
 
 

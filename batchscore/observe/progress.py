@@ -37,6 +37,7 @@ LINE_EVERY_S: Final = 5.0
 class _StageProgress:
     """Rows done and to do of the stage under way. Rates count only what this driver did."""
 
+    stage: str
     started_at: float
     n_rows: int
     n_rows_done: int
@@ -107,7 +108,7 @@ class ProgressObserver:
 
     def _start(self, event: StageStarted) -> None:
         now = time.monotonic()
-        self._stage = _StageProgress(now, event.n_rows, event.n_rows_done, event.n_rows_done, now)
+        self._stage = _StageProgress(event.stage, now, event.n_rows, event.n_rows_done, event.n_rows_done, now)
         if event.n_done:
             self._say(f"{event.stage:>8}  {event.n_done} of {event.n_partitions} partitions were done before")
         self._bar.reset(
@@ -116,7 +117,7 @@ class ProgressObserver:
 
     def _advance(self, event: PartitionCommitted) -> None:
         stage = self._stage
-        if stage is None:
+        if stage is None or stage.stage != event.stage:  # a shadow's, made beside score: it is told in its own stage
             return
         stage.n_rows_done += event.n_rows
         rate = f"{stage.rate():,.0f} rows/s"

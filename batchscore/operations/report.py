@@ -28,13 +28,24 @@ from batchscore.files import verified
 from batchscore.layout import Definitions
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
-from batchscore.plan import Score, Stage
+from batchscore.plan import Reference, Score, Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
 from batchscore.proving import prove_run
+from batchscore.receipt import Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
-from batchscore.report.histogram import Counts, added, from_footer
-from batchscore.report.model import AsOfHistogram, DateCoverage, Drift, Flags, ProofState, Report, RunFacts, StageReport
+from batchscore.report.histogram import Counts, added, from_footer, psi
+from batchscore.report.model import (
+    AsOfHistogram,
+    BundleReport,
+    DateCoverage,
+    Drift,
+    Flags,
+    ProofState,
+    Report,
+    RunFacts,
+    StageReport,
+)
 from batchscore.report.page import page
 from batchscore.report.proof import Proof, key_name
 from batchscore.report.work import StageWork, slowest_of_all
@@ -85,6 +96,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
     return Report(
         run=_run_facts(row),
         stages=tuple(_stages(row, works, stages, rows)),
+        bundles=tuple(_bundles(row, reader, gaps, works[Stage.SCORE], proof_state, histograms)),
         proof_state=proof_state,
         proof=proof,
         threshold=row.plan.spec.policy.threshold,
@@ -126,15 +138,16 @@ def write_page(report: Report, path: Path) -> Path:
     return path
 
 
-def score_histograms(row: RunRow, reader: StoreReader, gaps: list[str]) -> dict[datetime, Counts]:
-    """As-of → counts of all scores committed so far. Not hashed: the proof's counts are compared with them."""
+def score_histograms(
+    row: RunRow, reader: StoreReader, gaps: list[str], shadow: Reference | None = None
+) -> dict[datetime, Counts]:
+    """As-of → counts of all scores committed so far, of those that flags come from or of a shadow bundle's.
+
+    Not hashed: the proof's counts are compared with them.
+    """
     folder = Path(row.plan.spec.store)
-    paths = [
-        output.path
-        for receipt in reader.receipts(row.run_id, Stage.SCORE)
-        for output in receipt.outputs
-        if output.role == "scores"
-    ]
+    receipts = reader.receipts(row.run_id, Stage.SCORE) if shadow is None else _shadow_receipts(row, reader, shadow)
+    paths = [output.path for receipt in receipts for output in receipt.outputs if output.role == "scores"]
     found: dict[datetime, Counts] = {}
     missing = 0
 
@@ -162,12 +175,14 @@ def _miscounted(proof: Proof, histograms: dict[datetime, Counts]) -> Iterator[st
             yield f"histogram of {line.as_of:%Y-%m-%d}: holds {n_counted:,} of {n_scored:,} scores"
 
 
-def _proof(row: RunRow, reader: StoreReader, score: StageRow | None, gaps: Gaps) -> tuple[ProofState, Proof | None]:
+def _proof(
+    row: RunRow, reader: StoreReader, score: StageRow | None, gaps: Gaps, shadow: Reference | None = None
+) -> tuple[ProofState, Proof | None]:
     """The proof, once every score partition is committed or set aside; before that nothing can close."""
     if score is None or score.n_committed + score.n_quarantined < score.n_partitions:
         return "not yet", None
     with gaps.around("proof"):
-        proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
+        proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id, shadow)
         return "closes" if proof.closes else "does not close", proof
     return "not readable", None
 
@@ -186,6 +201,76 @@ def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
     for as_of, tables in sorted(began.items()):
         reached = {table: coverage_at(first, as_of, feature_set.longest_window(table)) for table, first in tables.items()}
         yield DateCoverage(as_of=as_of, tables=reached, n_guarded=guarded[key_name("guarded", as_of)])
+
+
+def _bundles(
+    row: RunRow,
+    reader: StoreReader,
+    gaps: Gaps,
+    score: StageWork,
+    proof_state: ProofState,
+    histograms: dict[datetime, Counts],
+) -> Iterator[BundleReport]:
+    """``score``, ``proof_state`` and ``histograms`` are those of the bundle that flags."""
+    aside = [(quarantined.stage, quarantined.number) for quarantined in reader.quarantined(row.run_id)]
+    names = row.plan.bundle_names()
+    flagging, *shadows = row.plan.bundles
+    n_aside = sum(stage is Stage.SCORE for stage, _ in aside)
+    yield _bundle(names[flagging.sha256], flagging, score, n_quarantined=n_aside, proof_state=proof_state)
+    shadow_stage = next((stage for stage in reader.stages(row.run_id) if stage.stage is Stage.SHADOW), None)
+    reused, before = reader.reused(row.run_id), reader.run_before(row)
+    for shadow in shadows:
+        name = names[shadow.sha256]
+        mine = score_histograms(row, reader, gaps, shadow)
+        work = StageWork(Stage.SHADOW, _shadow_receipts(row, reader, shadow), reused)
+        numbers = _shadow_numbers(row, reader, shadow)
+        n_aside = sum(stage is Stage.SHADOW and number in numbers for stage, number in aside)
+        state, proof = _proof(row, reader, shadow_stage, gaps, shadow)
+        gaps += [f"{name}: {gap}" for gap in _miscounted(proof, mine)] if proof else []
+        both = max(mine.keys() & histograms.keys(), default=None)
+        yield _bundle(name, shadow, work, n_quarantined=n_aside, proof_state=state).model_copy(
+            update={
+                "shadow": True,
+                "histograms": tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(mine.items())),
+                "psi": psi(mine[both], histograms[both]) if both else None,
+                "drift": _shadow_drift(before, reader, name, mine, gaps) if before else None,
+            }
+        )
+
+
+def _bundle(name: str, bundle: Reference, work: StageWork, *, n_quarantined: int, proof_state: ProofState) -> BundleReport:
+    n_rejected = sum(rejects.n for rejects in work.rejects())
+    return BundleReport(
+        name=name,
+        digest=bundle.sha256,
+        shadow=False,
+        n_scores=work.rows - n_rejected,
+        n_rejected=n_rejected,
+        n_quarantined=n_quarantined,
+        n_made=work.rows_made,
+        own_s=round(work.own_s, 3),
+        proof_state=proof_state,
+    )
+
+
+def _shadow_numbers(row: RunRow, reader: StoreReader, shadow: Reference) -> frozenset[int]:
+    """The partitions of a shadow bundle."""
+    laid_out = reader.partitions(row.run_id, Stage.SHADOW)
+    return frozenset(partition.number for partition in laid_out if getattr(partition.work, "bundle", None) == shadow)
+
+
+def _shadow_receipts(row: RunRow, reader: StoreReader, shadow: Reference) -> Iterator[Receipt]:
+    mine = _shadow_numbers(row, reader, shadow)
+    return (receipt for receipt in reader.receipts(row.run_id, Stage.SHADOW) if receipt.number in mine)
+
+
+def _shadow_drift(before: RunRow, reader: StoreReader, name: str, histograms: dict[datetime, Counts], gaps: Gaps) -> Drift | None:
+    """Against the bundle of that name in the run before, whether it flagged there or not."""
+    for place, bundle in enumerate(before.plan.bundles):
+        if before.plan.bundle_names()[bundle.sha256] == name:
+            theirs = score_histograms(before, reader, gaps, bundle if place else None)
+            return drift_against(before.run_id, histograms, theirs)
+    return None
 
 
 def _drift(before: RunRow, reader: StoreReader, histograms: dict[datetime, Counts], gaps: Gaps) -> Drift | None:

@@ -7,11 +7,11 @@ part differs it is the next generation of the same plan; when one does, it is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from batchscore.errors import Refused
-from batchscore.layout import Definitions, earlier_rollups, lay_out_freeze, lay_out_rollup
+from batchscore.layout import Definitions, earlier_rollups, lay_out_freeze, lay_out_rollup, lay_out_shadow
 from batchscore.operations.rejects import n_rejected
 from batchscore.plan import Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
@@ -94,7 +94,7 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
             where=row.run_id,
             remedy="mend the input as the run's reason says, then: batchscore run SPEC",
         )
-    stopped = row.state == "failed" and any(partition.stage is not Stage.SCORE for partition in aside)
+    stopped = row.state == "failed" and any(partition.stage not in {Stage.SCORE, Stage.SHADOW} for partition in aside)
     if row.state != "finished" and not stopped:
         raise Refused(
             "nothing_to_retry",
@@ -120,11 +120,19 @@ def _stages(row: RunRow, made: Plan, changed: Iterable[str], reader: StoreReader
     before = reader.partitions(row.run_id, Stage.SCORE)
     anew = freeze.n_redone or rollup.n_redone or any(name.startswith(_OF_SCORES) for name in changed)
     if before and not anew:
-        return freeze, rollup, _counted(Stage.SCORE, before, reader)
-    estimate = next(stage for stage in made.stages if stage.stage == Stage.SCORE.value)
-    n_partitions, n_rows = len(before) or estimate.n_partitions or 0, estimate.n_rows or 0
+        return freeze, rollup, _counted(Stage.SCORE, before, reader), *_shadows(definitions, before, reader)
     why = "scores are made from all snapshots and rollups" if before else "the run ended before it scored"
-    return freeze, rollup, StageRetry(stage=Stage.SCORE, n_reused=0, n_redone=n_partitions, n_rows=n_rows, why=why)
+    estimate = next(stage for stage in made.stages if stage.stage == Stage.SCORE)
+    n_redone, n_rows = len(before) or estimate.n_partitions or 0, estimate.n_rows or 0
+    score = StageRetry(stage=Stage.SCORE, n_reused=0, n_redone=n_redone, n_rows=n_rows, why=why)
+    n_shadows = len(definitions.shadows)
+    shadow = score.model_copy(update={"stage": Stage.SHADOW, "n_redone": n_redone * n_shadows, "n_rows": n_rows * n_shadows})
+    return (freeze, rollup, score, shadow) if n_shadows else (freeze, rollup, score)
+
+
+def _shadows(definitions: Definitions, score: tuple[Partition, ...], reader: StoreReader) -> Iterator[StageRetry]:
+    if definitions.shadows:
+        yield _counted(Stage.SHADOW, lay_out_shadow(definitions, score), reader)
 
 
 def _counted(stage: Stage, partitions: Iterable[Partition], reader: StoreReader) -> StageRetry:

@@ -93,6 +93,29 @@ class Drift(Value):
     lines: tuple[DriftLine, ...]
 
 
+class BundleReport(Value):
+    """What one bundle made of the features. A ``shadow`` flags nothing.
+
+    ``n_scores``, ``n_rejected``: account × as-of, of committed partitions. ``n_made`` of them were made by attempts of this run,
+    in ``own_s`` seconds that would not have gone by without this bundle (its contract, its trees, its files): its marginal cost.
+    ``histograms`` and ``drift``: of a shadow; those of the bundle that flags are the report's own. ``psi``: a shadow's scores
+    against those that flags come from, at the latest as-of that has both.
+    """
+
+    name: str
+    digest: str
+    shadow: bool
+    n_scores: int
+    n_rejected: int
+    n_quarantined: int  # partitions
+    n_made: int
+    own_s: float
+    proof_state: ProofState
+    histograms: tuple[AsOfHistogram, ...] = ()
+    psi: float | None = None
+    drift: Drift | None = None
+
+
 class ReasonCount(Value):
     """A reason code: flags for which it speaks, and those for which it speaks loudest. ``sentence`` has … for the value."""
 
@@ -179,6 +202,7 @@ class Report(Value):
 
     run: RunFacts
     stages: tuple[StageReport, ...]
+    bundles: tuple[BundleReport, ...]  # the one that flags first
     proof_state: ProofState
     proof: Proof | None
     edges: tuple[float, ...] = EDGES

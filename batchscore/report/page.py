@@ -27,11 +27,12 @@ MAX_DATES: Final = 40
 MAX_HISTOGRAMS: Final = 12
 MAX_FAILURES: Final = 25
 MAX_CODES: Final = 40
+MAX_BUNDLES: Final = 12
 MAX_DRIFTS: Final = 12
 MAX_GAPS: Final = 20
 MAX_CHARS: Final = 400  # of one text from outside
 _TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
-_PARTS: Final = ("read", "freeze", "rollup", "features", "predict", "reasons", "write", "other")
+_PARTS: Final = ("read", "freeze", "rollup", "features", "contract", "predict", "reasons", "write", "other")
 _THOUSAND: Final = 1_000
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3_600
@@ -80,10 +81,15 @@ def _folded(report: Report) -> dict[str, Any]:
     attempts = [stage for stage in report.stages if sum(stage.attempt_s.values())]
     codes = _first(flags.reasons if flags else (), MAX_CODES)
     segments = flags.segments.shown if flags and flags.segments else ()
+    bundles = _first(report.bundles if len(report.bundles) > 1 else (), MAX_BUNDLES)
     return {
         "headline": headline(report),
         "aside": set_aside(report),
         "seconds": _seconds(report),
+        "bundles": bundles,
+        "bundle_histograms": [
+            (bundle.name, held.as_of, histogram_bars(held.counts)) for bundle in bundles.shown for held in bundle.histograms[-1:]
+        ],
         "proof": _proof_lines(report.proof.as_ofs if report.proof else ()),
         "latest": latest,
         "bars": histogram_bars(counts[latest], report.drift.against_counts if report.drift else None) if latest else (),

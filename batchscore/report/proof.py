@@ -27,16 +27,16 @@ PARTS: Final = ("scored", "unscoreable", "rejected", "quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SetAside:
+class KeysSetAside:
     """Keys of score partitions that were set aside: accounts that were planned, that did not exist, further rows of a history."""
 
     planned: KeyDigest = field(default_factory=KeyDigest)
     outside: KeyDigest = field(default_factory=KeyDigest)
     repeated: KeyDigest = field(default_factory=KeyDigest)
 
-    def with_more(self, other: SetAside) -> SetAside:
+    def with_more(self, other: KeysSetAside) -> KeysSetAside:
         """Both together; they are of disjoint key ranges."""
-        return SetAside(
+        return KeysSetAside(
             planned=self.planned + other.planned,
             outside=self.outside + other.outside,
             repeated=self.repeated + other.repeated,
@@ -81,7 +81,7 @@ def prove(
     frozen: Iterable[Receipt],
     rolled_up: Iterable[Receipt],
     scored: Iterable[Receipt],
-    quarantined: Mapping[datetime, SetAside],
+    quarantined: Mapping[datetime, KeysSetAside],
 ) -> Proof:
     """Fold receipts into a proof; each iterable is read once. ``quarantined``: as-of → what was set aside of it."""
     as_ofs, frozen = sorted(as_ofs), list(frozen)
@@ -94,18 +94,20 @@ def prove(
         # Each key range is scored once for every group of as-ofs, and counts its orphans each time: one group is enough.
         n_orphans += receipt.counts.get(key_name("orphans", as_ofs[0]), 0)
     repeated = {
-        as_of: parts.get(key_name("repeated", as_of), KeyDigest()) + quarantined.get(as_of, SetAside()).repeated
+        as_of: parts.get(key_name("repeated", as_of), KeyDigest()) + quarantined.get(as_of, KeysSetAside()).repeated
         for as_of in as_ofs
     }
     return Proof(
         accounts=str(rows - repeated[as_ofs[0]]),
-        as_ofs=tuple(_prove_as_of(as_of, rows - repeated[as_of], parts, quarantined.get(as_of, SetAside())) for as_of in as_ofs),
+        as_ofs=tuple(
+            _prove_as_of(as_of, rows - repeated[as_of], parts, quarantined.get(as_of, KeysSetAside())) for as_of in as_ofs
+        ),
         n_rows_rejected=sum(_n_rejected(receipt) for receipt in [*frozen, *rolled_up]),
         n_orphans=n_orphans,
     )
 
 
-def _prove_as_of(as_of: datetime, accounts: KeyDigest, found: Mapping[str, KeyDigest], set_aside: SetAside) -> AsOfProof:
+def _prove_as_of(as_of: datetime, accounts: KeyDigest, found: Mapping[str, KeyDigest], set_aside: KeysSetAside) -> AsOfProof:
     def part(name: str) -> KeyDigest:
         return found.get(key_name(name, as_of), KeyDigest())
 

@@ -15,7 +15,9 @@ from batchscore.report.model import Alerts, PartitionTime, Rejects, StageReport
 
 MAX_SLOWEST: Final = 8
 _REJECTED: Final = "rejected "
-_ROWS: Final = {Stage.FREEZE: "rows", Stage.ROLLUP: "events", Stage.SCORE: "scores"}  # the name of a stage's count of rows
+# The name of a stage's count of rows.
+_ROWS: Final = {Stage.FREEZE: "rows", Stage.ROLLUP: "events", Stage.SCORE: "scores", Stage.SHADOW: "scores"}
+_OWN_PARTS: Final = ("contract", "predict", "write")  # of an attempt at scores: what it does for one bundle alone
 
 
 class StageWork:
@@ -24,6 +26,7 @@ class StageWork:
     def __init__(self, stage: Stage, receipts: Iterable[Receipt], reused: Container[tuple[Stage, int]]) -> None:
         self.stage = stage
         self.rows = 0
+        self.rows_made = 0  # by attempts of this run
         self.n_reused = 0
         self.attempt_s: dict[str, float] = {}
         self.scorers: Counter[str] = Counter()
@@ -45,6 +48,7 @@ class StageWork:
         if reused:
             self.n_reused += 1  # its seconds are those of another run
             return
+        self.rows_made += self._rows_of(receipt)
         for part, seconds in receipt.seconds.items():
             self.attempt_s[part] = self.attempt_s.get(part, 0.0) + seconds
         took = sum(receipt.seconds.values())
@@ -61,6 +65,11 @@ class StageWork:
             return sum(output.n_rows for output in receipt.outputs)
         rejected = sum(n for count, n in receipt.counts.items() if count.startswith(_REJECTED))
         return receipt.counts.get(name, 0) + (0 if self.stage is Stage.FREEZE else rejected)  # a freeze counts its rejects in
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of attempts that went into one bundle alone: the features, which all share, are not in them."""
+        return sum(self.attempt_s.get(part, 0.0) for part in _OWN_PARTS)
 
     def rejects(self) -> tuple[Rejects, ...]:
         """By code."""

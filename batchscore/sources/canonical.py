@@ -186,6 +186,12 @@ def is_text(kind: pa.DataType) -> bool:
     )  # fmt: skip
 
 
+def is_category(kind: pa.DataType) -> bool:
+    """What a category can be: text, or nothing but nulls."""
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(text or pa.types.is_null(kind))
+
+
 def _valid_text(values: pa.Array, where: str) -> pa.Array:
     """Text whose bytes are UTF-8, as `pa.string()`."""
     try:

@@ -23,7 +23,6 @@ from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, segment_names
-from batchscore.sources.sql import largest_key, read_pages
 from batchscore.spec import Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
@@ -74,9 +73,13 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
 
 def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
     """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise."""
+    from batchscore.sources.sql import read_pages  # noqa: PLC0415 (SQLAlchemy: a worker that reads Parquet does without)
+
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     source = SqlSource(url=work.url, table=work.sql_table)
-    pages = read_pages(source, accounts, columns, feature_set.account_id, (work.low, work.high), work.segment)
+    categories = tuple(feature_set.categories.values())
+    bounds = work.low, work.high
+    pages = read_pages(source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
     rows = _canonical(pages, feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
 
@@ -93,6 +96,8 @@ def freeze_outside_a_run(
         for work in plan_freeze(files, accounts.table, held):
             yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
         return
+    from batchscore.sources.sql import largest_key  # noqa: PLC0415 (as in `freeze_sql`)
+
     high = largest_key(source.sql, accounts, feature_set.account_id)
     live = FreezeSql(
         table=accounts.table,

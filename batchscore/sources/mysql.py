@@ -29,7 +29,7 @@ MOST_PAGE_ROWS: Final = 100_000
 TARGET_S: Final = 0.5  # of one page: long enough to be worth its round trip, short enough to leave the server to others
 ZERO_DATE: Final = -(2**63 - 1)  # what we ask for in place of '0000-00-00', which is neither a date nor null
 
-Role = Literal["key", "time", "number", "segment"]
+Role = Literal["key", "time", "number", "category", "segment"]
 _INTEGERS: Final = {"tinyint", "smallint", "mediumint", "int", "bigint"}
 _TEXTS: Final = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "uuid"}
 _BYTES: Final = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
@@ -50,9 +50,10 @@ class MySqlColumn:
     def asked_as(self, role: Role, quoted: str) -> tuple[str, pa.DataType] | None:
         """The expression to select, and the Arrow type of its values; None when the type has no exact home in that role."""
         asked = None
-        if self.kind in _INTEGERS or (
+        is_whole = self.kind in _INTEGERS or (
             self.kind == "decimal" and self.scale == 0 and (self.precision or 99) <= _MOST_EXACT_DIGITS
-        ):
+        )
+        if is_whole and role != "category":
             whole = _whole(quoted, unsigned="unsigned" in self.declared)
             asked = (f"CAST({quoted} AS CHAR)", pa.string()) if role == "segment" else whole
         elif role == "number" and self.kind in {"bit", "year"}:

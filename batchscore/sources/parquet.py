@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -25,7 +25,7 @@ from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColu
 from batchscore.keys import IdKind
 from batchscore.plan import InputFile
 from batchscore.settings import MAX_PARTITION_BYTES
-from batchscore.sources.canonical import is_number, is_text, refuse_id_type, refuse_time_type
+from batchscore.sources.canonical import is_category, is_number, is_text, refuse_id_type, refuse_time_type
 
 _TAIL_BYTES: Final = 8  # the footer's length, and PAR1
 BATCH_ROWS: Final = 65_536
@@ -175,14 +175,19 @@ def _is_known(codec: str) -> bool:
         return False
 
 
-def check_schema(files: Sequence[InputFile], table: Table, columns: Iterable[str], kind: IdKind) -> tuple[Problem, ...]:
-    """What is wrong with the columns of an input, over all its files; nothing is ever guessed or filled in."""
+def check_schema(
+    files: Sequence[InputFile], table: Table, columns: Iterable[str], kind: IdKind, categories: Collection[str] = ()
+) -> tuple[Problem, ...]:
+    """What is wrong with the columns of an input, over all its files; nothing is ever guessed or filled in.
+
+    ``categories``: those of the ``columns`` of accounts that must be text.
+    """
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         schemas = list(pool.map(_schema_of, files))
     problems: dict[tuple[str, str], Problem] = {}
     needed = [table.key, *(time.column for time in _times(table)), *columns]
     for file, schema in zip(files, schemas, strict=True):
-        for problem in _problems_of(schema, table, needed, kind):
+        for problem in _problems_of(schema, table, needed, kind, categories):
             problems.setdefault(
                 (problem.where, problem.what),
                 problem.__class__(
@@ -223,7 +228,9 @@ def _times(table: Table) -> list[TimeColumn]:
     return [time for time in times if isinstance(time, TimeColumn)]
 
 
-def _problems_of(schema: pa.Schema, table: Table, needed: list[str], kind: IdKind) -> Iterator[Problem]:
+def _problems_of(
+    schema: pa.Schema, table: Table, needed: list[str], kind: IdKind, categories: Collection[str]
+) -> Iterator[Problem]:
     times = {time.column: time for time in _times(table)}
     for name in dict.fromkeys(needed):
         n_found = schema.names.count(name)
@@ -241,14 +248,21 @@ def _problems_of(schema: pa.Schema, table: Table, needed: list[str], kind: IdKin
                     refuse_time_type(found, times[name], where=name)
                 elif pa.types.is_nested(found):
                     yield Problem(where=name, what=f"column_type: is {found}, which no feature can use", remedy="flatten it")
-                elif isinstance(table, AccountsTable) and not is_number(found):
-                    yield Problem(
-                        where=name,
-                        what=f"column_type: is {found}, which is no number",
-                        remedy="make it a number where it is made",
-                    )
+                elif isinstance(table, AccountsTable):
+                    yield from _problems_of_value(name, found, as_category=name in categories)
             except BatchscoreError as error:
                 yield Problem(where=name, what=f"{error.reason}: {error.what}", remedy=error.remedy)
+
+
+def _problems_of_value(name: str, kind: pa.DataType, *, as_category: bool) -> Iterator[Problem]:
+    """Of a column of accounts that a feature reads."""
+    if as_category and not is_category(kind):
+        what = f"column_type: is {kind}, which is no text"
+        yield Problem(where=name, what=what, remedy=f"read it as a number: {{column: {name}}}")
+    elif not as_category and not is_number(kind):
+        by_name = f", or read its names: {{category: {name}}}" if is_category(kind) else ""
+        what = f"column_type: is {kind}, which is no number"
+        yield Problem(where=name, what=what, remedy=f"make it a number where it is made{by_name}")
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

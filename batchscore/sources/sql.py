@@ -7,8 +7,7 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -30,6 +29,7 @@ from batchscore.spec import SqlSource
 PAGE_ROWS = 10_000  # tests make it smaller
 _EXACT_IN_FLOAT64: Final = 2**53
 _LARGE: Final = "integers beyond 2^53"
+_NO_TEXT: Final = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.LargeBinary)
 
 
 @contextmanager
@@ -48,9 +48,15 @@ def _connected(source: SqlSource) -> Iterator[sa.Connection]:
 
 
 def inspect_table(
-    source: SqlSource, accounts: AccountsTable, columns: Iterable[str], segment: str | None = None
+    source: SqlSource,
+    accounts: AccountsTable,
+    columns: Iterable[str],
+    segment: str | None = None,
+    categories: Collection[str] = (),
 ) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
+
+    ``categories``: those of the ``columns`` that must be text.
 
     Raises:
         Refused: ``table_missing`` or ``secret_missing``.
@@ -73,15 +79,19 @@ def inspect_table(
             else {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
         )
         n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
-        problems = [problem for name in _names(accounts, columns) for problem in _problems_of(name, types, accounts)]
+        problems = [
+            problem
+            for name in _names(accounts, columns)
+            for problem in _problems_of(name, types, accounts, is_category=name in categories)
+        ]
         problems += _problems_of_segment(segment, types, accounts) if segment else ()
         if is_mysql(connection):
-            problems += problems_of(connection, source, accounts, _roles(accounts, columns, segment))
+            problems += problems_of(connection, source, accounts, _roles(accounts, columns, segment, categories))
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
 
 
-def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
+def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable, *, is_category: bool) -> Iterator[Problem]:
     """What the table's declared types already say; SQLite's values are looked at when they are read."""
     where = f"{accounts.table}.{name}"
     if name not in types:
@@ -92,15 +102,21 @@ def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable) -
         if isinstance(types[name], (sa.Numeric, sa.Float, sa.Boolean)):
             what = f"id_physical_type: account ids are {types[name]}: they may already have lost digits"
             yield Problem(where=where, what=what, remedy="store them as integers or text")
+    elif is_category:
+        if isinstance(types[name], _NO_TEXT):
+            what = f"column_type: is {types[name]}, which is no text"
+            yield Problem(where=where, what=what, remedy=f"read it as a number: {{column: {name}}}")
     elif name not in {time.column for time in _times(accounts)} and isinstance(types[name], (sa.String, sa.LargeBinary)):
         yield Problem(
-            where=where, what=f"column_type: is {types[name]}, which is no number", remedy="make it a number, also in a view"
+            where=where,
+            what=f"column_type: is {types[name]}, which is no number",
+            remedy=f"make it a number, also in a view, or read its names: {{category: {name}}}",
         )
 
 
 def _problems_of_segment(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
     if name not in types:
-        yield from _problems_of(name, types, accounts)
+        yield from _problems_of(name, types, accounts, is_category=True)
     elif isinstance(types[name], (sa.Numeric, sa.Float, sa.Date, sa.DateTime)):
         what = f"column_type: is {types[name]}, which names no group"
         yield Problem(where=f"{accounts.table}.{name}", what=what, remedy="use text, an integer or a bool")
@@ -146,17 +162,19 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
     return [(low, high) for low, high in exact] or [(None, None)]
 
 
-def read_pages(
+def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers need)
     source: SqlSource,
     accounts: AccountsTable,
     columns: Sequence[str],
     kind: IdKind,
     bounds: tuple[int | str | None, int | str | None],
     segment: str | None = None,
+    *,
+    categories: Collection[str] = (),
 ) -> Iterator[tuple[pa.Table, Place]]:
     """Raw rows with keys in (low, high], a page at a time; without a low, first those whose key is null.
 
-    The column ``segment`` comes as text, unless a feature reads it too.
+    ``categories``, of the ``columns``, are text. The column ``segment`` comes as text, unless a feature reads it too.
 
     Raises:
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
@@ -165,11 +183,11 @@ def read_pages(
     low, high = bounds
     with _engine(source) as engine:
         if is_mysql(engine):
-            yield from _mysql_pages(engine, source, accounts, columns, bounds, segment)
+            yield from _mysql_pages(engine, source, accounts, bounds, _roles(accounts, columns, segment, categories))
             return
     assert low is None, "a SQLite table is one range"
-    names = _names(accounts, [*columns, *([segment] if segment else [])])
-    as_text = {segment} - {*columns}
+    roles = dict(_roles(accounts, columns, segment, categories))
+    names = list(roles)
     n_read = 0
     table = _table(source, names)
     key = table.c[accounts.key]
@@ -180,7 +198,7 @@ def read_pages(
         connection.rollback()
         for first in range(0, n_null, PAGE_ROWS):  # of such a row nothing is used but that it is there
             nothing = [(None,) * len(names)] * min(PAGE_ROWS, n_null - first)
-            yield _as_table(nothing, names, accounts, kind, seen, as_text), Place(source.table, n_read)
+            yield _as_table(nothing, roles, accounts, kind, seen), Place(source.table, n_read)
             n_read += len(nothing)
         last: int | str | None = None
         while high is not None:
@@ -195,7 +213,7 @@ def read_pages(
             same = connection.execute(wanted.where(key == last)).all()
             connection.rollback()
             rows = _with_whole_group(rows, same)
-            yield _as_table(rows, names, accounts, kind, seen, as_text), Place(source.table, n_read)
+            yield _as_table(rows, roles, accounts, kind, seen), Place(source.table, n_read)
             n_read += len(rows)
 
 
@@ -203,12 +221,10 @@ def _mysql_pages(
     engine: sa.Engine,
     source: SqlSource,
     accounts: AccountsTable,
-    columns: Sequence[str],
     bounds: tuple[int | str | None, int | str | None],
-    segment: str | None,
+    roles: Sequence[tuple[str, Role]],
 ) -> Iterator[tuple[pa.Table, Place]]:
     low, high = bounds
-    roles = _roles(accounts, columns, segment)
     n_read = 0
     url = database_url(source.url)
     reader = PageReader(engine, source, accounts, roles, kept_reader(source.url, url) if can_read_fast(url) else None)
@@ -222,12 +238,14 @@ def _mysql_pages(
         n_read += len(page)
 
 
-def _roles(accounts: AccountsTable, columns: Iterable[str], segment: str | None) -> list[tuple[str, Role]]:
-    """What each column to read is for, the key first. A segment that a feature reads too is a number."""
+def _roles(
+    accounts: AccountsTable, columns: Iterable[str], segment: str | None, categories: Collection[str]
+) -> list[tuple[str, Role]]:
+    """What each column to read is for, the key first. A segment that a feature reads too is what it is to the feature."""
     times: dict[str, Role] = {time.column: "time" for time in _times(accounts)}
     roles: dict[str, Role] = {accounts.key: "key", **times}
     for name in columns:
-        roles.setdefault(name, "number")
+        roles.setdefault(name, "category" if name in categories else "number")
     if segment:
         roles.setdefault(segment, "segment")
     return list(roles.items())
@@ -284,27 +302,29 @@ def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:
 
 def _as_table(
     rows: Sequence[Any],
-    names: Sequence[str],
+    roles: Mapping[str, Role],
     accounts: AccountsTable,
     kind: IdKind,
     seen: Mapping[str, set[str]],
-    as_text: AbstractSet[str | None],
 ) -> pa.Table:
-    """A page as Arrow: keys exact, times as moments or integers, columns ``as_text``, others as numbers.
+    """A page as Arrow, each column as its role wants it: keys exact, times as moments or integers.
 
     ``seen``: kinds of earlier pages.
     """
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    columns = dict(zip(roles, zip(*rows, strict=True), strict=True))
     times = {time.column: time for time in _times(accounts)}
     made = {}
     for name, values in columns.items():
-        if name == accounts.key:
+        role = roles[name]
+        if role == "key":
             keys = [None if value is None else _exact_key(value, kind, name) for value in values]
             made[name] = _key_array(keys, kind)
-        elif name in times:
+        elif role == "time":
             made[name] = _moments(values, times[name], name)
-        elif name in as_text:
+        elif role == "segment":
             made[name] = _group_names(values, name)
+        elif role == "category":
+            made[name] = _category(values, name)
         else:
             made[name] = _numbers(values, name, seen[name])
     return pa.table(made)
@@ -357,6 +377,13 @@ def _group_names(values: Sequence[Any], column: str) -> pa.Array:
         )
     names = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
     return pa.array([None if value is None else name for value, name in zip(values, names, strict=True)], pa.string())
+
+
+def _category(values: Sequence[Any], column: str) -> pa.Array:
+    """A category's column. SQLite lets a column of text hold anything, and a number is nobody's name."""
+    if not all(value is None or isinstance(value, str) for value in values):
+        raise PartitionError("column_type", "holds a value that is no text", where=column, remedy="store nothing but text in it")
+    return pa.array(values, pa.string())
 
 
 def _numbers(values: Sequence[Any], column: str, seen: set[str]) -> pa.Array:

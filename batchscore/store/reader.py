@@ -38,7 +38,7 @@ def done_before(connection: sa.Connection, folder: Path, partition: Partition, *
     for held in connection.execute(query).scalars():
         receipt = Receipt.model_validate_json(held)
         if all(_is_whole(folder / output.path, output, hashed=hashed) for output in receipt.outputs):
-            return receipt.model_copy(update={"number": partition.number})
+            return receipt.model_copy(update={"stage": partition.stage, "number": partition.number})
     return None
 
 

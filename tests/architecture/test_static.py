@@ -89,3 +89,9 @@ def test_lock_meets_every_core_dependency() -> None:
         found = versions.get(canonicalize_name(dependency.name), [])
         assert found, f"{dependency.name} is not in requirements.lock → make lock"
         assert all(map(dependency.specifier.contains, found)), f"{dependency} but locked {found} → make lock"
+
+
+def test_a_worker_starts_without_sqlalchemy() -> None:
+    """It costs a quarter of a second of each worker's first attempt, and only those that read a live table need it."""
+    asked = "import sys, batchscore.attempt; sys.exit('sqlalchemy' in sys.modules or 'distributed' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], check=False, cwd=ROOT).returncode == 0

@@ -68,4 +68,4 @@ def _bundle(data: Path, *, n_trees: int, depth: int) -> Path:
     """A packed bundle of the wide features."""
     model = wide.write_model(data, n_trees=n_trees, depth=depth)
     spec = wide.write_spec(data, data / "accounts", model, data / "store")
-    return Path(spec.bundles[0])
+    return Path(spec.bundles[0].path)

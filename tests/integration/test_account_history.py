@@ -17,7 +17,7 @@ from batchscore.errors import Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.keys import key_digest
-from batchscore.layout import Definitions, set_aside
+from batchscore.layout import Definitions, keys_set_aside
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
 from batchscore.models.scorer import load_scorer
@@ -174,7 +174,7 @@ def test_what_a_quarantine_sets_aside_is_what_the_partition_would_have_counted(
     reader = open_reader(world.store)
     definitions = Definitions.of(reader.run(row.run_id).plan)
     works = [partition.work for partition in reader.partitions(row.run_id, Stage.SCORE) if isinstance(partition.work, Score)]
-    aside = [set_aside(definitions, work, AS_OFS[1]) for work in works]
+    aside = [keys_set_aside(definitions, work, AS_OFS[1]) for work in works]
     assert sum(one.planned.n + one.outside.n + one.repeated.n for one in aside) == len(rows)
     planned = prove_run(reader.run(row.run_id).plan, definitions, reader, row.run_id).as_ofs[1].planned
     assert KeyDigest.parse(planned) == sum((one.planned for one in aside), KeyDigest())

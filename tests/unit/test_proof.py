@@ -13,7 +13,7 @@ from batchscore.digest import KeyDigest
 from batchscore.keys import key_digest
 from batchscore.plan import Stage
 from batchscore.receipt import Receipt
-from batchscore.report.proof import ACCOUNTS, SetAside, key_name, prove
+from batchscore.report.proof import ACCOUNTS, KeysSetAside, key_name, prove
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)
 EMPTY = str(KeyDigest())
@@ -73,7 +73,7 @@ def test_an_account_with_several_rows_is_planned_once_and_no_row_may_be_lost_or_
 
 
 def test_a_quarantined_partitions_keys_are_accounted_for() -> None:
-    proof = prove([AS_OF], [frozen(1, 2, 3)], [], [scored(scored=(1,))], {AS_OF: SetAside(planned=keys(2), outside=keys(3))})
+    proof = prove([AS_OF], [frozen(1, 2, 3)], [], [scored(scored=(1,))], {AS_OF: KeysSetAside(planned=keys(2), outside=keys(3))})
     assert proof.closes
     assert proof.as_ofs[0].quarantined == str(keys(2))
 

@@ -61,6 +61,29 @@ def test_relative_locations_start_at_the_specs_folder(tmp_path: Path) -> None:
     assert spec.sources["mails"].parquet.path == str(tmp_path / "mails")
 
 
+def test_one_bundle_flags_and_others_are_shadows_wherever_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(
+        GOOD.replace("[bundle]", "[{path: candidate, shadow: true}, bundle, {path: x, shadow: true}]")
+    )
+    spec = read_spec(tmp_path / "spec.yaml")
+    assert spec.bundle_paths == tuple(str(tmp_path / name) for name in ("bundle", "candidate", "x"))
+    assert RunSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("bundles", "says"),
+    [
+        ("[]", "no bundle flags"),
+        ("[{path: a, shadow: true}]", "no bundle flags"),
+        ("[a, b]", "2 bundles are to flag"),
+        ("[a, {path: b, shade: true}]", "unknown key"),
+    ],
+)
+def test_bundles_of_which_not_exactly_one_flags_are_refused(bundles: str, says: str) -> None:
+    (problem,) = problems(GOOD.replace("[bundle]", bundles))
+    assert says in problem
+
+
 def test_every_mistake_is_told_at_once_with_its_line() -> None:
     text = (
         GOOD.replace("threshold: 0.5", "threshold: 1.5")

@@ -87,7 +87,7 @@ def golden(patient: Patient) -> Seen | None:
     """The bundle's golden rows give on this machine the bits they gave when it was packed."""
     if patient.spec is None:
         return None
-    bundles = [read_manifest(Path(folder)) for folder in patient.spec.bundles]
+    bundles = [read_manifest(Path(folder)) for folder in patient.spec.bundle_paths]
     for bundle in bundles:
         load_scorer(bundle.reference)
     return ok(f"{sum(bundle.manifest.n_golden for bundle in bundles)} golden rows reproduced to the bit")

@@ -157,6 +157,20 @@ def test_numbers_are_the_same_by_either_driver(case: str, route: str, make: Make
     assert [value for page in pages("integer") for value in page["plan"].to_pylist()] == wanted
 
 
+def test_a_category_is_text_of_any_charset_with_its_bytes_and_never_a_number(route: str, make: Make) -> None:
+    make(
+        "CREATE TABLE accounts (id INT PRIMARY KEY, n INT, land VARCHAR(9) CHARACTER SET latin1, tier ENUM('a','B'))",
+        "SET NAMES utf8mb4",
+        "INSERT INTO accounts VALUES (1, 1, 'dé', 'B'), (2, 2, ' DE ', NULL), (3, 3, '', 'a')",
+    )
+    names = ("land", "tier")
+    assert inspect_table(SOURCE, ACCOUNTS, names, None, names)[1] == ()
+    (page,) = [page for page, _ in read_pages(SOURCE, ACCOUNTS, names, "integer", (None, 3), categories=names)]
+    assert page.select(names).to_pydict() == {"land": ["dé", " DE ", ""], "tier": ["B", None, "a"]}
+    (problem,) = inspect_table(SOURCE, ACCOUNTS, ("n",), None, ("n",))[1]
+    assert problem.what.startswith("column_type: is int")
+
+
 @pytest.mark.parametrize(
     "declared",
     ["DECIMAL(20,4)", "DECIMAL(19,0)", "TIME", "JSON", "BLOB", "VARCHAR(9)", "ENUM('a')", "SET('a','b')", "POINT", "DATETIME"],

@@ -245,3 +245,17 @@ def test_a_file_is_read_as_its_text(tmp_path: Path) -> None:
     with pytest.raises(Refused) as missing:
         read_feature_set(tmp_path / "other.yaml")
     assert missing.value.reason == "file_missing"
+
+
+def test_a_category_is_a_column_of_text_with_which_nothing_is_counted() -> None:
+    features = read(TEXT + "  zone: {category: zeta}\n")
+    assert features.categories == {"zone": "zeta"}
+    assert "zeta" in features.column_names("accounts")
+    assert FeatureSet.thaw(features.frozen_json()) == features
+    assert features.digest != read(TEXT + "  zone: {column: zeta}\n").digest
+    assert '"category"' not in read(TEXT).frozen_json(), "a feature set without one is what it was"
+    with pytest.raises(Refused) as refused:
+        read(TEXT + "  zone: {category: zeta}\n  pace: {ratio: [z_7d, zone]}\n  raw: {column: zeta}\n")
+    told = "\n".join(map(str, refused.value.problems))
+    assert "'zone' is a category, and nothing can be counted with a name" in told
+    assert "'zeta' is a category of another feature, so it holds text" in told

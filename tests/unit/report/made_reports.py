@@ -7,7 +7,7 @@ from typing import Any
 
 from batchscore.digest import KeyDigest
 from batchscore.report.histogram import N_BINS
-from batchscore.report.model import AsOfHistogram, DateFlags, Flags, Report, RunFacts, StageReport
+from batchscore.report.model import AsOfHistogram, BundleReport, DateFlags, Flags, Report, RunFacts, StageReport
 from batchscore.report.proof import AsOfProof, Proof
 
 FIRST = datetime(2016, 1, 1, tzinfo=UTC)
@@ -32,6 +32,7 @@ def make_report(*, n_as_ofs: int = 2, **changes: Any) -> Report:
             n_drivers=1,
         ),
         stages=(StageReport(stage="score", does="scores", rows_planned=10, rows_done=10, n_partitions=2, n_committed=2),),
+        bundles=(made_bundle("champion"),),
         proof_state="closes",
         proof=Proof(accounts=keys(1000), as_ofs=tuple(map(make_line, as_ofs)), n_rows_rejected=0, n_orphans=0),
         threshold=0.5,
@@ -76,3 +77,19 @@ def make_line(as_of: datetime, *, closes: bool = True, n_quarantined: int = 0) -
 
 def keys(n: int) -> str:
     return str(KeyDigest(n, n, n))
+
+
+def made_bundle(name: str, *, shadow: bool = False, **changes: Any) -> BundleReport:
+    """A bundle that scored 10 rows in 2 milliseconds."""
+    bundle = BundleReport(
+        name=name,
+        digest="b" * 64,
+        shadow=shadow,
+        n_scores=10,
+        n_rejected=0,
+        n_quarantined=0,
+        n_made=10,
+        own_s=0.002,
+        proof_state="closes",
+    )
+    return bundle.model_copy(update=changes)

@@ -24,7 +24,7 @@ from batchscore.report.model import (
 )
 from batchscore.report.page import MAX_DATES, compact, duration, page
 from batchscore.report.words import headline
-from tests.unit.report.made_reports import FIRST, make_line, make_report
+from tests.unit.report.made_reports import FIRST, made_bundle, make_line, make_report
 
 HOSTILE = '</td><script>alert(1)</script>\x1b[31m&amp;\u202e{{7*7}}\' onload="x"\x00\x07'
 MAX_BYTES = 500_000
@@ -85,6 +85,7 @@ def hostile_report(n_as_ofs: int = 3, text: str = HOSTILE, times: int = 1) -> Re
             "environment": {"executor": text},
             "digests": {text: text},
             "gaps": (text,) * times,
+            "bundles": (made_bundle(text), *(made_bundle(text, shadow=True, histograms=report.histograms) for _ in range(times))),
             "next": (f"batchscore status --store '{text}'",),
         }
     )
@@ -130,6 +131,16 @@ def test_an_as_of_that_does_not_close_is_shown_however_old_it_is() -> None:
     )
     assert html.count("✕ NO") == 1
     assert html.count("✓ yes") == MAX_DATES - 1
+
+
+def test_bundles_are_compared_where_there_is_more_than_one() -> None:
+    assert 'id="bundles"' not in drawn(make_report())
+    report = make_report()
+    shadow = made_bundle("candidate", shadow=True, histograms=report.histograms, psi=0.125)
+    text = Seen(drawn(make_report(bundles=(*report.bundles, shadow)))).text
+    assert re.search(r"candidate\s*shadow\s*10\s*0\s*0\s*closes\s*0.00 s\s*3 min 20 s\s*0.125", text), (
+        "2 ms for 10: 200 s a million"
+    )
 
 
 def test_drift_is_drawn_over_the_scores() -> None:
