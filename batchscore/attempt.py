@@ -259,7 +259,7 @@ def _score(task: Task, work: Score, outcomes: Sequence[_Outcome], route: Route) 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _There:
-    """The features of the accounts that are to be scored at an as-of, and the keys of the others; ``repeated``: of further rows."""
+    """The features of the accounts to be scored at an as-of, and the keys of the others; ``repeated``: of further rows."""
 
     as_of: datetime
     frame: pa.Table
