@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Protocol
 
 from batchscore.events import Event
-from batchscore.flag import Flag
+from batchscore.flag import AccountId, Flag
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
 from batchscore.spec import Value
@@ -149,6 +149,9 @@ class StoreReader(Protocol):
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
 
+    def newest_finished(self, name: str) -> RunRow | None:
+        """The finished run of the spec of that name that was opened last."""
+
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
 
@@ -188,6 +191,9 @@ class StoreReader(Protocol):
         Left out are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
+
+    def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
+        """Every flag of released runs about an account, in any queue and state, by as-of."""
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs, best rank first (queue, newest as-of, rank)."""

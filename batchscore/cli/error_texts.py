@@ -86,6 +86,14 @@ ADVICE: Final[dict[str, Advice]] = {
         "`batchscore init` looked for an account's id or a time, and found several columns that could be it, or none.",
         "Name the column: --key, --created-at, --event-at or --known-at. The message lists those there are.",
     ),
+    "run_unfinished": Advice(
+        "An Explorer was asked for a run that is still going on, was interrupted, or ended before it decided.",
+        "`batchscore resume RUN --store DIR` goes on with it; `batchscore watch RUN --store DIR` shows how far it is.",
+    ),
+    "account_unknown": Advice(
+        "The id is of another kind (text where ids are integers), lost a digit to a float on its way, or came after the run.",
+        "Compare it with the ids that the run has: `explorer.accounts().head()`.",
+    ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
         "or the file's columns are encrypted.",

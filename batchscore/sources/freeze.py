@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.features.accounts import ordered
@@ -130,6 +131,14 @@ def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
     raw = _numbered(work.files, _raw_columns(events, columns))
     rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
     return _one_at_a_time(rows)
+
+
+def empty_events(file: InputFile, table: str, feature_set: FeatureSet) -> pa.Table:
+    """What `read_events` gives of a file, without rows: the types alone; its footer is all that is read."""
+    events, columns = feature_set.events_table(table), feature_set.column_names(table)
+    stored = pq.read_schema(Path(file.root) / file.path).remove_metadata()
+    batch = pa.schema([stored.field(name) for name in _raw_columns(events, columns)]).empty_table()
+    return canonical_events(batch, events, columns, feature_set.account_id, Place(file.path)).table
 
 
 def _raw_columns(table: AccountsTable | EventsTable, columns: Iterable[str]) -> list[str]:

@@ -11,11 +11,21 @@ import sqlalchemy as sa
 
 from batchscore.database import read
 from batchscore.errors import Refused
-from batchscore.flag import FlagState
+from batchscore.flag import AccountId, FlagState
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Output, Receipt
-from batchscore.store.rows import flag_row, from_microseconds, microseconds, moment, partition_of, past_flag, run_row
+from batchscore.store.rows import (
+    LARGEST_IN_MYSQL,
+    flag_row,
+    from_microseconds,
+    microseconds,
+    moment,
+    partition_of,
+    past_flag,
+    run_row,
+    stored_id,
+)
 from batchscore.store.tables import attempts, flags_table, partitions, runs, stages, sweeps
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
@@ -83,6 +93,12 @@ class Reader:
         return tuple(
             run_row(row) for row in self._rows(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
+
+    def newest_finished(self, name: str) -> RunRow | None:
+        """The finished run of the spec of that name that was opened last."""
+        query = sa.select(runs).where(runs.c.name == name, runs.c.state == "finished")
+        found = self._row(query.order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1))
+        return None if found is None else run_row(found)
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
@@ -282,6 +298,21 @@ class Reader:
                 ]
                 page = query.where(account > last)
             yield from map(past_flag, rows)
+
+    def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
+        """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
+        try:
+            held = stored_id(account_id, LARGEST_IN_MYSQL)
+        except Refused:
+            return ()
+        flags = flags_table("string" if isinstance(account_id, str) else "integer")
+        query = (
+            sa.select(flags, runs.c.released_at)
+            .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
+            .where(flags.c.account_id == held, runs.c.released_at.is_not(None))
+            .order_by(flags.c.as_of, flags.c.queue, flags.c.run_id)
+        )
+        return tuple(flag_row(row) for row in self._rows(query))
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""
