@@ -50,6 +50,7 @@ def run(
 
     Raises:
         Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
+        Held: a live source was above its critical load; `resume` goes on.
         Interrupted: the scheduler was lost; `resume` goes on.
         QuarantineStop: a partition without which nothing may be scored was set aside.
         RunFailed: the proof does not close, or two attempts gave different bytes.

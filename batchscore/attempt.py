@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -42,11 +43,12 @@ from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
 from batchscore.plan import FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
-from batchscore.receipt import Output, Receipt
+from batchscore.receipt import HELD_BACK, Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Rows
-from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_events, write_rejects
+from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, live_source, read_events, write_rejects
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
@@ -64,6 +66,7 @@ class _Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     scorer: str = ""
     alerts: list[str] = field(default_factory=list)
+    worst_lag_s: float | None = None
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -105,7 +108,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
         case FreezeSql():
-            _freeze(task, freeze_sql, work, outcome)
+            _freeze_gently(task, work, outcome)
         case Rollup():
             _roll_up(task, work, outcome)
         case Merge():
@@ -132,6 +135,7 @@ def _receipt(partition: Partition, outcome: _Outcome) -> Receipt:
         seconds=outcome.seconds,
         scorer=outcome.scorer,
         alerts=tuple(outcome.alerts),
+        worst_lag_s=outcome.worst_lag_s,
     )
 
 
@@ -192,6 +196,15 @@ def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome
     outcome.outputs += outputs
     outcome.counts |= counts
     outcome.keys |= keys
+
+
+def _freeze_gently(task: Task, work: FreezeSql, outcome: _Outcome) -> None:
+    brake = Brake(live_source(work, task.gentle), just_looked=True)  # by the driver, which handed it out
+    _freeze(task, partial(freeze_sql, brake=brake), work, outcome)
+    outcome.worst_lag_s = brake.worst_lag_s
+    if brake.held_s:
+        outcome.seconds[HELD_BACK] = round(brake.held_s, 4)
+        outcome.seconds["freeze"] = round(outcome.seconds["freeze"] - outcome.seconds[HELD_BACK], 4)
 
 
 def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:

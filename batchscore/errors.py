@@ -18,7 +18,7 @@ DONE: Final = 0
 BUG: Final = 1
 REFUSED: Final = 2
 QUARANTINED: Final = 3
-HELD: Final = 4  # reserved: no guard holds a run yet
+HELD: Final = 4
 INTERRUPTED: Final = 5
 
 # reason → (number, what it means in one sentence). Numbers are stable: a retired reason leaves a hole.
@@ -105,6 +105,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         417,
         "The database could not be reached for longer than the limit; a run that was under way can be resumed.",
     ),
+    "source_paused": (418, "A live source asked for rest longer than the run was told to wait; the run can be resumed."),
+    "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -224,6 +226,12 @@ class QuarantineStop(BatchscoreError):
     """The run ended early because of partitions that were set aside. Exit 3."""
 
     exit_code = QUARANTINED
+
+
+class Held(BatchscoreError):
+    """Not to be gone on with until somebody looked, or the moment is better; everything committed is kept. Exit 4."""
+
+    exit_code = HELD
 
 
 class Interrupted(BatchscoreError):

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
-from batchscore.spec import RunSpec, Value
+from batchscore.spec import Gentle, RunSpec, Value
 
 
 class Stage(StrEnum):
@@ -185,6 +185,7 @@ class Task(Value):
     partition: Partition
     beside: tuple[Partition, ...] = ()
     isolated: bool = False
+    gentle: Gentle = Gentle()  # how a live source is read: as the plan at hand says, which may be newer than the layout
 
 
 class StageEstimate(Value):

@@ -233,6 +233,8 @@ def _known_reason(reason: str) -> str:
             "id_too_large",
             "key_not_indexed",
             "naive_timestamp",
+            "table_missing",
+            "database_setup",
         }
         else "column_type"
     )
@@ -262,9 +264,12 @@ def _pinned(
 
 
 def _pinned_source(source: Source, files: Sequence[InputFile]) -> str:
-    """Parquet by path, size, time of change and footer of each file; a live table by its names, its rows are frozen later."""
+    """Parquet by path, size, time of change and footer of each file; a live table by its names, its rows are frozen later.
+
+    How gently it is read is no part: it may be changed while a run waits.
+    """
     if source.sql is not None:
-        return digest_of(source.sql.model_dump(mode="json"))
+        return digest_of(source.sql.model_dump(mode="json", exclude={"gentle"}))
     return digest_of([(file.path, file.n_bytes, file.mtime_ns, file.footer_sha256) for file in files])
 
 

@@ -66,6 +66,8 @@ class RunRow(Value):
     released_at: datetime | None = None
     why: str = ""  # for held and failed
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
+    held_back_s: float = 0.0  # how long drivers waited for a live source with nothing under way
+    worst_lag_s: float | None = None  # of its replicas, as drivers saw it
 
     @property
     def failed_on_input(self) -> bool:
@@ -262,6 +264,9 @@ class Store(Protocol):
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""
+
+    def note_held_back(self, run: RunHandle, seconds: float, worst_lag_s: float | None) -> None:
+        """Add to the time in which the run waited for a live source, and keep the worst lag of its replicas."""
 
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run (`Executor.describe`)."""

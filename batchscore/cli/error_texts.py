@@ -321,7 +321,7 @@ ADVICE: Final[dict[str, Advice]] = {
     ),
     "database_setup": Advice(
         "A right is not granted, a table is not InnoDB, a column's type or collation would round or fold values, or a limit of "
-        "the server is too small.",
+        "the server is too small; or the URL's ssl_ca does not vouch for the server's certificate and host.",
         "Each finding comes with the statement that mends it, for whoever may run it.",
     ),
     "key_not_indexed": Advice(
@@ -340,6 +340,17 @@ ADVICE: Final[dict[str, Advice]] = {
     "run_failed": Advice(
         "The run met something it cannot go on with, before anything reached the queue.",
         "The message names it; `batchscore status RUN` shows how far it came.",
+    ),
+    "source_paused": Advice(
+        "Replicas were behind, the server was busy, somebody raised the pause flag, or it was office hours, for longer than "
+        "`--max-wait`.",
+        "The message says which. Once that is over, `batchscore resume RUN`: ranges that were read are not read again. Limits "
+        "stand under `gentle:` of the source in the spec; with others, `batchscore run SPEC` goes on with the same run.",
+    ),
+    "source_overloaded": Advice(
+        "More threads ran on the server at once than `critical_threads_running` allows, by our own reading or by others.",
+        "See what the server is busy with (SHOW PROCESSLIST), then `batchscore resume RUN`: ranges that were read are not read "
+        "again. With fewer `connections`, under `gentle:` of the source, a run asks for less at a time.",
     ),
     "scheduler_unreachable": Advice(
         "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
@@ -385,6 +396,8 @@ _EXITS: Final = {
     "database_away": "2 before a run, 5 during one: resumable",
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
+    "source_paused": "4: held, resumable",
+    "source_overloaded": "4: held, resumable",
 }
 
 

@@ -124,7 +124,7 @@ class PlanShown(Value):
 
 
 class RunShown(Value):
-    """A run's row without its plan. ``why``: the reason it waits, was held or failed."""
+    """A run's row without its plan. ``why``: the reason it waits, was held or failed; ``held_back_s``: for a live source."""
 
     run_id: str
     name: str
@@ -137,6 +137,8 @@ class RunShown(Value):
     finished_at: datetime | None
     released_at: datetime | None
     why: str
+    held_back_s: float
+    worst_lag_s: float | None
 
     @classmethod
     def of(cls, row: RunRow) -> Self:

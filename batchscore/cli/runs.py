@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,25 @@ if TYPE_CHECKING:
 
     OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
+MAX_MINUTES = 60 * 24 * 365
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
+class _Minutes(click.ParamType[timedelta]):
+    """How long, in minutes."""
+
+    name = "minutes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The text as a duration; not even a wait that begins is allowed with 0."""
+        return timedelta(minutes=click.FloatRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
+
+
 def executor_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Where attempts run, and who scores: the command is given ``executor``, which opens what the options ask for."""
+    """Where attempts run, who scores, how long may be waited.
+
+    The command is given ``executor``, which opens what the options ask for, and ``max_wait``.
+    """
 
     @wraps(command)
     def with_executor(
@@ -42,6 +57,11 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option("--workers", type=click.IntRange(min=1), help="Size of the local cluster.  [default: one per core]"),
         click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler (tcp://… or tls://…)."),
         click.option("--insecure", is_flag=True, help="Accept a scheduler on another host without TLS."),
+        click.option(
+            "--max-wait",
+            type=_Minutes(),
+            help="End, held and resumable, when one wait (for a live source, for workers) lasts so long.  [default: wait on]",
+        ),
         click.option(
             "--scorer",
             "route",
@@ -110,6 +130,7 @@ def run(
     approved: str | None,
     again: bool,
     executor: OpenExecutor,
+    max_wait: timedelta | None,
     as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
@@ -121,7 +142,7 @@ def run(
             where=f"run {spec.name}",
             remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
         )
-    row = run_plan(made, again=again, executor=executor())
+    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait)
     return tell_end(row, as_json=as_json)
 
 
@@ -133,28 +154,28 @@ MIN_HASH = 8
 @STORE
 @executor_options
 @JSON
-def resume(run_id: str, store: Path, *, executor: OpenExecutor, as_json: bool) -> int:
+def resume(run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, as_json: bool) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
     made = plan_again(open_reader(store).run(run_id))
-    return tell_end(run_plan(made, again=False, executor=executor()), as_json=as_json)
+    return tell_end(run_plan(made, again=False, executor=executor(), max_wait=max_wait), as_json=as_json)
 
 
-def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> RunRow:
+def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor], max_wait: timedelta | None = None) -> RunRow:
     """Walk a plan with progress on stderr."""
     from batchscore.features.feature_set import FeatureSet
     from batchscore.observe.progress import ProgressObserver
+    from batchscore.pipeline import Limits
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
-        return walk(
-            made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop
-        )
+        store, limits = open_store(Path(made.spec.store), kind), Limits(stop=stop, max_wait=max_wait)
+        return walk(made, executor=opened, store=store, observer=observer, again=again, limits=limits)
 
 
 def tell_end(row: RunRow, *, as_json: bool) -> int:

@@ -70,6 +70,9 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
     tables.line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
     if row.why:
         tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
+    if row.held_back_s:
+        lag = f"; replicas at most {row.worst_lag_s:,.0f} s behind" if row.worst_lag_s is not None else ""
+        tables.line(console, f"held back {row.held_back_s:,.0f} s so far for a live source{lag}")
     table = tables.table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA", words=_WORDS)
     for stage in stages:
         table.add_row(

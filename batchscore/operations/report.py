@@ -31,7 +31,7 @@ from batchscore.observe.text import plain
 from batchscore.plan import Reference, Score, Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
 from batchscore.proving import prove_run
-from batchscore.receipt import Receipt
+from batchscore.receipt import HELD_BACK, Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
 from batchscore.report.histogram import Counts, added, from_footer, psi
@@ -94,7 +94,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
     before = reader.run_before(row)
     drift = _drift(before, reader, histograms, gaps) if before else None
     return Report(
-        run=_run_facts(row),
+        run=_run_facts(row, works[Stage.FREEZE]),
         stages=tuple(_stages(row, works, stages, rows)),
         bundles=tuple(_bundles(row, reader, gaps, works[Stage.SCORE], proof_state, histograms)),
         proof_state=proof_state,
@@ -315,8 +315,9 @@ def _sentences(row: RunRow, gaps: Gaps) -> dict[str, str]:
     return sentences
 
 
-def _run_facts(row: RunRow) -> RunFacts:
+def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
     spec = row.plan.spec
+    lags = [lag for lag in (row.worst_lag_s, freeze.worst_lag_s) if lag is not None]
     return RunFacts(
         run_id=row.run_id,
         name=row.name,
@@ -330,6 +331,8 @@ def _run_facts(row: RunRow) -> RunFacts:
         released_at=row.released_at,
         generation=row.generation,
         n_drivers=row.epoch,
+        held_back_s=round(row.held_back_s + freeze.attempt_s.get(HELD_BACK, 0.0), 3),
+        worst_lag_s=max(lags, default=None),
     )
 
 

@@ -34,6 +34,8 @@ class RunFacts(Value):
     released_at: datetime | None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
+    held_back_s: float = 0.0  # spent waiting for a live source: by drivers with nothing under way, and by attempts, added up
+    worst_lag_s: float | None = None  # of the source's replicas, while it was read
 
 
 class StageReport(Value):

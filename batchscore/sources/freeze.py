@@ -21,10 +21,11 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeParquet, FreezeSql, InputFile, Reference, Rollup
 from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, segment_names
-from batchscore.spec import Source, SqlSource
+from batchscore.spec import Gentle, Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
 GROUP_FILES: Final = 512
@@ -72,17 +73,36 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
 
 
-def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
-    """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise."""
+def live_source(work: FreezeSql, gentle: Gentle) -> SqlSource:
+    """The table that ``work`` reads."""
+    return SqlSource(url=work.url, table=work.sql_table, gentle=gentle)
+
+
+def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
+    """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise.
+
+    ``brake``: of the same source; between two pages reading waits until it lets go.
+
+    Raises:
+        Held: it did not.
+    """
     from batchscore.sources.sql import read_pages  # noqa: PLC0415 (SQLAlchemy: a worker that reads Parquet does without)
 
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    source = SqlSource(url=work.url, table=work.sql_table)
     categories = tuple(feature_set.categories.values())
     bounds = work.low, work.high
-    pages = read_pages(source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
-    rows = _canonical(pages, feature_set, work.segment)
+    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
+    rows = _canonical(_braked(pages, brake), feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def _braked(pages: Iterator[tuple[pa.Table, Place]], brake: Brake) -> Iterator[tuple[pa.Table, Place]]:
+    while True:
+        brake.let_through()
+        page = next(pages, None)
+        if page is None:
+            return
+        yield page
 
 
 def freeze_outside_a_run(
@@ -108,7 +128,7 @@ def freeze_outside_a_run(
         high=high,
         opened_for="no run",
     )
-    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
+    yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
 
 
 def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:

@@ -236,6 +236,18 @@ class Ledger:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
         self._note(run, why=reason[:MESSAGE_CHARS])
 
+    def note_held_back(self, run: RunHandle, seconds: float, worst_lag_s: float | None) -> None:
+        """Add to the time in which the run waited for a live source, and keep the worst lag of its replicas."""
+        of_run = runs.c.run_id == run.run_id
+
+        def add(connection: sa.Connection) -> None:
+            connection.execute(runs.update().where(of_run).values(held_back_s=runs.c.held_back_s + seconds))
+            if worst_lag_s is not None:
+                larger = sa.or_(runs.c.worst_lag_s.is_(None), runs.c.worst_lag_s < worst_lag_s)
+                connection.execute(runs.update().where(of_run, larger).values(worst_lag_s=worst_lag_s))
+
+        self._fenced(run, add)
+
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run."""
         self._note(run, executor=description[:EXECUTOR_CHARS])

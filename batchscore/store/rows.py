@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import RowMapping
 
@@ -86,6 +86,8 @@ def run_row(row: RowMapping) -> RunRow:
         released_at=moment(row["released_at"]),
         why=row["why"],
         executor=row["executor"],
+        held_back_s=row["held_back_s"],
+        worst_lag_s=row["worst_lag_s"],
     )
 
 
@@ -98,23 +100,43 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-def flag_values(flag: Flag, account_id: int | bytes, opened_at: int) -> dict[str, Any]:
-    """An open flag as a row of `flags`; ``account_id`` as the column holds it."""
+def flags_share(flag: Flag, opened_at: int, *, overtaken: bool) -> dict[str, str | int | None]:
+    """What all flags of one release have in common in `flags`: those that open, or those that were overtaken."""
     return {
         "queue": flag.queue,
-        "account_id": account_id,
         "run_id": flag.run_id,
         "as_of": microseconds(flag.as_of),
-        "rank": flag.rank,
-        "score": flag.score,
-        "margin": flag.margin,
-        "reasons": REASONS.dump_json(flag.reasons).decode(),
-        "bundle_digest": flag.bundle_digest,
-        "state": FlagState.OPEN.value,
-        "open_marker": 1,
+        "state": (FlagState.OVERTAKEN if overtaken else FlagState.OPEN).value,
+        "open_marker": None if overtaken else 1,
         "opened_at": opened_at,
-        "closed_at": None,
+        "closed_at": opened_at if overtaken else None,
     }
+
+
+class FlagOwn(NamedTuple):
+    """What a flag has to itself in `flags`; ``account_id`` as the column holds it."""
+
+    account_id: int | bytes
+    rank: int
+    score: float
+    margin: float
+    reasons: str
+    bundle_digest: str
+
+
+FLAGS_OWN: Final = FlagOwn._fields
+
+
+def flag_own(flag: Flag, account_id: int | bytes) -> FlagOwn:
+    """The flag's own columns."""
+    return FlagOwn(
+        account_id=account_id,
+        rank=flag.rank,
+        score=flag.score,
+        margin=flag.margin,
+        reasons=REASONS.dump_json(flag.reasons).decode(),
+        bundle_digest=flag.bundle_digest,
+    )
 
 
 def flag_row(row: RowMapping) -> FlagRow:

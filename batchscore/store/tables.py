@@ -43,6 +43,8 @@ runs: Final = sa.Table(
     sa.Column("memory_sha256", sa.String(64)),
     sa.Column("released_at", sa.Double),
     sa.Column("executor", sa.String(255), nullable=False, server_default=""),
+    sa.Column("held_back_s", sa.Double, nullable=False, server_default="0"),
+    sa.Column("worst_lag_s", sa.Double),
     # Which of its driver's transactions was the last to stand: asked after a COMMIT without an answer.
     sa.Column("last_write", sa.String(32), nullable=False, server_default=""),
 )

@@ -18,10 +18,11 @@ from batchscore.features.feature_set import AccountsTable, FeatureSet, History, 
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import mysql, sql
-from batchscore.sources.freeze import freeze_sql
+from batchscore.sources.brake import Brake
+from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.mysql_fast import FastReader
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
-from batchscore.spec import SqlSource
+from batchscore.spec import Gentle, SqlSource
 from tests.mysql_server import PASSWORD, MySqlServer
 
 pytestmark = pytest.mark.mysql
@@ -231,7 +232,7 @@ def freeze(store: Path, wanted: FeatureSet) -> pa.Table:
             table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
             opened_for="r",
         )  # fmt: skip
-        outputs, _, _ = freeze_sql(work, store, "freeze/x", wanted)
+        outputs, _, _ = freeze_sql(work, store, "freeze/x", wanted, Brake(live_source(work, Gentle())))
         tables += [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
     return pa.concat_tables(tables)
 

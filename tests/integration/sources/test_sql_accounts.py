@@ -19,9 +19,10 @@ from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColum
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import sql
-from batchscore.sources.freeze import freeze_sql
+from batchscore.sources.brake import Brake
+from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.sql import inspect_table, largest_key, read_pages
-from batchscore.spec import SqlSource
+from batchscore.spec import Gentle, SqlSource
 
 PASSWORD = "canary-hunter2"
 SOURCE = SqlSource(url="live", table="accounts")
@@ -74,7 +75,7 @@ def freeze(
     work = FreezeSql(
         table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r"
     )
-    outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set)
+    outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set, Brake(live_source(work, Gentle())))
     tables = [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
     return pa.concat_tables(tables, promote_options="permissive"), counts
 
