@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
+from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
 from batchscore.features.feature_set import FeatureSet, open_feature_set
@@ -36,7 +37,7 @@ from batchscore.features.windows import prepare
 from batchscore.files import ParquetDraft, verified, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
@@ -54,7 +55,6 @@ from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
 MAX_ALERTS: Final = 8  # told of a partition: a receipt is small, and a source that stopped is told by a few of its features
 MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(slots=True)
@@ -164,18 +164,12 @@ class _Slice:
         self.id_type = ID_TYPES[kind]
         refuse_other_functions(self.feature_set, work.functions)
         with outcome.timed("read"):
-            self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
+            rows = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
             self.rollups = {
                 table: open_index(task.store, kind, index).read(work.keys, among=among) for table, index in work.rollups.items()
             }
-        ids = self.accounts[ACCOUNT_ID].combine_chunks()
-        if not is_strictly_increasing(ids):
-            raise Refused(
-                "duplicate_id",
-                "an account stands in more than one file of the accounts table",
-                where="accounts",
-                remedy="keep one row per account",
-            )
+        self.accounts = Accounts.of(rows, self.feature_set.accounts)
+        ids = self.accounts.ids
         with outcome.timed("features"):
             span = work.as_ofs[0], work.as_ofs[-1]
             self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in self.rollups.items()}
@@ -284,21 +278,23 @@ def _score(task: Task, work: Score, outcomes: Sequence[_Outcome], route: Route) 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _There:
-    """The features of the accounts that are to be scored at an as-of, and the keys of the others."""
+    """The features of the accounts to be scored at an as-of, and the keys of the others; ``repeated``: of further rows."""
 
     as_of: datetime
     frame: pa.Table
+    repeated: KeyDigest
     outside: KeyDigest
     unscoreable: KeyDigest
 
     @classmethod
     def at(cls, as_of: datetime, accounts: _Slice, everyone: pa.Table) -> _There:
-        ids = accounts.accounts[ACCOUNT_ID]
-        inside = population(accounts.accounts, as_of)
-        covered = is_covered(accounts.accounts, accounts.began[as_of], as_of, accounts.feature_set)
+        ids, held = accounts.accounts.ids, accounts.accounts.at(as_of)
+        inside = population(held, as_of)
+        covered = is_covered(held, accounts.began[as_of], as_of, accounts.feature_set)
         return cls(
             as_of=as_of,
             frame=only(everyone, inside & covered),
+            repeated=key_digest(accounts.accounts.repeated),
             outside=key_digest(ids.filter(pa.array(~inside))),
             unscoreable=key_digest(ids.filter(pa.array(inside & ~covered))),
         )
@@ -352,15 +348,17 @@ class _Pass:
 
 def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome) -> None:
     """Make the features once more with everything later poisoned; a bit that differs ends the run before anything is released."""
-    feature_set, ids = accounts.feature_set, accounts.accounts[ACCOUNT_ID].combine_chunks()
+    feature_set, ids = accounts.feature_set, accounts.accounts.ids
+    declared = feature_set.accounts
     with outcome.timed("guard"):
-        held = poisoned_accounts(accounts.accounts, as_of)
+        rows = poisoned_accounts(accounts.accounts.rows, as_of, declared)
+        held = Accounts(rows, history=declared.history is not None).at(as_of)
         prepared = {
             table: prepare(ids, poisoned(rollup, as_of, feature_set), feature_set, table)
             for table, rollup in accounts.rollups.items()
         }
         again = make_frame(held, prepared, as_of, feature_set)
-        same = are_equal(frame, again) and bool((population(accounts.accounts, as_of) == population(held, as_of)).all())
+        same = are_equal(frame, again) and bool((population(accounts.accounts.at(as_of), as_of) == population(held, as_of)).all())
     if not same:
         names = [name for name in frame.column_names if not are_equal(frame.select([name]), again.select([name]))]
         raise Refused(
@@ -375,6 +373,7 @@ def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome
 def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
     as_of = there.as_of
+    outcome.add_digest("repeated", as_of, there.repeated)
     outcome.add_digest("outside", as_of, there.outside)
     outcome.add_digest("unscoreable", as_of, there.unscoreable)
     with outcome.timed("contract"):
@@ -417,13 +416,13 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
     as_ofs = [as_of for as_of in work.score.as_ofs if pc.is_in(pa.scalar(as_of, MOMENT), value_set=decided["as_of"]).as_py()]
     for as_of, everyone in accounts.frames(as_ofs, outcome):
         flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
-        wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
+        wanted = pc.is_in(everyone[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
         with outcome.timed("features"):
             frame = conform(only(everyone, wanted), scorer.names, scorer.manifest.category_sets)
         with outcome.timed("reasons"):
             explained = explain(scorer, frame, flags["margin"].to_numpy())
         texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
-        segments = _segments(accounts.accounts, wanted)
+        segments = _segments(accounts.accounts.at(as_of), wanted)
         tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
 

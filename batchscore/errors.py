@@ -65,6 +65,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "database_setup": (220, "The database or its account is not set up as needed; each finding has the statement that mends it."),
     "key_not_indexed": (221, "The accounts table has no index that begins with the key, so ranges of keys cannot be read."),
     "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
+    "history_overlap": (223, "Two rows of one account in a history hold at the same moment."),
+    "label_conflict": (224, "Two labels of one account and one moment differ."),
     "python_feature": (
         231,
         "A Python function that makes a feature is missing, fails, is not row-wise, or is not the one planned.",
@@ -122,6 +124,8 @@ REJECT_CODES: Final[dict[str, str]] = {
     "null_event_at": "the event has no time",
     "null_known_at": "nothing says when the event became known",
     "timestamp_range": "the time lies outside years 1 to 9999",
+    "null_valid_from": "nothing says from when the row of a history holds",
+    "history_empty": "the row of a history ends before it begins, or as it begins",
     "nonfinite_feature": "a feature is infinite, or too large for float32",
     "unseen_category": "a feature holds a category that the model was not trained with, and is declared to reject it",
     "score_invalid": "the model gave NaN or a value outside [0, 1]",

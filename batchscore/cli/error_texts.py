@@ -139,7 +139,17 @@ ADVICE: Final[dict[str, Advice]] = {
     ),
     "duplicate_id": Advice(
         "The accounts table has history rows, a join doubled some accounts, or a folder holds yesterday's export beside today's.",
-        "Leave one row for each account: keep one export in the folder, or name a view that picks the newest row.",
+        "Leave one row for each account: keep one export in the folder, or name a view that picks the newest row. If the rows "
+        "say from when to when they hold, declare `accounts.history` in the feature set.",
+    ),
+    "history_overlap": Advice(
+        "A row of the history was never ended when the account's next one began, a join doubled rows, or a folder holds "
+        "yesterday's export beside today's.",
+        "End each row at or before the account's next one begins (`valid_to` is not included; null means that it still holds).",
+    ),
+    "label_conflict": Advice(
+        "A labels file says 0 and 1 of one account for the same moment: a decision was taken back, or two exports were joined.",
+        "Keep the label that holds. If the file says when each was decided (`decided_at`), both may stay: the latest counts.",
     ),
     "naive_timestamp": Advice(
         "A timestamp column carries no zone, so that its meaning changes with the clock of whoever wrote it.",
@@ -377,6 +387,7 @@ ADVICE: Final[dict[str, Advice]] = {
 _EXITS: Final = {
     "id_too_large": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
     "duplicate_id": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
+    "history_overlap": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
     "margin_mismatch": "3: the partition of reasons is quarantined, nothing is released",
     "score_invalid": "3: the partition is quarantined",
     "commit_conflict": "1; the ledger is whole",

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pandas.api.extensions import ExtensionDtype
 
 from batchscore.attempt import reasons_schema
+from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import open_feature_set
 from batchscore.features.frame import make_frame, population
 from batchscore.features.python import refuse_other_functions
@@ -43,7 +44,7 @@ class Files:
 
 
 def read_accounts(work: Score, store: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """The frozen accounts of the range of ``work``; only ``columns`` are read."""
+    """The frozen accounts of the range of ``work``, of a history all rows of each; only ``columns`` are read."""
     index = open_index(store, open_feature_set(work.feature_set).account_id, work.snapshots)
     names = index.schema.names if columns is None else [ACCOUNT_ID, *columns]
     return to_pandas(index.read(work.keys, columns=names))
@@ -129,13 +130,13 @@ def _frame(work: Score, store: str, as_of: datetime, among: pa.Array | None) -> 
     feature_set = open_feature_set(work.feature_set)
     refuse_other_functions(feature_set, work.functions)
     kind = feature_set.account_id
-    accounts = open_index(store, kind, work.snapshots).read(work.keys, among=among)
-    ids = accounts[ACCOUNT_ID].combine_chunks()
+    accounts = Accounts.of(open_index(store, kind, work.snapshots).read(work.keys, among=among), feature_set.accounts)
     prepared = {
-        table: prepare(ids, open_index(store, kind, index).read(work.keys, among=among), feature_set, table)
+        table: prepare(accounts.ids, open_index(store, kind, index).read(work.keys, among=among), feature_set, table)
         for table, index in work.rollups.items()
     }
-    return make_frame(accounts, prepared, as_of, feature_set, population(accounts, as_of))
+    held = accounts.at(as_of)
+    return make_frame(held, prepared, as_of, feature_set, population(held, as_of))
 
 
 def _some(work: Score, store: str, fraction: float) -> pa.Array | None:

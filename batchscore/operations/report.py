@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from batchscore.admission import judge_input
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
-from batchscore.features.coverage import coverage_at, longest_window
+from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
@@ -225,7 +225,7 @@ def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
             for place, as_of in enumerate(partition.work.as_ofs):
                 began[as_of] = {table: moments[place] for table, moments in partition.work.began.items()}
     for as_of, tables in sorted(began.items()):
-        reached = {table: coverage_at(first, as_of, longest_window(feature_set, table)) for table, first in tables.items()}
+        reached = {table: coverage_at(first, as_of, feature_set.longest_window(table)) for table, first in tables.items()}
         yield DateCoverage(as_of=as_of, tables=reached, n_guarded=guarded[key_name("guarded", as_of)])
 
 

@@ -1,7 +1,7 @@
 """Groups input files into works, brings accounts into snapshots, and gives the events of a work in canonical batches.
 
-A snapshot is a file of accounts sorted by id. An input larger than a *run* is written as several of them, so memory is
-bounded by the run, not by the input; the key index brings them together again on reading.
+A snapshot is a file of accounts sorted by id, of a history then by when each row begins. An input larger than a *run* is written
+as several of them, so memory is bounded by the run, not by the input; the key index brings them together again on reading.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
-from batchscore.errors import Refused
+from batchscore.features.accounts import ordered
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
 from batchscore.files import write_parquet
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest, sort_by_key
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeParquet, FreezeSql, InputFile, Reference, Rollup
 from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
@@ -64,7 +64,7 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     """The accounts of the work's files as snapshots: (outputs, counts, key digests).
 
     Raises:
-        Refused: ``duplicate_id``, ``id_physical_type`` or ``column_type``.
+        Refused: ``duplicate_id``, ``history_overlap``, ``id_physical_type`` or ``column_type``.
         PartitionError: a file is not what was planned, or does not decode.
     """
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
@@ -170,7 +170,7 @@ def empty_events(file: InputFile, table: str, feature_set: FeatureSet) -> pa.Tab
 
 
 def _raw_columns(table: AccountsTable | EventsTable, columns: Iterable[str]) -> list[str]:
-    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else [table.created_at, table.deleted_at]
+    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else table.times.values()
     return list(dict.fromkeys([table.key, *(time.column for time in times if isinstance(time, TimeColumn)), *columns]))
 
 
@@ -219,11 +219,7 @@ def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_se
     counts: dict[str, int] = {}
     for run in _runs(rows):
         joined = _joined(run)
-        table = joined.table  # in chunks: what is in order already is not copied
-        if not is_strictly_increasing(table[ACCOUNT_ID]):
-            table = sort_by_key(table)
-            if not is_strictly_increasing(table[ACCOUNT_ID]):
-                raise Refused("duplicate_id", "an account stands more than once", where=source, remedy="keep one row per account")
+        table = ordered(joined.table, feature_set.accounts, where=source)  # in chunks: what is in order already is not copied
         outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
         keys = keys + key_digest(table[ACCOUNT_ID])
         counts["rows"] = counts.get("rows", 0) + len(table) + len(joined.rejects)
@@ -245,13 +241,10 @@ def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts
 def _empty_schema(feature_set: FeatureSet) -> pa.Schema:
     """The least a snapshot without rows needs; types of columns nobody has seen are null."""
     accounts = feature_set.accounts
-    moments = [
-        name for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)) if time is not None
-    ]
     return pa.schema(
         [
             (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
-            *((name, pa.timestamp("us", "UTC")) for name in moments),
+            *((name, pa.timestamp("us", "UTC")) for name in accounts.times),
             *((name, pa.null()) for name in feature_set.column_names(accounts.table)),
         ]
     )

@@ -27,7 +27,7 @@ MAX_SEGMENT_CHARS: Final = 80  # of a segment's name, where it is kept with a fl
 
 def segment_problems(segment: str, accounts: AccountsTable, columns: Sequence[str]) -> tuple[Problem, ...]:
     """What is wrong with naming that column, whatever the input holds. ``columns``: those that features read."""
-    times = [time.column for time in (accounts.created_at, accounts.deleted_at) if isinstance(time, TimeColumn)]
+    times = [time.column for time in accounts.times.values()]
     if segment == accounts.key:
         what = "is the account id, and a segment is a group of accounts"
         return (Problem(where="segment", what=what, remedy="name a column with few values, such as a plan or a country"),)

@@ -275,7 +275,7 @@ def _table(source: SqlSource, names: Sequence[str]) -> sa.TableClause:
 
 
 def _times(accounts: AccountsTable) -> list[TimeColumn]:
-    return [time for time in (accounts.created_at, accounts.deleted_at) if time is not None]
+    return list(accounts.times.values())
 
 
 def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:

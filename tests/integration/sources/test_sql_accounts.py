@@ -207,6 +207,22 @@ def test_a_key_twice_is_refused_as_duplicate_id(url: Path, tmp_path: Path) -> No
     assert caught.value.reason == "duplicate_id"
 
 
+@pytest.mark.parametrize("page_rows", [1, 2, 100])
+def test_a_history_comes_whole_whatever_a_page_holds(
+    url: Path, tmp_path: Path, page_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    rows = [
+        (key, f"2026-01-0{day}", None if day == 4 else f"2026-01-0{day + 1}", key * day) for key in (7, 3) for day in (4, 1, 2)
+    ]
+    make(url, "CREATE TABLE accounts (id INTEGER, since TEXT, until TEXT, plan INTEGER, PRIMARY KEY (id, since))", rows)
+    utc = {"unit": None, "zone": "UTC"}
+    history = {"valid_from": {"column": "since", **utc}, "valid_to": {"column": "until", **utc}}
+    table, _ = freeze("integer", tmp_path, {"table": "accounts", "key": "id", "history": history})
+    assert table["plan"].to_pylist() == [3, 6, 12, 7, 14, 28]
+    assert table["valid_to"].is_null().to_pylist() == [False, False, True] * 2
+
+
 def test_rows_beyond_the_bound_fixed_at_the_start_are_not_read(url: Path) -> None:
     make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER)", [(1, 1), (2, 1), (9, 1)])
     pages = list(read_pages(SOURCE, ACCOUNTS, ("plan",), "integer", (None, 2)))
