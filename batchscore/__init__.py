@@ -8,15 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchscore.api import RunSpec, make_plan, open_reader, read_spec, resume, run
+    from batchscore.api import RunSpec, approve, make_plan, open_reader, read_spec, resume, run
+    from batchscore.explore.explorer import Explorer
 
-__all__ = ["RunSpec", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = ["Explorer", "RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
+    if name == "Explorer":  # brings Dask's data frames and pandas, which a run does without
+        from batchscore.explore.explorer import Explorer  # noqa: PLC0415
+
+        return Explorer
     from batchscore import api  # noqa: PLC0415 (that is the point: what nobody uses is not loaded)
 
     return getattr(api, name)

@@ -15,6 +15,7 @@ from batchscore.attempt import attempt
 from batchscore.executors.connect import given_client, local_cluster, remote_cluster
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
+from batchscore.operations.approve import approve_hold
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
 from batchscore.planner import make_plan, plan_again
@@ -24,9 +25,10 @@ from batchscore.store import open_reader, open_store
 if TYPE_CHECKING:
     from batchscore.events import Event
     from batchscore.executors.connect import GivenClient
+    from batchscore.hold import HoldRow
     from batchscore.ports import Executor, RunRow
 
-__all__ = ["RunSpec", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = ["RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
 
 
 def run(
@@ -50,7 +52,9 @@ def run(
 
     Raises:
         Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
+        Paused: a live source was above its critical load; `resume` goes on.
         Interrupted: the scheduler was lost; `resume` goes on.
+        Held: the input is not what it usually is; `approve`, then `resume` goes on.
         QuarantineStop: a partition without which nothing may be scored was set aside.
         RunFailed: the proof does not close, or two attempts gave different bytes.
         ValueError: more than one of client, scheduler, workers and inline.
@@ -74,6 +78,15 @@ def resume(
     """Go on with a run where it was stopped or killed. Arguments and errors as `run`; also ``plan_changed``, ``run_unknown``."""
     row = open_reader(Path(store)).run(run_id)
     return run(plan_again(row), client=client, scheduler=scheduler, workers=workers, inline=inline)
+
+
+def approve(run_id: str, *, store: Path | str, by: str, because: str = "") -> HoldRow:
+    """Approve, in the name of ``by``, what a held run is held for; `resume` then goes on. Runs nothing.
+
+    Raises:
+        Refused: ``not_held``, ``run_unknown``.
+    """
+    return approve_hold(Path(store), run_id, by=by, because=because)
 
 
 def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -24,7 +25,9 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
+from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.coverage import is_covered
+from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.frame import make_frame, make_frames, only, population
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
@@ -34,24 +37,24 @@ from batchscore.features.windows import prepare
 from batchscore.files import ParquetDraft, verified, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.layout import KEYS_SCHEMA, flags_of
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
 from batchscore.plan import FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
-from batchscore.receipt import Output, Receipt
+from batchscore.receipt import HELD_BACK, Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Rows
-from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, read_events, write_rejects
+from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, live_source, read_events, write_rejects
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
 MAX_ALERTS: Final = 8  # told of a partition: a receipt is small, and a source that stopped is told by a few of its features
 MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class _Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     scorer: str = ""
     alerts: list[str] = field(default_factory=list)
+    worst_lag_s: float | None = None
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -105,7 +109,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
         case FreezeSql():
-            _freeze(task, freeze_sql, work, outcome)
+            _freeze_gently(task, work, outcome)
         case Rollup():
             _roll_up(task, work, outcome)
         case Merge():
@@ -132,6 +136,7 @@ def _receipt(partition: Partition, outcome: _Outcome) -> Receipt:
         seconds=outcome.seconds,
         scorer=outcome.scorer,
         alerts=tuple(outcome.alerts),
+        worst_lag_s=outcome.worst_lag_s,
     )
 
 
@@ -159,18 +164,12 @@ class _Slice:
         self.id_type = ID_TYPES[kind]
         refuse_other_functions(self.feature_set, work.functions)
         with outcome.timed("read"):
-            self.accounts = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
+            rows = open_index(task.store, kind, work.snapshots).read(work.keys, among=among)
             self.rollups = {
                 table: open_index(task.store, kind, index).read(work.keys, among=among) for table, index in work.rollups.items()
             }
-        ids = self.accounts[ACCOUNT_ID].combine_chunks()
-        if not is_strictly_increasing(ids):
-            raise Refused(
-                "duplicate_id",
-                "an account stands in more than one file of the accounts table",
-                where="accounts",
-                remedy="keep one row per account",
-            )
+        self.accounts = Accounts.of(rows, self.feature_set.accounts)
+        ids = self.accounts.ids
         with outcome.timed("features"):
             span = work.as_ofs[0], work.as_ofs[-1]
             self.prepared = {table: prepare(ids, rollup, self.feature_set, table, span) for table, rollup in self.rollups.items()}
@@ -200,21 +199,35 @@ def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome
     outcome.keys |= keys
 
 
+def _freeze_gently(task: Task, work: FreezeSql, outcome: _Outcome) -> None:
+    brake = Brake(live_source(work, task.gentle), just_looked=True)  # by the driver, which handed it out
+    _freeze(task, partial(freeze_sql, brake=brake), work, outcome)
+    outcome.worst_lag_s = brake.worst_lag_s
+    if brake.held_s:
+        outcome.seconds[HELD_BACK] = round(brake.held_s, 4)
+        outcome.seconds["freeze"] = round(outcome.seconds["freeze"] - outcome.seconds[HELD_BACK], 4)
+
+
 def _roll_up(task: Task, work: Rollup, outcome: _Outcome) -> None:
-    """Each run of events becomes a rollup of its own: they merge exactly when they are read."""
+    """Each run of events becomes a rollup of its own: they merge exactly when they are read. Their days are counted together."""
     store, address = Path(task.store), task.partition.address
     feature_set = open_feature_set(work.feature_set)
     rejects: list[pa.Table] = []
+    days: list[pa.Table] = []
     batches = read_events(work, feature_set)
     while (events := _read_next(batches, outcome)) is not None:
         with outcome.timed("rollup"):
             rolled = roll_up(events.table, feature_set, work.table)
+            grain = feature_set.grain
+            days.append(count_rollup(rolled, grain) if work.by is None else count_events(events.table, grain, SEGMENT))
         with outcome.timed("write"):
             outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
         del events, rolled  # before the next run is gathered
         pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
+    counts = added(days, where=f"gate of {work.table}")
+    outcome.outputs.append(write_parquet([counts], DAYS_SCHEMA, store, address, "days"))
     outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
 
 
@@ -265,21 +278,23 @@ def _score(task: Task, work: Score, outcomes: Sequence[_Outcome], route: Route) 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _There:
-    """The features of the accounts that are to be scored at an as-of, and the keys of the others."""
+    """The features of the accounts to be scored at an as-of, and the keys of the others; ``repeated``: of further rows."""
 
     as_of: datetime
     frame: pa.Table
+    repeated: KeyDigest
     outside: KeyDigest
     unscoreable: KeyDigest
 
     @classmethod
     def at(cls, as_of: datetime, accounts: _Slice, everyone: pa.Table) -> _There:
-        ids = accounts.accounts[ACCOUNT_ID]
-        inside = population(accounts.accounts, as_of)
-        covered = is_covered(accounts.accounts, accounts.began[as_of], as_of, accounts.feature_set)
+        ids, held = accounts.accounts.ids, accounts.accounts.at(as_of)
+        inside = population(held, as_of)
+        covered = is_covered(held, accounts.began[as_of], as_of, accounts.feature_set)
         return cls(
             as_of=as_of,
             frame=only(everyone, inside & covered),
+            repeated=key_digest(accounts.accounts.repeated),
             outside=key_digest(ids.filter(pa.array(~inside))),
             unscoreable=key_digest(ids.filter(pa.array(inside & ~covered))),
         )
@@ -333,15 +348,17 @@ class _Pass:
 
 def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome) -> None:
     """Make the features once more with everything later poisoned; a bit that differs ends the run before anything is released."""
-    feature_set, ids = accounts.feature_set, accounts.accounts[ACCOUNT_ID].combine_chunks()
+    feature_set, ids = accounts.feature_set, accounts.accounts.ids
+    declared = feature_set.accounts
     with outcome.timed("guard"):
-        held = poisoned_accounts(accounts.accounts, as_of)
+        rows = poisoned_accounts(accounts.accounts.rows, as_of, declared)
+        held = Accounts(rows, history=declared.history is not None).at(as_of)
         prepared = {
             table: prepare(ids, poisoned(rollup, as_of, feature_set), feature_set, table)
             for table, rollup in accounts.rollups.items()
         }
         again = make_frame(held, prepared, as_of, feature_set)
-        same = are_equal(frame, again) and bool((population(accounts.accounts, as_of) == population(held, as_of)).all())
+        same = are_equal(frame, again) and bool((population(accounts.accounts.at(as_of), as_of) == population(held, as_of)).all())
     if not same:
         names = [name for name in frame.column_names if not are_equal(frame.select([name]), again.select([name]))]
         raise Refused(
@@ -356,6 +373,7 @@ def _guard(accounts: _Slice, as_of: datetime, frame: pa.Table, outcome: _Outcome
 def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: list[pa.Table], outcome: _Outcome) -> pa.Table:
     """Scores of one as-of; what cannot be scored goes to ``rejects``; every account's key is counted somewhere."""
     as_of = there.as_of
+    outcome.add_digest("repeated", as_of, there.repeated)
     outcome.add_digest("outside", as_of, there.outside)
     outcome.add_digest("unscoreable", as_of, there.unscoreable)
     with outcome.timed("contract"):
@@ -398,13 +416,13 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
     as_ofs = [as_of for as_of in work.score.as_ofs if pc.is_in(pa.scalar(as_of, MOMENT), value_set=decided["as_of"]).as_py()]
     for as_of, everyone in accounts.frames(as_ofs, outcome):
         flags = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
-        wanted = pc.is_in(accounts.accounts[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
+        wanted = pc.is_in(everyone[ACCOUNT_ID], value_set=flags[ACCOUNT_ID].combine_chunks()).to_numpy()
         with outcome.timed("features"):
             frame = conform(only(everyone, wanted), scorer.names, scorer.manifest.category_sets)
         with outcome.timed("reasons"):
             explained = explain(scorer, frame, flags["margin"].to_numpy())
         texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
-        segments = _segments(accounts.accounts, wanted)
+        segments = _segments(accounts.accounts.at(as_of), wanted)
         tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def decided_by(plan: Plan, definitions: Definitions, scores: Mapping[datetime, S
         for as_of, table in zip(
             spec.as_ofs(),
             decide_dates(
-                lambda as_of: _scores(definitions, scores.get(as_of, ()), as_of),
+                lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
                 spec.as_ofs(),
                 spec.policy,
                 memory,
@@ -98,10 +99,10 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
         )
 
 
-def _scores(definitions: Definitions, files: Iterable[Output], as_of: datetime) -> Iterator[pa.Table]:
+def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterator[pa.Table]:
     """The scores of one as-of, a file at a time; the as-of's rows lie together, so other row groups are not read."""
     for output in files:
-        path = verified(str(definitions.store / output.path), output.sha256)
+        path = verified(str(store / output.path), output.sha256)
         table = pq.read_table(path, columns=_SCORES, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))], use_threads=False)
         if len(table):
             yield table.replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes

@@ -18,7 +18,7 @@ DONE: Final = 0
 BUG: Final = 1
 REFUSED: Final = 2
 QUARANTINED: Final = 3
-HELD: Final = 4  # reserved: no guard holds a run yet
+HELD: Final = 4
 INTERRUPTED: Final = 5
 
 # reason → (number, what it means in one sentence). Numbers are stable: a retired reason leaves a hole.
@@ -41,6 +41,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "file_exists": (124, "A file that would be written is there already; nothing is written over."),
     "nothing_to_undo": (131, "The run put nothing before the reviewers that could be taken back."),
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
+    "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
+    "account_unknown": (127, "No such account was frozen for the run."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
@@ -64,6 +66,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "database_setup": (220, "The database or its account is not set up as needed; each finding has the statement that mends it."),
     "key_not_indexed": (221, "The accounts table has no index that begins with the key, so ranges of keys cannot be read."),
     "input_corrupt": (222, "A file's pages do not decode or do not match their checksums."),
+    "history_overlap": (223, "Two rows of one account in a history hold at the same moment."),
+    "label_conflict": (224, "Two labels of one account and one moment differ."),
     "python_feature": (
         231,
         "A Python function that makes a feature is missing, fails, is not row-wise, or is not the one planned.",
@@ -102,6 +106,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         417,
         "The database could not be reached for longer than the limit; a run that was under way can be resumed.",
     ),
+    "source_paused": (418, "A live source asked for rest longer than the run was told to wait; the run can be resumed."),
+    "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
+    "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
+    "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -117,6 +125,8 @@ REJECT_CODES: Final[dict[str, str]] = {
     "null_event_at": "the event has no time",
     "null_known_at": "nothing says when the event became known",
     "timestamp_range": "the time lies outside years 1 to 9999",
+    "null_valid_from": "nothing says from when the row of a history holds",
+    "history_empty": "the row of a history ends before it begins, or as it begins",
     "nonfinite_feature": "a feature is infinite, or too large for float32",
     "unseen_category": "a feature holds a category that the model was not trained with, and is declared to reject it",
     "score_invalid": "the model gave NaN or a value outside [0, 1]",
@@ -219,6 +229,18 @@ class QuarantineStop(BatchscoreError):
     """The run ended early because of partitions that were set aside. Exit 3."""
 
     exit_code = QUARANTINED
+
+
+class Held(BatchscoreError):
+    """What was found needs a person: the run goes on once it is approved. Everything committed is kept. Exit 4."""
+
+    exit_code = HELD
+
+
+class Paused(BatchscoreError):
+    """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
+
+    exit_code = HELD
 
 
 class Interrupted(BatchscoreError):

@@ -73,6 +73,21 @@ class StageFinished(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class InputJudged(Event):
+    """The gate has looked at the days of input: ``n_days`` of them, ``n_new`` too young a table's to compare.
+
+    ``n_held``: findings that hold the run; ``n_approved``: those that a person approved. ``warnings``: of tables gone silent,
+    where the plan did not tell.
+    """
+
+    n_days: int
+    n_new: int
+    n_held: int
+    n_approved: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionRecorded(Event):
     """decide has run, once for this run."""
 

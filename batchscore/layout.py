@@ -10,20 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.digest import KeyDigest
-from batchscore.errors import Refused
+from batchscore.features.accounts import Accounts, ordered
 from batchscore.features.coverage import begins
-from batchscore.features.feature_set import EPOCH, FeatureSet
+from batchscore.features.feature_set import EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
 from batchscore.features.frame import population
 from batchscore.files import named_by_digest, verified, write_named_by_digest
 from batchscore.key_index import KeyIndex, corrupt_told, open_index
-from batchscore.keys import ACCOUNT_ID, in_range, is_strictly_increasing, key_digest
+from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.plan import (
     FUNCTION,
     FreezeSql,
@@ -40,6 +39,7 @@ from batchscore.plan import (
 )
 from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
+from batchscore.report.proof import KeysSetAside
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_freeze, plan_rollup
 
@@ -126,17 +126,18 @@ def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Parti
     works: list[tuple[Rollup, dict[str, object]]] = []
     for events in definitions.feature_set.events:
         left = dict.fromkeys(plan.inputs[events.table])
-        parameters = definitions.feature_set.rollup_parameters(events.table)
+        by = plan.spec.gate[events.table].by if events.table in plan.spec.gate else None
+        parameters = definitions.feature_set.rollup_parameters(events.table) | ({"by": by} if by else {})
         for partition in earlier:
             held = partition.work
             if isinstance(held, Rollup) and held.table == events.table and all(file in left for file in held.files):
-                work = held.model_copy(update={"feature_set": definitions.feature_set_file})
+                work = held.model_copy(update={"feature_set": definitions.feature_set_file, "by": by})
                 reads = _reads(parameters, files=work.files)
                 if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
                     works.append((work, reads))
                     for file in held.files:
                         del left[file]
-        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file)
+        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file, by=by)
         works += [(work, _reads(parameters, files=work.files)) for work in new]
     works.sort(key=lambda pair: (pair[0].table, pair[0].files[0].path))
     return tuple(
@@ -150,12 +151,14 @@ def earlier_rollups(reader: StoreReader, run_id: str) -> list[Partition]:
     return [partition for other in others[:EARLIER_RUNS] for partition in reader.partitions(other, Stage.ROLLUP)]
 
 
-def rollups_of(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> dict[str, list[Output]]:
-    """Table → the rollups that a rollup or merge stage wrote of it."""
+def rollups_of(
+    partitions: Iterable[Partition], receipts: Iterable[Receipt], role: Literal["rollup", "days"] = "rollup"
+) -> dict[str, list[Output]]:
+    """Table → the rollups (or the day counts) that a rollup or merge stage wrote of it."""
     table_of = {partition.number: partition.work.table for partition in partitions if isinstance(partition.work, (Rollup, Merge))}
     found: dict[str, list[Output]] = {}
     for receipt in receipts:
-        found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], "rollup"))
+        found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], role))
     return found
 
 
@@ -232,13 +235,13 @@ def lay_out_score(
     """Key ranges of accounts × groups of as-ofs. ``rollups``: table → the files that hold its events.
 
     Raises:
-        Refused: ``duplicate_id`` when an account stands in two snapshots.
+        Refused: ``duplicate_id`` when an account stands in two snapshots, ``history_overlap`` when rows of two overlap.
     """
     kind = definitions.feature_set.account_id
     snapshots = KeyIndex.build(definitions.store, kind, _outputs(frozen, "snapshot"))
     ranges = snapshots.cut(plan.spec.partition_rows)
     if snapshots.overlaps:
-        _refuse_duplicates(snapshots, [keys for keys, _ in ranges])
+        _refuse_duplicates(snapshots, [keys for keys, _ in ranges], definitions.feature_set.accounts)
     folder = definitions.store / "indexes"
     snapshot_index = snapshots.save(folder)
     rollup_indexes = {
@@ -367,32 +370,32 @@ def flags_of(decided: pa.Table, work: Score) -> pa.Table:
 def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
     """A score receipt with the key digests that its output ``keys`` holds: ``scored 2002-08-19T00:00:00+00:00`` and so on.
 
-    Also ``outside``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
+    Also ``outside``, ``repeated``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
     """
     (output,) = _outputs([receipt], "keys")
     table = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
     return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
 
 
-def planned_keys(definitions: Definitions, work: Score, as_of: datetime) -> tuple[KeyDigest, KeyDigest]:
-    """(accounts that existed, accounts that did not) at ``as_of`` in a partition's range: what quarantine sets aside."""
+def keys_set_aside(definitions: Definitions, work: Score, as_of: datetime) -> KeysSetAside:
+    """The keys of a partition's range at ``as_of``, read again: what quarantine sets aside."""
+    declared = definitions.feature_set.accounts
     index = open_index(str(definitions.store), definitions.feature_set.account_id, work.snapshots)
-    columns = [name for name in (ACCOUNT_ID, "created_at", "deleted_at") if name in index.schema.names]
-    accounts = index.read(work.keys, columns=columns)
-    inside = population(accounts, as_of)
-    ids = accounts[ACCOUNT_ID]
-    return key_digest(ids.filter(pa.array(inside))), key_digest(ids.filter(pa.array(~inside)))
+    rows = index.read(work.keys, columns=[ACCOUNT_ID, *declared.times])
+    accounts = Accounts.of(rows, declared)
+    inside = population(accounts.at(as_of), as_of)
+    return KeysSetAside(
+        planned=key_digest(accounts.ids.filter(pa.array(inside))),
+        outside=key_digest(accounts.ids.filter(pa.array(~inside))),
+        repeated=key_digest(accounts.repeated),
+    )
 
 
-def _refuse_duplicates(snapshots: KeyIndex, ranges: Iterable[KeyRange]) -> None:
-    """Snapshots are free of duplicates each; where their ranges overlap, look across them, a key range at a time."""
-    if not all(is_strictly_increasing(snapshots.read(keys, columns=[ACCOUNT_ID])[ACCOUNT_ID]) for keys in ranges):
-        raise Refused(
-            "duplicate_id",
-            "an account stands in more than one file of the accounts table",
-            where="accounts",
-            remedy="keep one row per account",
-        )
+def _refuse_duplicates(snapshots: KeyIndex, ranges: Iterable[KeyRange], accounts: AccountsTable) -> None:
+    """Snapshots are sound each; where their ranges overlap, look across them, a key range at a time."""
+    columns = [ACCOUNT_ID, *(name for name in (VALID_FROM, VALID_TO) if name in accounts.times)]
+    for keys in ranges:
+        ordered(snapshots.read(keys, columns=columns), accounts, where=f"several files of the table {accounts.table}")
 
 
 def _outputs(receipts: Iterable[Receipt], role: str) -> list[Output]:

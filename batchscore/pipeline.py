@@ -1,7 +1,8 @@
-"""The story of a run: plan, freeze, rollup, merge, score, decide, reasons, prove, release. No SQL, Dask, XGBoost or pandas here.
+"""The story of a run: plan, freeze, rollup, merge, gate, score, decide, reasons, prove, release.
 
-`run` reads top to bottom. What may go wrong with an attempt is handled once, in `_Walk._hear`. Nothing returns to an
-earlier step; the only loops are "next partition" and "next attempt", and the ledger owns both.
+No SQL, Dask, XGBoost or pandas here. `run` reads top to bottom. What may go wrong with an attempt is handled once, in
+`_Walk._hear`. Nothing returns to an earlier step; the only loops are "next partition" and "next attempt", and the ledger owns
+both. A guard that finds what a person must see holds the run there (`_Walk._hold_for`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
 
+from batchscore.admission import judge_input
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.driver import driver_name
 from batchscore.errors import (
@@ -20,7 +24,9 @@ from batchscore.errors import (
     CommitUnknown,
     DatabaseFailed,
     Fenced,
+    Held,
     Interrupted,
+    Paused,
     Problem,
     QuarantineStop,
     Refused,
@@ -30,6 +36,7 @@ from batchscore.errors import (
 )
 from batchscore.events import (
     DecisionRecorded,
+    InputJudged,
     PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
@@ -41,6 +48,8 @@ from batchscore.events import (
     Stopping,
     Waiting,
 )
+from batchscore.features.input_gate import not_approved
+from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
@@ -58,23 +67,41 @@ from batchscore.layout import (
 from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
-from batchscore.receipt import Failed, Finished, Outcome, Output, Receipt, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Output, Postponed, Receipt, Suspected
 from batchscore.report.proof import Proof
+from batchscore.sources.brake import LOOK_EVERY_S, NO_BRAKE, Brake, paused
 
+MAX_PROBLEMS: Final = 30  # of a held run, told by its error; the ledger has all
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
 RENEW_EVERY_S: Final = 5.0
 COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What ends a walk early: a stop that is asked for, and a wait (for a live source, for workers) beyond ``max_wait``."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    max_wait: timedelta | None = None
+
+
 def run(
-    plan: Plan, *, executor: Executor, store: Store, observer: Observer, again: bool = False, stop: threading.Event | None = None
+    plan: Plan,
+    *,
+    executor: Executor,
+    store: Store,
+    observer: Observer,
+    again: bool = False,
+    limits: Limits | None = None,
 ) -> RunRow:
     """Walk the plan to its end, from wherever an earlier driver left it. A finished run is returned as it is.
 
     Raises:
         Refused: another driver has the run, or an attempt found what a plan could not see.
-        Interrupted: ``stop`` was set, or the scheduler was lost; what is committed stays.
+        Held: a guard found what a person must approve first.
+        Paused: a wait lasted longer than it may, or a live source was above its critical load.
+        Interrupted: a stop was asked for, or the scheduler was lost; what is committed stays.
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
     """
@@ -84,10 +111,11 @@ def run(
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
     with _lease_kept(store, handle), _closed_properly(plan, store, handle):
         store.note_executor(handle, executor.describe())
-        walk = _Walk(plan, handle, executor, store, observer, stop or threading.Event())
+        walk = _Walk(plan, handle, executor, store, observer, limits or Limits())
         walk.freeze()
         walk.rollup()
         walk.merge()
+        walk.gate()
         walk.score()
         row = walk.decide()
         walk.reasons(row)
@@ -97,14 +125,23 @@ def run(
 
 
 class _Worklist:
-    """Tasks still to be handed out; hands out nothing more once a stop is asked for."""
+    """Tasks still to be handed out: none once a stop is asked for, while the brake holds, or beyond the reads it allows."""
 
-    def __init__(self, tasks: Sequence[Task], stop: threading.Event) -> None:
+    def __init__(self, tasks: Sequence[Task], stop: threading.Event, brake: Brake) -> None:
         self._tasks = deque(tasks)
         self._stop = stop
+        self._brake = brake
+        self._out: set[int] = set()  # numbers of the partitions that are under way
 
     def next(self) -> Task | None:
-        return self._tasks.popleft() if self._tasks and not self._stop.is_set() else None
+        if not self._tasks or self._stop.is_set() or self._brake.verdict().move != "go":
+            return None
+        others = self._out - {self._tasks[0].partition.number}  # another task of the same partition takes the older one's place
+        if self._brake.most_reads is not None and len(others) >= self._brake.most_reads:
+            return None
+        task = self._tasks.popleft()
+        self._out.add(task.partition.number)
+        return task
 
     def put(self, task: Task) -> None:
         self._tasks.append(task)
@@ -112,12 +149,18 @@ class _Worklist:
     def put_first(self, task: Task) -> None:
         self._tasks.appendleft(task)
 
+    def came_home(self, task: Task) -> None:
+        self._out.discard(task.partition.number)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
 
 class _Walk:
     """One driver's walk over one run's stages."""
 
     def __init__(
-        self, plan: Plan, handle: RunHandle, executor: Executor, store: Store, observer: Observer, stop: threading.Event
+        self, plan: Plan, handle: RunHandle, executor: Executor, store: Store, observer: Observer, limits: Limits
     ) -> None:
         self._plan = plan
         self._handle = handle
@@ -125,17 +168,19 @@ class _Walk:
         self._store = store
         self._reader = store.reader()
         self._observer = observer
-        self._stop = stop
+        self._stop, self._max_wait = limits.stop, limits.max_wait
         self._definitions = Definitions.of(plan).kept(plan)
         self._waiting = ""
+        self._waiting_since = 0.0
 
     @property
     def _run_id(self) -> str:
         return self._handle.run_id
 
     def freeze(self) -> None:
-        """Bring the accounts into immutable snapshots."""
-        self._stage(Stage.FREEZE, lambda: lay_out_freeze(self._plan, self._definitions, self._run_id))
+        """Bring the accounts into immutable snapshots; a live table gently."""
+        source = self._plan.spec.sources[self._definitions.feature_set.accounts.table].sql
+        self._stage(Stage.FREEZE, lambda: lay_out_freeze(self._plan, self._definitions, self._run_id), brake=Brake(source))
         self._stop_at_quarantine(Stage.FREEZE)
 
     def rollup(self) -> None:
@@ -150,6 +195,24 @@ class _Walk:
         """Bring the rollups of a closed month, and of one day, into one file each; most runs have little or nothing to do."""
         self._stage(Stage.MERGE, lambda: lay_out_merge(self._definitions, self._rollups(Stage.ROLLUP)))
         self._stop_at_quarantine(Stage.MERGE)
+
+    def gate(self) -> None:
+        """Hold the run where a day of input is missing or unusual and no person approved it; what is silent is told always."""
+        laid_out = self._reader.partitions(self._run_id, Stage.ROLLUP)
+        found = judge_input(self._plan, self._definitions, laid_out, self._reader.receipts(self._run_id, Stage.ROLLUP))
+        approved = self._reader.approved(self._plan.spec.name, "input") if found.findings else ()
+        held = not_approved(found.findings, approved)
+        self._observer(
+            InputJudged(
+                run_id=self._run_id,
+                n_days=found.n_days,
+                n_new=found.n_new,
+                n_held=len(held),
+                n_approved=len(found.findings) - len(held),
+                warnings=tuple(warning for warning in found.warnings if warning not in self._plan.warnings),
+            )
+        )
+        self._hold_for("input", "input_held", held)
 
     def score(self) -> None:
         """Make features and scores, by shadow bundles in the same pass; a quarantined partition costs only its own accounts."""
@@ -219,21 +282,47 @@ class _Walk:
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
 
+    def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
+        """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""
+        if not findings:
+            return
+        store = f"--store {self._plan.spec.store}"
+        approve = f"batchscore approve {self._run_id} --by NAME {store}"
+        held = Held(
+            reason,
+            f"{len(findings)} finding(s) of {subject} need a person; everything committed is kept",
+            where=f"run {self._run_id}",
+            remedy=f"mend it and run the spec again; or let it go on: {approve}, then: batchscore resume {self._run_id} {store}",
+            problems=tuple(finding.problem() for finding in findings[:MAX_PROBLEMS]),
+        )
+        self._store.hold(self._handle, subject, findings, f"{held.code} {held.reason}: {held.what}")
+        raise held
+
     def _rollups(self, stage: Stage) -> dict[str, list[Output]]:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
 
-    def _laid_out(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]]) -> tuple[Partition, ...]:
+    def _laid_out(
+        self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], brake: Brake = NO_BRAKE
+    ) -> tuple[Partition, ...]:
         """The stage's partitions, cut once: a resumed run finds them."""
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
+            self._wait_for(brake)
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
         return partitions
 
-    def _stage(self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], beside: Sequence[Partition] = ()) -> None:
+    def _stage(
+        self,
+        stage: Stage,
+        lay_out: Callable[[], tuple[Partition, ...]],
+        *,
+        beside: Sequence[Partition] = (),
+        brake: Brake = NO_BRAKE,
+    ) -> None:
         """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them."""
         started = time.monotonic()
-        partitions = self._laid_out(stage, lay_out)
+        partitions = self._laid_out(stage, lay_out, brake)
         left = self._store.unfinished(self._handle, stage)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
@@ -247,21 +336,33 @@ class _Walk:
                 n_rows_done=n_rows - n_rows_left,
             )
         )
-        self._attempt_all(in_one_pass(left, beside))
+        self._attempt_all(in_one_pass(left, beside), brake)
         n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
         seconds = time.monotonic() - started
         self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))
 
-    def _attempt_all(self, passes: Sequence[tuple[Partition, ...]]) -> None:
-        store = str(self._definitions.store)
-        tasks = [Task(run_id=self._run_id, store=store, partition=first, beside=tuple(beside)) for first, *beside in passes]
-        worklist = _Worklist(tasks, self._stop)
+    def _attempt_all(self, passes: Sequence[tuple[Partition, ...]], brake: Brake) -> None:
+        store, gentle = str(self._definitions.store), brake.gentle
+        tasks = [
+            Task(run_id=self._run_id, store=store, partition=first, beside=tuple(beside), gentle=gentle)
+            for first, *beside in passes
+        ]
+        worklist = _Worklist(tasks, self._stop, brake)
+        while worklist:
+            self._wait_for(brake)
+            self._attempt_some(worklist, brake)
+        self._stop_if_asked()
+        if brake.worst_lag_s is not None:
+            self._store.note_held_back(self._handle, 0.0, brake.worst_lag_s)
+
+    def _attempt_some(self, worklist: _Worklist, brake: Brake) -> None:
+        """Until nothing is under way and nothing more is handed out: all is done, or the brake holds."""
         told = False
         waiting: list[Finished] = []
         committed_at = float("-inf")
         try:
             for outcomes in self._executor.outcomes(worklist):
-                self._tell_waiting()
+                self._tell_waiting(self._held_by(brake) or self._executor.waiting())
                 waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
                 # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
                 at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)
@@ -275,15 +376,51 @@ class _Walk:
                     told = True
         finally:
             self._commit(waiting)  # what came home counts, whatever ended the stage
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
         if self._stop.is_set():
             raise Interrupted("interrupted", "stopped on request; everything committed is kept")
 
-    def _tell_waiting(self) -> None:
-        reason = self._executor.waiting()
+    def _wait_for(self, brake: Brake) -> None:
+        """Return when the brake lets go; meanwhile nothing is under way.
+
+        Raises:
+            Paused: it does not within ``max_wait``, or the source is above its critical load.
+            Interrupted: a stop was asked for.
+        """
+        began = time.monotonic()
+        try:
+            while reason := self._held_by(brake):
+                self._tell_waiting(reason)
+                self._stop.wait(LOOK_EVERY_S)
+                self._stop_if_asked()
+        finally:
+            if self._waiting:
+                self._store.note_held_back(self._handle, time.monotonic() - began, brake.worst_lag_s)
+        self._tell_waiting("")
+
+    def _held_by(self, brake: Brake) -> str:
+        """Why a live source is not read at the moment; empty when it is.
+
+        Raises:
+            Paused: ``source_overloaded``.
+        """
+        verdict = brake.verdict()
+        if verdict.move == "end":
+            raise paused(verdict)
+        return verdict.reason
+
+    def _tell_waiting(self, reason: str) -> None:
         if reason != self._waiting:
+            if not self._waiting:
+                self._waiting_since = time.monotonic()
             self._waiting = reason
             self._store.note_waiting(self._handle, reason)
             self._observer(Waiting(run_id=self._run_id, reason=reason))
+        waited = timedelta(seconds=time.monotonic() - self._waiting_since)
+        if reason and self._max_wait is not None and waited >= self._max_wait:
+            raise Paused("source_paused", f"waited as long as it was told to: {reason}")
 
     def _commit(self, finished: Sequence[Finished]) -> None:
         if not finished:
@@ -305,19 +442,18 @@ class _Walk:
         )
 
     def _hear(self, outcome: Outcome, worklist: _Worklist) -> None:
-        """What an outcome that is not a receipt means: a failure counts, a lost worker only accuses.
+        """What an outcome means: a failure counts, a lost worker only accuses, and who gave way comes first again.
 
         Of partitions that were done in one pass nobody knows whose failure it was: it counts once they are tried apart.
         """
-        if isinstance(outcome, Suspected):
-            suspicions = self._store.count_suspicion(self._handle, outcome.task)
-            alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
-            if not outcome.running or (alone and not outcome.task.isolated):
-                first, *others = _apart(outcome.task) if alone else (outcome.task,)
-                for task in others:
-                    worklist.put(task)
-                worklist.put_first(first.model_copy(update={"isolated": alone}))
-            self._tell_failure(outcome.task, "worker_lost", quarantined=False)
+        if not (isinstance(outcome, Suspected) and outcome.running):
+            worklist.came_home(outcome.task)
+        if isinstance(outcome, Postponed):
+            if outcome.reason == "source_overloaded":
+                raise Paused(outcome.reason, outcome.message)
+            worklist.put_first(outcome.task)
+        elif isinstance(outcome, Suspected):
+            self._suspect(outcome, worklist)
         elif isinstance(outcome, Failed) and outcome.task.beside:
             for task in _apart(outcome.task):
                 worklist.put(task)
@@ -333,6 +469,16 @@ class _Walk:
             if not quarantined:
                 worklist.put(outcome.task)
             self._tell_failure(outcome.task, outcome.reason, quarantined=quarantined)
+
+    def _suspect(self, outcome: Suspected, worklist: _Worklist) -> None:
+        suspicions = self._store.count_suspicion(self._handle, outcome.task)
+        alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
+        if not outcome.running or (alone and not outcome.task.isolated):
+            first, *others = _apart(outcome.task) if alone else (outcome.task,)
+            for task in others:
+                worklist.put(task)
+            worklist.put_first(first.model_copy(update={"isolated": alone}))
+        self._tell_failure(outcome.task, "worker_lost", quarantined=False)
 
     def _tell_failure(self, task: Task, reason: str, *, quarantined: bool) -> None:
         partition = task.partition
@@ -395,17 +541,19 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     """Leave the run in the state that tells the next driver, and the next person, what happened."""
     try:
         yield
-    except Fenced:
-        raise  # somebody else's run now
+    except (Fenced, Held):
+        raise  # somebody else's run now; or given back already, with what it is held for
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
-    except (DatabaseFailed, Interrupted) as error:  # a full disk may keep the ledger from hearing of it: then the driver is gone
-        with suppress(BatchscoreError):
-            store.close(handle, "interrupted", str(error))
+    except (DatabaseFailed, Interrupted, Paused) as error:
+        paused = isinstance(error, Paused)
+        with suppress(BatchscoreError):  # a full disk may keep the ledger from hearing of it: then the driver is gone
+            store.close(handle, "held" if paused else "interrupted", str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
-        raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
+        kind = Paused if paused else Interrupted
+        raise kind(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
     except BatchscoreError as error:
         store.close(handle, "failed", str(error))
         raise

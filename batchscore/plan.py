@@ -7,14 +7,14 @@ reading, scoring, commit and retry; its *work* holds references (paths, digests,
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
-from batchscore.spec import RunSpec, Value
+from batchscore.spec import Gentle, RunSpec, Value
 
 
 class Stage(StrEnum):
@@ -29,7 +29,7 @@ class Stage(StrEnum):
 
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
-STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 2, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
+STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
 
 
 # What a pinned part of this beginning is the digest of; its name follows.
@@ -94,12 +94,13 @@ class FreezeSql(Value):
 
 
 class Rollup(Value):
-    """Aggregate the events of some Parquet files per account, event grain and known grain."""
+    """Aggregate the events of some Parquet files per account, event grain and known grain; count them by day, and ``by``."""
 
     kind: Literal["rollup"] = "rollup"
     table: str
     feature_set: Reference
     files: tuple[InputFile, ...]
+    by: str | None = None
 
 
 class Merge(Value):
@@ -185,6 +186,7 @@ class Task(Value):
     partition: Partition
     beside: tuple[Partition, ...] = ()
     isolated: bool = False
+    gentle: Gentle = Gentle()  # how a live source is read: as the plan at hand says, which may be newer than the layout
 
 
 class StageEstimate(Value):
@@ -208,6 +210,9 @@ class Plan(Value):
     stages: tuple[StageEstimate, ...]
     observed: dict[str, str | int]
     passed_over: tuple[str, ...] = ()  # hidden and temporary files in the input folders that will not be read
+    # table → days that the gate judges and that were not complete when the files were listed
+    incomplete: dict[str, tuple[date, ...]] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()  # what a person should know of before a run, and what keeps none from running
 
     @property
     def digest(self) -> str:

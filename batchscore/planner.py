@@ -5,13 +5,15 @@ Everything that would make a run wrong and can be known now is refused now, all 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
+from batchscore.features.input_gate import days_needed, silence_told, silent_after
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
@@ -19,15 +21,16 @@ from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEsti
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
-from batchscore.sources.segment import segment_problems, segment_problems_of_files
+from batchscore.sources.recent import last_event
+from batchscore.sources.segment import gate_problems, segment_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source
 from batchscore.store.place import require_place
 from batchscore.store.rows import LARGEST_IN_SQLITE
 
 
-def make_plan(spec: RunSpec) -> Plan:
-    """The plan of ``spec``.
+def make_plan(spec: RunSpec, *, now: datetime | None = None) -> Plan:
+    """The plan of ``spec``. ``now`` is the clock's, and only what a person is told, and whether a ``lag`` is over, follow it.
 
     Raises:
         Refused: anything that can be known now and would make the run wrong: in the spec, the feature set, the bundle, the
@@ -39,6 +42,8 @@ def make_plan(spec: RunSpec) -> Plan:
     bundles = tuple(read_manifest(Path(folder)) for folder in spec.bundle_paths if folder not in absent)
     refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
+    now = datetime.now(UTC) if now is None else now
+    incomplete = _incomplete(spec, feature_set, now)  # before files are listed: whatever a marker vouches for is then among them
     inputs, passed_over, observed = read_inputs(spec, feature_set)
     if absent:  # told last: all else must be right before a bundle can be made
         raise Refused(
@@ -57,6 +62,8 @@ def make_plan(spec: RunSpec) -> Plan:
         stages=_stages(spec, feature_set, inputs, observed),
         observed=observed,
         passed_over=passed_over,
+        incomplete=incomplete,
+        warnings=(*_warnings_of_as_ofs(spec, now), *_warnings_of_silence(spec, feature_set, inputs)),
     )
 
 
@@ -100,6 +107,8 @@ def read_inputs(
             problems += _problem_of_large_ids(spec, files, table, feature_set)
             if spec.segment and isinstance(table, AccountsTable):
                 problems += segment_problems_of_files(files, spec.segment, table.table)
+            if (gate := spec.gate.get(table.table)) is not None and gate.by is not None:
+                problems += segment_problems_of_files(files, gate.by, table.table)
         elif source.sql is not None and isinstance(table, AccountsTable):
             try:
                 columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
@@ -150,6 +159,7 @@ def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bu
         for as_of in spec.as_ofs()
         if not feature_set.is_whole(as_of)
     ]
+    problems += gate_problems(spec.gate, feature_set, spec.sources)
     if spec.segment:
         accounts = feature_set.accounts
         problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
@@ -233,6 +243,8 @@ def _known_reason(reason: str) -> str:
             "id_too_large",
             "key_not_indexed",
             "naive_timestamp",
+            "table_missing",
+            "database_setup",
         }
         else "column_type"
     )
@@ -253,6 +265,8 @@ def _pinned(
         pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
+    if spec.gate:
+        pinned["gate"] = digest_of({table: gate.model_dump(mode="json") for table, gate in spec.gate.items()})
     for place, bundle in enumerate(bundles):
         pinned[f"{SHADOW if place else BUNDLE}{bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():
@@ -262,9 +276,12 @@ def _pinned(
 
 
 def _pinned_source(source: Source, files: Sequence[InputFile]) -> str:
-    """Parquet by path, size, time of change and footer of each file; a live table by its names, its rows are frozen later."""
+    """Parquet by path, size, time of change and footer of each file; a live table by its names, its rows are frozen later.
+
+    How gently it is read is no part: it may be changed while a run waits.
+    """
     if source.sql is not None:
-        return digest_of(source.sql.model_dump(mode="json"))
+        return digest_of(source.sql.model_dump(mode="json", exclude={"gentle"}))
     return digest_of([(file.path, file.n_bytes, file.mtime_ns, file.footer_sha256) for file in files])
 
 
@@ -278,6 +295,7 @@ def _stages(
     )
     n_scores = n_accounts * len(spec.as_ofs())
     grain = "day" if feature_set.grain == DAY else "hour"
+    judged = "days of input judged; the run is held where one is not as usual"
     released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
     return (
         StageEstimate(
@@ -293,6 +311,7 @@ def _stages(
             n_bytes=_bytes(events),
         ),
         StageEstimate(stage="merge", does="rollups of a closed month, or of one day, into one file each"),
+        *([StageEstimate(stage="gate", does=judged)] if spec.gate else []),
         StageEstimate(
             stage="score",
             does="features and scores, each account at each as-of",
@@ -305,6 +324,39 @@ def _stages(
         StageEstimate(stage="release", does=released),
         *_shadow_stage(spec, n_scores),
     )
+
+
+def _incomplete(spec: RunSpec, feature_set: FeatureSet, now: datetime) -> dict[str, tuple[date, ...]]:
+    """Table → the days that its gate judges and that are not complete by now: no marker is there, or its lag is not over."""
+    found: dict[str, tuple[date, ...]] = {}
+    for table, gate in spec.gate.items():
+        days = days_needed(spec.as_ofs(), feature_set, table)
+        parquet = spec.sources[table].parquet
+        if gate.marker is not None and parquet is not None:
+            folder, name = Path(parquet.path), gate.marker
+            found[table] = tuple(day for day in days if not (folder / day.strftime(name)).is_file())
+        elif gate.lag is not None:
+            ends = {day: datetime.combine(day, time(), UTC) + DAY for day in days}
+            found[table] = tuple(day for day, end in ends.items() if now < end + gate.lag)
+    return {table: days for table, days in found.items() if days}
+
+
+def _warnings_of_as_ofs(spec: RunSpec, now: datetime) -> Iterator[str]:
+    ahead = [as_of for as_of in spec.as_ofs() if as_of > now]
+    if len(ahead) == 1:
+        yield f"as-of {ahead[0].isoformat()} is not over yet: what counts for it is not all there"
+    elif ahead:
+        yield f"{len(ahead)} as-ofs, from {ahead[0].isoformat()} on, are not over yet: what counts for them is not all there"
+
+
+def _warnings_of_silence(spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[str, tuple[InputFile, ...]]) -> Iterator[str]:
+    """Events tables that end long before the last as-of, as footers tell."""
+    until = spec.as_ofs()[-1]
+    for events in feature_set.events:
+        since = until - silent_after(feature_set, events.table)
+        last = last_event(inputs.get(events.table, ()), events.event_at, since=since, until=until)
+        if last is not None:
+            yield silence_told(events.table, last.date(), until)
 
 
 def _shadow_stage(spec: RunSpec, n_scores: int) -> Iterator[StageEstimate]:

@@ -11,7 +11,8 @@ from typing import Protocol
 
 from batchscore.audit import AuditEntry
 from batchscore.events import Event
-from batchscore.flag import Flag
+from batchscore.flag import AccountId, Flag
+from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
 from batchscore.spec import Value
@@ -67,6 +68,8 @@ class RunRow(Value):
     released_at: datetime | None = None
     why: str = ""  # for held and failed
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
+    held_back_s: float = 0.0  # how long drivers waited for a live source with nothing under way
+    worst_lag_s: float | None = None  # of its replicas, as drivers saw it
     driver_gone: bool = False  # it is running, and its driver has ended or let its lease run out: nobody is at it
     undo_begun_at: datetime | None = None  # from then on reviewers see none of its flags that no person touched
     undone_at: datetime | None = None
@@ -203,6 +206,9 @@ class StoreReader(Protocol):
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
 
+    def newest_finished(self, name: str) -> RunRow | None:
+        """The finished run of the spec of that name that was opened last."""
+
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
 
@@ -217,6 +223,12 @@ class StoreReader(Protocol):
 
     def quarantined(self, run_id: str) -> tuple[QuarantinedRow, ...]:
         """Partitions set aside."""
+
+    def holds(self, run_id: str) -> tuple[HoldRow, ...]:
+        """What the run was held for, in order of time; the last is what it is held for while its state is held."""
+
+    def approved(self, name: str, subject: Subject) -> tuple[Finding, ...]:
+        """What people approved of that subject in the runs of the spec of that name, the newest approvals first."""
 
     def failures(self, run_id: str) -> tuple[FailureRow, ...]:
         """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
@@ -263,6 +275,9 @@ class StoreReader(Protocol):
         Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
+
+    def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
+        """Every flag of released runs about an account, in any queue and state, by as-of."""
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs, best rank first (queue, newest as-of, rank)."""
@@ -341,8 +356,21 @@ class Store(Protocol):
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""
 
+    def note_held_back(self, run: RunHandle, seconds: float, worst_lag_s: float | None) -> None:
+        """Add to the time in which the run waited for a live source, and keep the worst lag of its replicas."""
+
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run (`Executor.describe`)."""
 
+    def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:
+        """Record what a guard found and give the run back, held, in one transaction. The same findings are the same hold."""
+
+    def approve(self, hold: HoldRow, *, by: str, because: str) -> HoldRow:
+        """Record that a person approved exactly that hold; the hold as it then stands. No driver's: it needs no epoch.
+
+        Raises:
+            Refused: ``not_held``: the run is not held, not for this any more, or this was approved before.
+        """
+
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, held, interrupted or failed."""
+        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from batchscore.digest import KeyDigest
-from batchscore.layout import Definitions, planned_keys, scored_keys
+from batchscore.layout import Definitions, keys_set_aside, scored_keys
 from batchscore.plan import Plan, Reference, Score, Stage
 from batchscore.ports import StoreReader
-from batchscore.report.proof import Proof, prove
+from batchscore.report.proof import KeysSetAside, Proof, prove
 
 
 def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str, shadow: Reference | None = None) -> Proof:
@@ -33,11 +32,9 @@ def prove_run(plan: Plan, definitions: Definitions, reader: StoreReader, run_id:
     )
 
 
-def _quarantined_keys(definitions: Definitions, aside: Iterable[Score]) -> dict[datetime, tuple[KeyDigest, KeyDigest]]:
-    keys: dict[datetime, tuple[KeyDigest, KeyDigest]] = {}
+def _quarantined_keys(definitions: Definitions, aside: Iterable[Score]) -> dict[datetime, KeysSetAside]:
+    keys: dict[datetime, KeysSetAside] = {}
     for work in aside:
         for as_of in work.as_ofs:
-            planned, outside = planned_keys(definitions, work, as_of)
-            before = keys.get(as_of, (KeyDigest(), KeyDigest()))
-            keys[as_of] = (before[0] + planned, before[1] + outside)
+            keys[as_of] = keys.get(as_of, KeysSetAside()).with_more(keys_set_aside(definitions, work, as_of))
     return keys

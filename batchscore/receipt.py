@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from batchscore.plan import Stage, Task
 from batchscore.spec import Value
 
+HELD_BACK: Final = "held back"  # the part of an attempt's seconds in which it waited for its source
+
 
 class Output(Value):
     """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
-    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys"]
+    role: Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys", "days"]
     path: str
     sha256: str
     n_rows: int
@@ -25,8 +27,8 @@ class Receipt(Value):
 
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
     ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: they are its output ``keys``.
-    ``scorer`` and ``alerts`` (`errors.ALERTS`) tell how the work went, not what came of it. ``beside``: the receipts of
-    ``Task.beside``; the ledger keeps each of them by itself.
+    ``scorer``, ``alerts`` (`errors.ALERTS`) and ``worst_lag_s`` (of a live source's replicas) tell how the work went, not what
+    came of it. ``beside``: the receipts of ``Task.beside``; the ledger keeps each of them by itself.
     """
 
     stage: Stage
@@ -39,6 +41,7 @@ class Receipt(Value):
     seconds: dict[str, float] = Field(default_factory=dict)
     scorer: str = ""
     alerts: tuple[str, ...] = ()
+    worst_lag_s: float | None = None
     beside: tuple[Receipt, ...] = ()
 
     def apart(self) -> tuple[Receipt, ...]:
@@ -78,4 +81,12 @@ class Suspected(Value):
     running: bool
 
 
-Outcome = Finished | Failed | Suspected
+class Postponed(Value):
+    """An attempt gave way to those whose source it reads: no failure. ``reason``, ``message`` are a `Paused`'s."""
+
+    task: Task
+    reason: str
+    message: str
+
+
+Outcome = Finished | Failed | Suspected | Postponed

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Refused
-from batchscore.features.feature_set import FeatureSet, read_feature_set
+from batchscore.features.accounts import Accounts
+from batchscore.features.feature_set import AccountsTable, FeatureSet, read_feature_set
 from batchscore.features.frame import make_frame, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
@@ -51,7 +52,7 @@ def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[Fe
         held = write_named_by_digest(feature_set.frozen_json().encode(), scratch, "json")
         table = feature_set.accounts.table
         frozen = freeze_outside_a_run(spec.sources[table], inputs.get(table, ()), feature_set, held, scratch)
-        accounts = _chosen(KeyIndex.build(scratch, feature_set.account_id, frozen), as_of, n_accounts)
+        accounts = _chosen(KeyIndex.build(scratch, feature_set.account_id, frozen), feature_set.accounts, as_of, n_accounts)
         ids = accounts[ACCOUNT_ID].combine_chunks()
         prepared = {
             events.table: prepare(
@@ -62,9 +63,9 @@ def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[Fe
         return feature_set, make_frame(accounts, prepared, as_of, feature_set)
 
 
-def _chosen(snapshots: KeyIndex, as_of: datetime, n_accounts: int) -> pa.Table:
+def _chosen(snapshots: KeyIndex, declared: AccountsTable, as_of: datetime, n_accounts: int) -> pa.Table:
     keys, _ = snapshots.cut(_RANGE_ROWS)[0]
-    accounts = snapshots.read(keys)
+    accounts = Accounts.of(snapshots.read(keys), declared).at(as_of)
     accounts = accounts.filter(pa.array(population(accounts, as_of)))
     return accounts.take(pa.array(np.unique(np.linspace(0, len(accounts) - 1, min(n_accounts, len(accounts))).astype(np.int64))))
 

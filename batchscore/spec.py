@@ -7,9 +7,10 @@ relative to the spec's own folder. Nothing here opens what it names: that is the
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -17,6 +18,9 @@ from batchscore.document import read_document
 
 NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 DURATION: Final = re.compile(r"^(0|[1-9]\d{0,4})(d|h)$")
+CLOCK: Final = re.compile(r"^([01]\d|2[0-3]):[0-5]\d(:00)?$")
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+MOST_CONNECTIONS: Final = 8  # to one live source, over the whole cluster
 MAX_AS_OFS: Final = 3_700  # ten years of days: more is a mistake in `every`
 
 
@@ -70,6 +74,29 @@ def parse_moment(value: object) -> datetime:
     raise ValueError(msg)
 
 
+def parse_clock(value: object) -> time:
+    """``08:00`` or ``17:30`` on a clock of 24 hours.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, time):
+        return value
+    if not isinstance(value, str) or CLOCK.match(value) is None:
+        msg = f"{value!r} is not a time of day → write it in quotes, such as '08:00'"
+        raise ValueError(msg)
+    return time.fromisoformat(value)
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        msg = f"{name!r} is not a time zone → write UTC, or a name such as Europe/Berlin"
+        raise ValueError(msg) from None
+    return name
+
+
 def _plain_relative(value: str) -> str:
     if "\0" in value or not value.strip():
         msg = "a path must not be empty → name a file or folder"
@@ -90,6 +117,9 @@ Moment = Annotated[datetime, BeforeValidator(parse_moment)]
 Location = Annotated[str, AfterValidator(_plain_relative)]
 Probability = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
 Count = Annotated[int, BeforeValidator(_number)]
+Seconds = Annotated[float, BeforeValidator(_number)]
+Clock = Annotated[time, BeforeValidator(parse_clock)]
+TableName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class ParquetSource(Value):
@@ -98,11 +128,66 @@ class ParquetSource(Value):
     path: Location
 
 
+class OfficeHours(Value):
+    """When a source belongs to others: on ``days``, ``from`` until ``to`` (past midnight if earlier) by ``zone``'s clocks."""
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = Field(default=WEEKDAYS[:5], min_length=1)
+    opens: Clock = Field(alias="from")
+    closes: Clock = Field(alias="to")
+    zone: Annotated[str, AfterValidator(_known_zone)]
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> OfficeHours:
+        if self.opens == self.closes:
+            msg = "'from' and 'to' are the same time → name two, or use pause_file"
+            raise ValueError(msg)
+        return self
+
+    def are_at(self, moment: datetime) -> bool:
+        """Whether ``moment`` (aware) lies within them."""
+        local = moment.astimezone(ZoneInfo(self.zone))
+        clock, yesterday = local.time(), (local.weekday() - 1) % len(WEEKDAYS)
+        today_is_one, yesterday_was_one = WEEKDAYS[local.weekday()] in self.days, WEEKDAYS[yesterday] in self.days
+        if self.opens < self.closes:
+            return today_is_one and self.opens <= clock < self.closes
+        return (today_is_one and clock >= self.opens) or (yesterday_was_one and clock < self.closes)
+
+
+class Gentle(Value):
+    """How a live source is read without being in anybody's way. No part of what a run is: it changes no score and no flag.
+
+    Reading pauses above ``threads_running`` or ``replica_lag_s``, while the ``pause_file`` exists or the ``pause_table`` holds
+    a row, and in ``office_hours``; above ``critical_threads_running`` the run ends, and can be resumed.
+    """
+
+    connections: Annotated[Count, Field(ge=4, le=MOST_CONNECTIONS)] = MOST_CONNECTIONS  # at one time, over the whole cluster
+    page_s: Annotated[Seconds, Field(ge=0.01, le=5)] = 0.5  # pages grow and shrink towards it
+    threads_running: Annotated[Count, Field(ge=1)] = 25
+    critical_threads_running: Annotated[Count, Field(ge=1)] = 50
+    # Of the source where it is a replica, and of the ``replicas``: names of URLs. To see it takes a right, so it is asked for.
+    replica_lag_s: Annotated[Seconds, Field(ge=0)] | None = None
+    replicas: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
+    pause_file: Location | None = None
+    pause_table: TableName | None = None
+    office_hours: OfficeHours | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Gentle:
+        if self.critical_threads_running <= self.threads_running:
+            msg = "critical_threads_running is not above threads_running → a run must pause before it ends"
+            raise ValueError(msg)
+        if self.replicas and self.replica_lag_s is None:
+            msg = "replicas are named, and no replica_lag_s → say how far behind they may be"
+            raise ValueError(msg)
+        return self
+
+
 class SqlSource(Value):
     """A table of a live database, reached by the *name* of its URL."""
 
     url: str = Field(pattern=NAME)
-    table: str = Field(min_length=1, max_length=128)
+    table: TableName
+    gentle: Gentle = Gentle()
 
 
 class Source(Value):
@@ -157,6 +242,41 @@ class Policy(Value):
         return self
 
 
+_DAY_PARTS: Final = ("%Y", "%m", "%d")
+
+
+def _day_path(value: str) -> str:
+    odd = "%" in re.sub("%[Ymd]", "", value) or "\0" in value
+    if odd or not all(part in value for part in _DAY_PARTS) or Path(value).is_absolute() or ".." in Path(value).parts:
+        msg = f"{value!r} names no file of each day → write its path below the source, such as day=%Y-%m-%d/_SUCCESS"
+        raise ValueError(msg)
+    return value
+
+
+class TableGate(Value):
+    """How the days of an events table are judged before a run scores. A day without any row is always a finding.
+
+    ``marker`` or ``lag`` say when a day is complete: once that file is there (``%Y``, ``%m``, ``%d`` are the day's), or so
+    long after the day's end. ``factor`` is how many times fewer or more rows than usual a day may have; ``by`` names a
+    column of few values, for each of which rows are compared too.
+    """
+
+    marker: Annotated[str, AfterValidator(_day_path)] | None = None
+    lag: Duration | None = None
+    factor: Annotated[float, BeforeValidator(_number), Field(gt=1, le=1_000)] | None = None
+    by: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> TableGate:
+        if self.marker is not None and self.lag is not None:
+            msg = "a day is complete by its marker or by its lag → keep one of the two"
+            raise ValueError(msg)
+        if self.by is not None and self.factor is None:
+            msg = "'by' says for whose rows each day is compared → add factor, such as factor: 2"
+            raise ValueError(msg)
+        return self
+
+
 class SpecBundle(Value):
     """A bundle that a run scores with. A ``shadow`` is scored beside the one that flags; its scores decide nothing."""
 
@@ -194,6 +314,9 @@ class RunSpec(Value):
     partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
     # A column of the accounts table: reports count flags by it. No feature and no score sees it.
     segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+
+    # Events tables whose days are judged before anything is scored: what is missing or unusual holds the run for a person.
+    gate: dict[Annotated[str, Field(pattern=NAME)], TableGate] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_bundle_flags(self) -> RunSpec:
@@ -241,12 +364,15 @@ def read_spec(path: Path) -> RunSpec:
     def absolute(location: str) -> str:
         return str((folder / location).absolute())
 
-    sources = {
-        name: source.model_copy(update={"parquet": ParquetSource(path=absolute(source.parquet.path))})
-        if source.parquet
-        else source
-        for name, source in spec.sources.items()
-    }
+    def placed(source: Source) -> Source:
+        if source.parquet is not None:
+            return source.model_copy(update={"parquet": ParquetSource(path=absolute(source.parquet.path))})
+        if source.sql is None or source.sql.gentle.pause_file is None:
+            return source
+        gentle = source.sql.gentle.model_copy(update={"pause_file": absolute(source.sql.gentle.pause_file)})
+        return source.model_copy(update={"sql": source.sql.model_copy(update={"gentle": gentle})})
+
+    sources = {name: placed(source) for name, source in spec.sources.items()}
     return spec.model_copy(
         update={
             "feature_set": absolute(spec.feature_set),

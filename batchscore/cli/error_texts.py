@@ -90,6 +90,14 @@ ADVICE: Final[dict[str, Advice]] = {
         "`batchscore init` looked for an account's id or a time, and found several columns that could be it, or none.",
         "Name the column: --key, --created-at, --event-at or --known-at. The message lists those there are.",
     ),
+    "run_unfinished": Advice(
+        "An Explorer was asked for a run that is still going on, was interrupted, or ended before it decided.",
+        "`batchscore resume RUN --store DIR` goes on with it; `batchscore watch RUN --store DIR` shows how far it is.",
+    ),
+    "account_unknown": Advice(
+        "The id is of another kind (text where ids are integers), lost a digit to a float on its way, or came after the run.",
+        "Compare it with the ids that the run has: `explorer.accounts().head()`.",
+    ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
         "or the file's columns are encrypted.",
@@ -135,7 +143,17 @@ ADVICE: Final[dict[str, Advice]] = {
     ),
     "duplicate_id": Advice(
         "The accounts table has history rows, a join doubled some accounts, or a folder holds yesterday's export beside today's.",
-        "Leave one row for each account: keep one export in the folder, or name a view that picks the newest row.",
+        "Leave one row for each account: keep one export in the folder, or name a view that picks the newest row. If the rows "
+        "say from when to when they hold, declare `accounts.history` in the feature set.",
+    ),
+    "history_overlap": Advice(
+        "A row of the history was never ended when the account's next one began, a join doubled rows, or a folder holds "
+        "yesterday's export beside today's.",
+        "End each row at or before the account's next one begins (`valid_to` is not included; null means that it still holds).",
+    ),
+    "label_conflict": Advice(
+        "A labels file says 0 and 1 of one account for the same moment: a decision was taken back, or two exports were joined.",
+        "Keep the label that holds. If the file says when each was decided (`decided_at`), both may stay: the latest counts.",
     ),
     "naive_timestamp": Advice(
         "A timestamp column carries no zone, so that its meaning changes with the clock of whoever wrote it.",
@@ -283,6 +301,17 @@ ADVICE: Final[dict[str, Advice]] = {
         "Ctrl-C, SIGTERM (a deploy, a node that drains), or a scheduler that went away.",
         "`batchscore resume RUN` goes on; everything committed is kept.",
     ),
+    "input_held": Advice(
+        "A day of a table that the spec's `gate` watches has no rows or no marker file, was planned before its `lag` was over, "
+        "or has far fewer or more rows than its like of the last 28 days. The list names table, day, rows and the usual range.",
+        "Is the input late or broken? Mend it, then `batchscore run SPEC` (or `batchscore sweep SPEC`): changed files are a new "
+        "plan, and what is whole is reused. Is it right as it is? `batchscore approve RUN --by NAME --reason TEXT`, then "
+        "`batchscore resume RUN`. What was approved is not held again in later runs of the spec, unless it gets worse.",
+    ),
+    "not_held": Advice(
+        "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
+        "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
+    ),
     "partition_quarantined": Advice(
         "A partition failed three times, or for a reason that no second try would change: the message names it, often a "
         "bad file.",
@@ -307,7 +336,7 @@ ADVICE: Final[dict[str, Advice]] = {
     ),
     "database_setup": Advice(
         "A right is not granted, a table is not InnoDB, a column's type or collation would round or fold values, or a limit of "
-        "the server is too small.",
+        "the server is too small; or the URL's ssl_ca does not vouch for the server's certificate and host.",
         "Each finding comes with the statement that mends it, for whoever may run it.",
     ),
     "key_not_indexed": Advice(
@@ -326,6 +355,17 @@ ADVICE: Final[dict[str, Advice]] = {
     "run_failed": Advice(
         "The run met something it cannot go on with, before anything reached the queue.",
         "The message names it; `batchscore status RUN` shows how far it came.",
+    ),
+    "source_paused": Advice(
+        "Replicas were behind, the server was busy, somebody raised the pause flag, or it was office hours, for longer than "
+        "`--max-wait`.",
+        "The message says which. Once that is over, `batchscore resume RUN`: ranges that were read are not read again. Limits "
+        "stand under `gentle:` of the source in the spec; with others, `batchscore run SPEC` goes on with the same run.",
+    ),
+    "source_overloaded": Advice(
+        "More threads ran on the server at once than `critical_threads_running` allows, by our own reading or by others.",
+        "See what the server is busy with (SHOW PROCESSLIST), then `batchscore resume RUN`: ranges that were read are not read "
+        "again. With fewer `connections`, under `gentle:` of the source, a run asks for less at a time.",
     ),
     "scheduler_unreachable": Advice(
         "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
@@ -351,6 +391,7 @@ ADVICE: Final[dict[str, Advice]] = {
 _EXITS: Final = {
     "id_too_large": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
     "duplicate_id": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
+    "history_overlap": "2: refused; found while a run reads its accounts, the run ends and nothing is released",
     "margin_mismatch": "3: the partition of reasons is quarantined, nothing is released",
     "score_invalid": "3: the partition is quarantined",
     "commit_conflict": "1; the ledger is whole",
@@ -361,6 +402,8 @@ _EXITS: Final = {
     "attempt_failed": "3: after three failures the partition is quarantined",
     "proof_failed": "1: nothing is released",
     "interrupted": "5: resumable",
+    "input_held": "4: held, a person must act",
+    "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",
     "database_error": "2 before a run, 5 during one: resumable",
@@ -370,6 +413,8 @@ _EXITS: Final = {
     "database_away": "2 before a run, 5 during one: resumable",
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
+    "source_paused": "4: held, resumable",
+    "source_overloaded": "4: held, resumable",
 }
 
 

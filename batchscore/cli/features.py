@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from batchscore.cli.options import JSON
 from batchscore.observe.text import plain, shown_id
 
+T = TypeVar("T")
 FILE = click.argument("file", type=click.Path(path_type=Path))
 
 
@@ -50,6 +53,8 @@ def show(file: Path, *, as_json: bool) -> int:
         click.echo(explained.model_dump_json(indent=2))
         return 0
     click.echo(f"{explained.feature_set} version {explained.version}, grain {explained.grain}, digest {explained.digest[:12]}")
+    for about, sentence in (("accounts", explained.accounts), ("coverage", explained.coverage), ("leaks", explained.guard)):
+        click.echo(f"{about}: {sentence}")
     for feature in explained.features:
         click.echo(f"\n{feature.name}\n  {plain(feature.sentence)}\n  over: {feature.window}")
         if feature.empty:
@@ -71,10 +76,7 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
     from batchscore.sampling import sample_features
     from batchscore.spec import parse_moment, read_spec
 
-    try:
-        moment = parse_moment(as_of)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--as-of") from None
+    moment = _parsed(parse_moment, as_of, "--as-of")
     feature_set, frame = sample_features(read_spec(spec), moment, n_accounts)
     sampled = Sampled.of(moment, feature_set.features, frame.to_pylist())
     if as_json:
@@ -90,27 +92,58 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
 
 @features.command()
 @click.argument("spec", type=click.Path(path_type=Path))
-@click.option("--as-of", metavar="DATE", required=True, help="The moment the features are computed for.")
+@click.option("--as-of", metavar="DATE", help="The moment the features are computed for, of every account.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Instead: Parquet or CSV of account_id and as_of, a row each.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The new Parquet file.")
-@click.option("--labels", type=click.Path(path_type=Path), help="Parquet with the account's key and label: 0 or 1.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Parquet or CSV with account_id (or the account's key) and label, 0 or 1; also as_of, decided_at, probability.",
+)
+@click.option("--mature", metavar="DURATION", help="Use decisions made within so long of the as-of, once they reach so far: 14d.")
 @JSON
-def build(spec: Path, as_of: str, out: Path, labels: Path | None, *, as_json: bool) -> int:
+def build(  # noqa: PLR0913 (a command's options are its arguments)
+    spec: Path, as_of: str | None, pairs: Path | None, out: Path, labels: Path | None, mature: str | None, *, as_json: bool
+) -> int:
     """Write the features of every account of SPEC as of DATE to a file, to train on: the values that a run would score.
 
-    The spec's bundles need not be there yet. With --labels the frame has a column label, null where the file says nothing.
+    The spec's bundles need not be there yet. With --pairs the frame has the rows that are asked for, and a column as_of. With
+    --labels it has a column label, null where the file says nothing. Of labels with decided_at only those decided at the as-of
+    or later count: features of an account that was decided on before may hold the decision. A probability, of having been
+    chosen for a decision, gives a column weight, 1 / probability.
     """
-    from batchscore.spec import parse_moment, read_spec
+    from batchscore.spec import parse_duration, parse_moment, read_spec
     from batchscore.training.frame import build_frame
 
-    try:
-        moment = parse_moment(as_of)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--as-of") from None
-    built = build_frame(read_spec(spec), moment, out, labels=labels)
+    if (as_of is None) == (pairs is None):
+        raise click.UsageError("say --as-of DATE for every account, or --pairs FILE")
+    if mature is not None and labels is None:
+        raise click.UsageError("--mature says which labels count: add --labels FILE")
+    asked = pairs or _parsed(parse_moment, as_of, "--as-of")
+    matured = None if mature is None else _parsed(parse_duration, mature, "--mature")
+    built = build_frame(read_spec(spec), asked, out, labels=labels, mature=matured)
     if as_json:
         click.echo(built.model_dump_json(indent=2))
         return 0
-    click.echo(plain(f"{out}: {built.n_rows} accounts, {built.n_features} features as of {moment:%Y-%m-%d %H:%M} UTC"))
+    first, last = (f"{moment:%Y-%m-%d %H:%M}" for moment in (built.as_ofs[0], built.as_ofs[-1]))
+    when = f"as of {first} UTC" if first == last else f"as of {len(built.as_ofs)} moments, {first} to {last} UTC"
+    click.echo(plain(f"{out}: {built.n_rows} {'accounts' if pairs is None else 'rows'}, {built.n_features} features {when}"))
+    if built.n_absent:
+        click.echo(f"pairs left out, of accounts that did not exist then: {built.n_absent}")
     if built.n_labelled is not None:
-        click.echo(f"labelled: {built.n_labelled}, of these 1: {built.n_positive}; labels of no account here: {built.n_unused}")
+        click.echo(f"labelled: {built.n_labelled}, of these 1: {built.n_positive}; labels of no row here: {built.n_unused}")
+    for n, what in (
+        (built.n_early, "decided on before the as-of only, so without a label"),
+        (built.n_immature, "without a label that is mature"),
+        (built.n_changed, "decided on more than once and not alike: the latest counts"),
+    ):
+        if n:
+            click.echo(f"{what}: {n}")
     return 0
+
+
+def _parsed(parse: Callable[[object], T], value: object, hint: str) -> T:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=hint) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
     from batchscore.cli.outputs import RunStatus
+    from batchscore.hold import HoldRow
     from batchscore.ports import RunRow, StoreReader
     from batchscore.report.proof import Proof
 
@@ -61,21 +63,26 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
     if as_json:
         click.echo(_status(row, reader, proof).model_dump_json(indent=2))
         return 0
-    from batchscore.observe.terminal import show_proof, show_stages
+    from batchscore.observe.terminal import show_holds, show_proof, show_stages
 
     console = Console()
     show_stages(row, reader.stages(run_id), console)
+    holds = reader.holds(run_id)
+    show_holds(holds, console)
     aside = reader.quarantined(run_id)
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"))
     if proof is not None:
         show_proof(proof, console)
     else:
-        click.echo(f"next: {_next(row, set_aside=bool(aside))} --store {plain(str(store))}" if not row.failed_on_input else _ANEW)
+        following = _next(row, holds, set_aside=bool(aside))
+        click.echo(f"next: {following} --store {plain(str(store))}" if not row.failed_on_input else _ANEW)
     return 0
 
 
-def _next(row: RunRow, *, set_aside: bool) -> str:
+def _next(row: RunRow, holds: Sequence[HoldRow], *, set_aside: bool) -> str:
+    if row.state == "held" and holds and holds[-1].approved_at is None:
+        return f"batchscore approve {row.run_id} --by NAME"
     retried = row.state == "failed" and set_aside
     return f"batchscore retry {row.run_id} --quarantined" if retried else f"batchscore resume {row.run_id}"
 
@@ -91,7 +98,7 @@ def _status(row: RunRow, reader: StoreReader, proof: Proof | None) -> RunStatus:
     from batchscore.cli.outputs import RunShown, RunStatus
 
     stages, aside = reader.stages(row.run_id), reader.quarantined(row.run_id)
-    return RunStatus(run=RunShown.of(row), stages=stages, quarantined=aside, proof=proof)
+    return RunStatus(run=RunShown.of(row), stages=stages, quarantined=aside, holds=reader.holds(row.run_id), proof=proof)
 
 
 @click.command()
@@ -105,7 +112,7 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
 
     With --json each look is one line, so that a program may read them as they come.
     """
-    from batchscore.observe.terminal import show_stages
+    from batchscore.observe.terminal import show_holds, show_stages
     from batchscore.store import open_reader
 
     reader = open_reader(store)
@@ -119,6 +126,7 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
             if running and console.is_terminal:
                 console.clear()
             show_stages(row, reader.stages(run_id), console)
+            show_holds(reader.holds(run_id) if row.state == "held" else (), console)
         if row.driver_gone:
             resume = f"batchscore resume {row.run_id} --store {plain(str(store))}"
             click.echo(f"its driver is gone; everything committed is kept. next: {resume}", err=as_json)

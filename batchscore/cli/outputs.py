@@ -6,13 +6,14 @@ place, the same words as ever on stderr, and ends with the same exit code.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
+from batchscore.hold import HoldRow
 from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.doctor.finding import Diagnosis
@@ -95,6 +96,7 @@ class Checked(Value):
 
     spec: str
     plan_digest: str | None
+    warnings: tuple[str, ...] = ()
 
 
 class PlanShown(Value):
@@ -108,6 +110,8 @@ class PlanShown(Value):
     stages: tuple[StageEstimate, ...]
     observed: dict[str, str | int]
     passed_over: tuple[str, ...]
+    incomplete: dict[str, tuple[date, ...]]
+    warnings: tuple[str, ...]
 
     @classmethod
     def of(cls, plan: Plan) -> Self:
@@ -121,11 +125,16 @@ class PlanShown(Value):
             stages=plan.stages,
             observed=plan.observed,
             passed_over=plan.passed_over,
+            incomplete=plan.incomplete,
+            warnings=plan.warnings,
         )
 
 
 class RunShown(Value):
-    """A run's row without its plan. ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it."""
+    """A run's row without its plan.
+
+    ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it; ``held_back_s``: for a live source.
+    """
 
     run_id: str
     name: str
@@ -140,6 +149,8 @@ class RunShown(Value):
     released_at: datetime | None
     undone_at: datetime | None
     why: str
+    held_back_s: float
+    worst_lag_s: float | None
 
     @classmethod
     def of(cls, row: RunRow) -> Self:
@@ -153,6 +164,7 @@ class RunEnded(Value):
     run: RunShown
     store: str
     quarantined: tuple[QuarantinedRow, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class RunsShown(Value):
@@ -162,11 +174,15 @@ class RunsShown(Value):
 
 
 class RunStatus(Value):
-    """status RUN, and each line of watch RUN. ``proof``: of a finished run, in status alone."""
+    """status RUN, and each line of watch RUN. ``holds``: what it was held for, the last of them while its state is held.
+
+    ``proof``: of a finished run, in status alone.
+    """
 
     run: RunShown
     stages: tuple[StageRow, ...]
     quarantined: tuple[QuarantinedRow, ...]
+    holds: tuple[HoldRow, ...]
     proof: Proof | None = None
 
 
@@ -238,6 +254,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "resume": RunEnded,
     "backfill": RunEnded,
     "sweep": Sweep,
+    "approve": HoldRow,
     "status": RunsShown,
     "status RUN": RunStatus,
     "status RUN --rejected": Rejected,

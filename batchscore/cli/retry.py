@@ -12,6 +12,8 @@ from batchscore.cli.runs import executor_options, run_plan, tell_end
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from batchscore.cli.runs import OpenExecutor
     from batchscore.operations.retry import Asked, Retry
     from batchscore.plan import Plan
@@ -47,7 +49,7 @@ def rejects(run_id: str, out: Path, store: Path, *, as_json: bool) -> int:
 @JSON
 @STORE
 @executor_options
-def retry(
+def retry(  # noqa: PLR0913 (a command's options are its arguments)
     run_id: str,
     *,
     asked: Asked | None,
@@ -55,6 +57,7 @@ def retry(
     as_json: bool,
     store: Path,
     executor: OpenExecutor,
+    max_wait: timedelta | None,
 ) -> int:
     """Show what is done again after a fix and what is reused, and do it with --apply. What RUN released stays as it is."""
     from batchscore.operations.retry import plan_retry
@@ -77,7 +80,7 @@ def retry(
         return 0
     _keep_sweep(row, made, reader)
     again = not found.changed  # a new plan that was retried already is reported, not run a second time
-    return tell_end(run_plan(made, again=again, executor=executor()), as_json=False)
+    return tell_end(run_plan(made, again=again, executor=executor(), max_wait=max_wait), as_json=False)
 
 
 def show_rejected(run_id: str, store: Path, *, as_json: bool) -> None:

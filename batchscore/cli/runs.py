@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,25 @@ if TYPE_CHECKING:
 
     OpenExecutor = Callable[[], AbstractContextManager[Executor]]
 
+MAX_MINUTES = 60 * 24 * 365
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 
 
+class _Minutes(click.ParamType[timedelta]):
+    """How long, in minutes."""
+
+    name = "minutes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """The text as a duration; not even a wait that begins is allowed with 0."""
+        return timedelta(minutes=click.FloatRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
+
+
 def executor_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Where attempts run, and who scores: the command is given ``executor``, which opens what the options ask for."""
+    """Where attempts run, who scores, how long may be waited.
+
+    The command is given ``executor``, which opens what the options ask for, and ``max_wait``.
+    """
 
     @wraps(command)
     def with_executor(
@@ -42,6 +57,11 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
         click.option("--workers", type=click.IntRange(min=1), help="Size of the local cluster.  [default: one per core]"),
         click.option("--scheduler", metavar="ADDRESS", help="Use a running Dask scheduler (tcp://… or tls://…)."),
         click.option("--insecure", is_flag=True, help="Accept a scheduler on another host without TLS."),
+        click.option(
+            "--max-wait",
+            type=_Minutes(),
+            help="End, held and resumable, when one wait (for a live source, for workers) lasts so long.  [default: wait on]",
+        ),
         click.option(
             "--scorer",
             "route",
@@ -70,14 +90,24 @@ def check(spec: Path, *, as_json: bool) -> int:
     if read.as_of is None:
         from batchscore.cli.schedule import today
 
-        make_plan(read.at((today(read),), release=read.release))
-        found = Checked(spec=str(spec), plan_digest=None)
+        made = make_plan(read.at((today(read),), release=read.release))
+        found = Checked(spec=str(spec), plan_digest=None, warnings=made.warnings)
         said = "its as-of is said by batchscore backfill or batchscore sweep"
     else:
-        found = Checked(spec=str(spec), plan_digest=make_plan(read).digest)
-        said = f"plan {str(found.plan_digest)[:12]}"
-    click.echo(found.model_dump_json(indent=2) if as_json else f"{plain(spec.name)}: no mistakes; {said}")
+        made = make_plan(read)
+        found = Checked(spec=str(spec), plan_digest=made.digest, warnings=made.warnings)
+        said = f"plan {made.digest[:12]}"
+    if as_json:
+        click.echo(found.model_dump_json(indent=2))
+        return 0
+    _warn(made)
+    click.echo(f"{plain(spec.name)}: no mistakes; {said}")
     return 0
+
+
+def _warn(made: Plan) -> None:
+    for warning in made.warnings:
+        click.echo(f"warning: {plain(warning)}", err=True)
 
 
 @click.command()
@@ -94,6 +124,7 @@ def plan(spec: Path, *, as_json: bool) -> int:
     from batchscore.observe.terminal import show_plan
 
     show_plan(made, Console())
+    _warn(made)
     click.echo(f"\nnext: batchscore run {plain(str(spec))} --plan {made.digest[:12]}")
     return 0
 
@@ -110,6 +141,7 @@ def run(
     approved: str | None,
     again: bool,
     executor: OpenExecutor,
+    max_wait: timedelta | None,
     as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
@@ -121,7 +153,7 @@ def run(
             where=f"run {spec.name}",
             remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
         )
-    row = run_plan(made, again=again, executor=executor())
+    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait)
     return tell_end(row, as_json=as_json)
 
 
@@ -133,28 +165,29 @@ MIN_HASH = 8
 @STORE
 @executor_options
 @JSON
-def resume(run_id: str, store: Path, *, executor: OpenExecutor, as_json: bool) -> int:
+def resume(run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, as_json: bool) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
     made = plan_again(open_reader(store).run(run_id))
-    return tell_end(run_plan(made, again=False, executor=executor()), as_json=as_json)
+    return tell_end(run_plan(made, again=False, executor=executor(), max_wait=max_wait), as_json=as_json)
 
 
-def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor]) -> RunRow:
+def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor], max_wait: timedelta | None = None) -> RunRow:
     """Walk a plan with progress on stderr."""
     from batchscore.features.feature_set import FeatureSet
     from batchscore.observe.progress import ProgressObserver
+    from batchscore.pipeline import Limits
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
+    _warn(made)
     kind = FeatureSet.thaw(made.feature_set).account_id
     console = Console(stderr=True)
     with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
-        return walk(
-            made, executor=opened, store=open_store(Path(made.spec.store), kind), observer=observer, again=again, stop=stop
-        )
+        store, limits = open_store(Path(made.spec.store), kind), Limits(stop=stop, max_wait=max_wait)
+        return walk(made, executor=opened, store=store, observer=observer, again=again, limits=limits)
 
 
 def tell_end(row: RunRow, *, as_json: bool) -> int:
@@ -167,7 +200,8 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     if as_json:
         from batchscore.cli.outputs import RunEnded, RunShown
 
-        click.echo(RunEnded(run=RunShown.of(row), store=store, quarantined=aside).model_dump_json(indent=2))
+        ended = RunEnded(run=RunShown.of(row), store=store, quarantined=aside, warnings=row.plan.warnings)
+        click.echo(ended.model_dump_json(indent=2))
         return QUARANTINED if aside else 0
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)

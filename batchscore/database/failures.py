@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -20,6 +21,7 @@ LOST: Final = {1040, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2002, 2003, 2006,
 DENIED: Final = {1044, 1045, 1142, 1143, 1227, 1370, 1698}
 ABSENT: Final = {1049, 1146}
 TOO_LARGE: Final = {1153}
+UNSAFE: Final = 2026  # the server has no TLS, and the URL asks for it
 
 
 def code_of(error: BaseException | None) -> int | None:
@@ -50,6 +52,13 @@ def translated(where: str) -> Iterator[None]:
 def ours(error: sa.exc.DBAPIError, where: str) -> BatchscoreError:
     """What a driver's error means."""
     code = code_of(error.orig)
+    if code == UNSAFE or isinstance(getattr(error.orig, "original_exception", None), ssl.SSLError):  # the latter comes as 2003
+        return Refused(
+            "database_setup",
+            "the server did not prove to be the one of the URL: it has no TLS, or no trusted certificate for that host",
+            where=where,
+            remedy="check ssl_ca in the URL, and that its host is a name in the server's certificate",
+        )
     if code is not None or error.connection_invalidated:
         return _of_mysql(error, code, where)
     return _of_sqlite(error, where) if isinstance(error, sa.exc.OperationalError) else _refused_statement(error, where)

@@ -45,6 +45,7 @@ def transact(engine: sa.Engine, body: Body[T], *, where: str, landed: Body[bool]
                     transaction.commit()
                 except sa.exc.DBAPIError as error:
                     if not is_lost(error):
+                        connection.invalidate()  # the transaction may still be open: the next BEGIN would commit it
                         raise
                     unanswered.append(result)
                     raise CommitUnknown(

@@ -22,7 +22,7 @@ from batchscore.errors import QUARANTINED, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.observe.progress import ProgressObserver
 from batchscore.observe.terminal import show_plan
-from batchscore.pipeline import run
+from batchscore.pipeline import Limits, run
 from batchscore.plan import Plan
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow
@@ -130,4 +130,4 @@ def _run(plan: Plan, how: HowToRun, console: Console) -> RunRow:
         return runs[0]
     with how.stop() as stop, how.executor() as opened, ProgressObserver(console) as observer:
         say(console, f"running on {opened.describe()}")
-        return run(plan, executor=opened, store=store, observer=observer, again=how.again, stop=stop)
+        return run(plan, executor=opened, store=store, observer=observer, again=how.again, limits=Limits(stop=stop))

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batchscore.errors import BatchscoreError, PartitionError, Refused, type_and_place
+from batchscore.errors import BatchscoreError, PartitionError, Paused, Refused, type_and_place
 from batchscore.plan import Task
-from batchscore.receipt import Failed, Finished, Receipt
+from batchscore.receipt import Failed, Finished, Postponed, Receipt
 
 Attempt = Callable[[Task], Receipt]
 
 
-def attempted(attempt: Attempt, task: Task) -> Finished | Failed:
+def attempted(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     """The outcome of one attempt; raises nothing but what ends the process."""
     try:
         return Finished(task=task, receipt=attempt(task))
+    except Paused as error:
+        return Postponed(task=task, reason=error.reason, message=error.what)
     except BatchscoreError as error:
         return Failed(
             task=task,

@@ -13,10 +13,10 @@ import sys
 
 from batchscore.executors.guarded import Attempt, attempted
 from batchscore.plan import Task
-from batchscore.receipt import Failed, Finished
+from batchscore.receipt import Failed, Finished, Postponed
 
 
-def attempted_alone(attempt: Attempt, task: Task) -> Finished | Failed:
+def attempted_alone(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     """The outcome of one attempt made in a child process; the child's death is a failure ``worker_lost``."""
     child = subprocess.run(
         [sys.executable, "-m", "batchscore.executors.isolated"],
@@ -27,7 +27,7 @@ def attempted_alone(attempt: Attempt, task: Task) -> Finished | Failed:
     if child.returncode != 0:
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit {child.returncode}"
         return Failed(task=task, reason="worker_lost", message=f"its child process died ({how})", final=False)
-    outcome: Finished | Failed = pickle.loads(child.stdout)  # noqa: S301 (from our own child)
+    outcome: Finished | Failed | Postponed = pickle.loads(child.stdout)  # noqa: S301 (from our own child)
     return outcome
 
 

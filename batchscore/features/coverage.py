@@ -18,9 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.features.definitions import OverEvents
-from batchscore.features.feature_set import EPOCH, FeatureSet
-from batchscore.features.frame import CREATED_AT, MOMENT
+from batchscore.features.accounts import MOMENT
+from batchscore.features.feature_set import CREATED_AT, EPOCH, FeatureSet
 
 _GRAINS: Final = ["event_grain", "known_grain"]
 _US: Final = timedelta(microseconds=1)
@@ -78,16 +77,6 @@ def _groups(rollups: Iterable[Path]) -> Iterable[_Group]:
             yield _Group(int(events.min), int(knowns.min), int(knowns.max), path, number)
 
 
-def longest_window(feature_set: FeatureSet, table: str) -> timedelta | None:
-    """The longest window of the features over ``table``; None when all are of its whole history."""
-    windows = [
-        definition.window
-        for definition in feature_set.features.values()
-        if isinstance(definition, OverEvents) and definition.table == table and definition.window is not None
-    ]
-    return max(windows, default=None)
-
-
 def coverage_at(began: datetime | None, as_of: datetime, window: timedelta | None) -> float:
     """The coverage of an account that is older than ``window``: what a report says of a date."""
     if window is None:
@@ -107,7 +96,7 @@ def is_covered(
     if floor is None:
         return covered
     for table, first in began.items():
-        window = longest_window(feature_set, table)
+        window = feature_set.longest_window(table)
         if window is not None and coverage_at(first, as_of, window) < floor:
             life = _life_us(accounts, as_of, window)
             reached = 0 if first is None else (as_of - first) // _US

@@ -32,7 +32,14 @@ from batchscore.features.definitions import (
     read_definition,
 )
 from batchscore.features.partials import Partial, partials_of
-from batchscore.features.sentences import ExplainedFeatureSet, explained, sentence_of
+from batchscore.features.sentences import (
+    GUARD,
+    ExplainedFeatureSet,
+    accounts_sentence,
+    coverage_sentence,
+    explained,
+    sentence_of,
+)
 from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
@@ -43,8 +50,12 @@ Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+CREATED_AT: Final = "created_at"
+DELETED_AT: Final = "deleted_at"
+VALID_FROM: Final = "valid_from"
+VALID_TO: Final = "valid_to"
 RESERVED: Final = frozenset({ACCOUNT_ID, "as_of", "score", "margin"})
-TAKEN: Final = frozenset({ACCOUNT_ID, "created_at", "deleted_at"})  # columns of every snapshot
+TAKEN: Final = frozenset({ACCOUNT_ID, CREATED_AT, DELETED_AT})  # columns of every snapshot
 TAKEN_BY_EVENTS: Final = frozenset({ACCOUNT_ID, "event_at", "known_at"})  # columns of all canonical events
 
 
@@ -71,15 +82,35 @@ Time = Annotated[TimeColumn, BeforeValidator(_time_column)]
 KnownAt = Annotated[Literal["event_at"] | Time, BeforeValidator(_declared)]
 
 
+class History(Value):
+    """From when (included) to when (not included; null: still) a row of a history holds; what it says is known from then on."""
+
+    valid_from: Time
+    valid_to: Time
+
+
 class AccountsTable(Value):
-    """The accounts: one row each. ``immutable`` columns may be features in a backfill; ``verdict`` columns never."""
+    """The accounts: one row each, or with a ``history`` one for each time that something held of an account.
+
+    Columns of a history may be features; without one only ``immutable`` columns, ``verdict`` columns never.
+    """
 
     table: Name
     key: Column
     created_at: Time | None = None
     deleted_at: Time | None = None
+    # Left out of digests where there is none: bundles of feature sets that are older than histories stay valid.
+    history: History | None = Field(default=None, exclude_if=lambda history: history is None)
     immutable: tuple[Column, ...] = ()
     verdict: tuple[Column, ...] = ()
+
+    @property
+    def times(self) -> dict[str, TimeColumn]:
+        """The time columns it declares, by the name that each has in a snapshot."""
+        declared = {CREATED_AT: self.created_at, DELETED_AT: self.deleted_at}
+        if self.history is not None:
+            declared |= {VALID_FROM: self.history.valid_from, VALID_TO: self.history.valid_to}
+        return {name: time for name, time in declared.items() if time is not None}
 
 
 class EventsTable(Value):
@@ -181,6 +212,20 @@ class FeatureSet(Value):
         ]
         return None if None in windows else max((window for window in windows if window is not None), default=timedelta(0))
 
+    def shortest_window(self, table: str) -> timedelta | None:
+        """The shortest window of the features over ``table``; None when there is none."""
+        definitions = (held for held in self.features.values() if isinstance(held, OverEvents) and held.table == table)
+        return min((held.window for held in definitions if held.window is not None), default=None)
+
+    def longest_window(self, table: str) -> timedelta | None:
+        """The longest window of the features over ``table``, which the data should reach back over; None without a window."""
+        windows = [
+            definition.window
+            for definition in self.features.values()
+            if isinstance(definition, OverEvents) and definition.table == table and definition.window is not None
+        ]
+        return max(windows, default=None)
+
     @property
     def functions(self) -> tuple[str, ...]:
         """The Python functions that features are made by, each once, sorted."""
@@ -213,8 +258,18 @@ class FeatureSet(Value):
             version=self.version,
             grain=format_duration(self.grain),
             digest=self.digest,
+            accounts=accounts_sentence(of_history=self.accounts.history is not None),
+            coverage=coverage_sentence(
+                self.coverage, {events.table: self.longest_window(events.table) for events in self.events}
+            ),
+            guard=GUARD,
             features=tuple(
-                explained(name, definition, limits[definition.table] if isinstance(definition, OverEvents) else 0)
+                explained(
+                    name,
+                    definition,
+                    limits[definition.table] if isinstance(definition, OverEvents) else 0,
+                    of_history=self.accounts.history is not None,
+                )
                 for name, definition in self.features.items()
             ),
         )
@@ -283,7 +338,7 @@ class FeatureSet(Value):
             )
 
     def _mistakes_of_column(self, definition: AccountColumn, place: Place) -> Iterator[Mistake]:
-        if definition.column in TAKEN:
+        if definition.column in TAKEN | self.accounts.times.keys():
             yield Mistake(
                 place, f"{definition.column!r} is the name of a column we make", "give the column another name, or use age"
             )
@@ -293,11 +348,11 @@ class FeatureSet(Value):
                 f"{definition.column!r} is a verdict column (verdict_feature)",
                 "a feature must not learn what a filter said",
             )
-        elif definition.column not in self.accounts.immutable:
+        elif self.accounts.history is None and definition.column not in self.accounts.immutable:
             yield Mistake(
                 place,
                 f"{definition.column!r} is not declared immutable (not_immutable): its value of today would stand in the past",
-                "add it to accounts.immutable if it never changes",
+                "add it to accounts.immutable if it never changes, or give the table's history (accounts.history)",
             )
 
 

@@ -1,7 +1,7 @@
 """The frame: one row of features per account, as of a moment. What an account gets depends on its own rows alone.
 
-Accounts come as a table sorted by ``account_id``, with ``created_at`` and ``deleted_at`` (timestamp[us, UTC]) where the
-feature set declares them, and the columns that features read, under their own names.
+Accounts come as a table of one row each, sorted by ``account_id``, as of the moment, with ``created_at`` and ``deleted_at``
+(timestamp[us, UTC]) where the feature set declares them, and the columns that features read, under their own names.
 """
 
 from __future__ import annotations
@@ -15,15 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.definitions import AccountColumn, Age, Difference, OverEvents, PythonFeature, Ratio
-from batchscore.features.feature_set import FeatureSet
+from batchscore.features.feature_set import CREATED_AT, DELETED_AT, FeatureSet
 from batchscore.features.python import call
 from batchscore.features.windows import Prepared, Window
 from batchscore.keys import ACCOUNT_ID
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
-CREATED_AT: Final = "created_at"
-DELETED_AT: Final = "deleted_at"
 BLOCK_BYTES: Final = 128 << 20  # of feature values held at once
 _US_A_DAY: Final = 86_400_000_000
 Mask = npt.NDArray[np.bool_]
@@ -44,7 +42,7 @@ def population(accounts: pa.Table, as_of: datetime) -> Mask:
 
 
 def make_frames(
-    accounts: pa.Table, prepared: Mapping[str, Prepared], as_ofs: Sequence[datetime], feature_set: FeatureSet
+    accounts: Accounts, prepared: Mapping[str, Prepared], as_ofs: Sequence[datetime], feature_set: FeatureSet
 ) -> Iterator[pa.Table]:
     """For each as-of (ascending) the frame of all accounts: ``account_id`` and every feature in the feature set's order.
 
@@ -67,14 +65,14 @@ def make_frames(
                 windows[key] = Window(prepared[definition.table], block, definition.window)
             found[name] = windows[key].feature(definition)
         for number, as_of in enumerate(block):
-            yield _frame(accounts, {name: values[number] for name, values in found.items()}, as_of, feature_set)
+            yield _frame(accounts.at(as_of), {name: values[number] for name, values in found.items()}, as_of, feature_set)
 
 
 def make_frame(
     accounts: pa.Table, prepared: Mapping[str, Prepared], as_of: datetime, feature_set: FeatureSet, wanted: Mask | None = None
 ) -> pa.Table:
-    """The frame of one as-of, as `make_frames` makes it, for the ``wanted`` accounts (all when None)."""
-    (frame,) = make_frames(accounts, prepared, [as_of], feature_set)
+    """The frame of one as-of, as `make_frames` makes it, for the ``wanted`` of the accounts as of then (all when None)."""
+    (frame,) = make_frames(Accounts(accounts), prepared, [as_of], feature_set)
     return frame if wanted is None else only(frame, wanted)
 
 

@@ -32,6 +32,10 @@ _NULLS: Final = {
     "age": "missing where created_at is null",
     "python": "the function decides; it gets what is missing as NaN",
 }
+GUARD: Final = (
+    "of a sample of each backfill the features are made again with everything changed that was not known yet; a bit that differs "
+    "ends the run before anything is released"
+)
 _ZERO_WHEN_EMPTY: Final = frozenset({"count", "sum", "distinct", "days_active"})
 
 
@@ -51,12 +55,19 @@ class Explained(Value):
 
 
 class ExplainedFeatureSet(Value):
-    """A feature set as `features show` tells it, its features in order."""
+    """A feature set as `features show` tells it, its features in order.
+
+    ``accounts``, ``coverage``, ``guard``: which row of an account speaks, who is left out while the data begin too late, and how
+    leaks are looked for, a sentence each.
+    """
 
     feature_set: str
     version: int
     grain: str
     digest: str
+    accounts: str
+    coverage: str
+    guard: str
     features: tuple[Explained, ...]
 
 
@@ -120,8 +131,11 @@ def sentence_of(definition: Definition) -> str:  # noqa: PLR0911 (a case, a retu
             return f"{definition.function.partition(':')[2]} of {', '.join(definition.of)} is {{value}}"
 
 
-def explained(name: str, definition: Definition, limit: int) -> Explained:
-    """All that is promised of a feature; ``limit`` is its table's ``distinct_limit``. The definitions are in `windows`."""
+def explained(name: str, definition: Definition, limit: int, *, of_history: bool = False) -> Explained:
+    """All that is promised of a feature; the definitions are in `windows`.
+
+    ``limit``: its table's ``distinct_limit``. ``of_history``: the accounts' table is a history.
+    """
     sentence = sentence_of(definition)
     if isinstance(definition, OverEvents):
         return Explained(
@@ -132,7 +146,30 @@ def explained(name: str, definition: Definition, limit: int) -> Explained:
             nulls=_nulls(definition),
             error=_error(definition.aggregate, limit),
         )
-    return Explained(name=name, sentence=sentence, window="at the as-of", empty="", nulls=_NULLS[definition.kind])
+    in_gaps = "; missing while no row of the history holds" if of_history and isinstance(definition, AccountColumn) else ""
+    return Explained(name=name, sentence=sentence, window="at the as-of", empty="", nulls=_NULLS[definition.kind] + in_gaps)
+
+
+def accounts_sentence(*, of_history: bool) -> str:
+    """Which row of an account speaks at an as-of."""
+    if of_history:
+        return (
+            "a history: of an account the row that began before the as-of and still holds; what changes at the as-of shows later"
+        )
+    return "one row each, that of today at every as-of: of its columns only those declared immutable can be features"
+
+
+def coverage_sentence(floor: float | None, windows: Mapping[str, timedelta | None]) -> str:
+    """Who is unscoreable while the data begin too late. ``windows``: events table → its longest window."""
+    reached = ", ".join(f"{_length(window)} of {table}" for table, window in windows.items() if window is not None)
+    if not reached:
+        return "no feature has a window that the data would have to reach back over"
+    if floor is None:
+        return f"no floor: an account is scored however little the data reach back of {reached} (coverage: 0.5 would be one)"
+    return (
+        f"an account is unscoreable, and never a low score, while the data reach back over less than {100 * floor:g} % of "
+        f"{reached}, or of its life where that is shorter"
+    )
 
 
 def _over_events(definition: OverEvents) -> str:

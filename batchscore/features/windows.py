@@ -27,7 +27,7 @@ be among the K kept. (Up to K, two values whose 64-bit hashes agree count as one
 A rollup row counts for the as-ofs of one unbroken stretch: from the first after it happened and was known, to the last whose
 window still reaches it. Sums add a row where its stretch begins and take it away where it ends; extremes lay it over its
 stretch by two powers of two (a sparse table, filled from above); values are counted up and down. So a pass costs rows plus
-accounts × as-ofs, whatever the length of the windows, and one as-of alone goes the same way.
+accounts × as-ofs, whatever the length of the windows; of one as-of alone each account's rows are simply reduced.
 """
 
 from __future__ import annotations
@@ -294,9 +294,12 @@ class Window:
 
 
 def _by_account_and_grain(position: Ints, event: npt.NDArray[np.int32]) -> Ints | slice:
-    """The order of rows by both; they are in it already when they come from one file."""
-    same, later = position[1:] == position[:-1], event[1:] >= event[:-1]
-    return slice(None) if (later | ~same).all() else np.lexsort((event, position))
+    """The order of rows by both, equal ones as they came; they are in it already when they come from one file.
+
+    Grains may lie before 1970: a key of both ascends with either sign, as positions are below 2^31 and grains have 32 bits.
+    """
+    keys = (position << np.int64(32)) + event
+    return slice(None) if (keys[1:] >= keys[:-1]).all() else np.argsort(keys, kind="stable")
 
 
 def _by_account_and_hash(position: Ints, hashes: Words) -> Ints:

@@ -204,10 +204,11 @@ frame = pd.read_parquet("frame.parquet")  # batchscore features build spec.yaml 
 known = frame[frame["label"].notna()]
 if known["label"].nunique() < 2:
     raise SystemExit("the labels of these accounts are all alike: nothing can be learnt from them")
-features = known.drop(columns=["account_id", "label"])
+features = known.drop(columns=["account_id", "as_of", "label", "weight"], errors="ignore")
 kinds = {name: "category" if pd.api.types.is_string_dtype(features[name]) else "float32" for name in features}
 features = features.astype(kinds)  # text is {category: column} in features.yaml: the model learns its values
-matrix = xgb.DMatrix(features, label=known["label"].astype("int32"), enable_categorical=True)
+label, weight = known["label"].astype("int32"), known.get("weight")
+matrix = xgb.DMatrix(features, label=label, weight=weight, enable_categorical=True)
 how = {"objective": "binary:logistic", "max_depth": 4, "eta": 0.1, "tree_method": "hist", "seed": 0}
 booster = xgb.train(how, matrix, num_boost_round=120)
 booster.save_model("model.ubj")

@@ -17,6 +17,7 @@ from batchscore.errors import alert_meaning
 from batchscore.events import (
     DecisionRecorded,
     Event,
+    InputJudged,
     PartitionAlerted,
     PartitionCommitted,
     PartitionFailed,
@@ -94,6 +95,8 @@ class ProgressObserver:
                 self._say(f"  {event.stage} {event.number}: {event.reason}, {end}")
             case StageFinished():
                 self._finish(event)
+            case InputJudged():
+                self._tell_input(event)
             case DecisionRecorded():
                 self._say(f"  decide  {event.n_selected:,} flags selected, {event.n_to_release:,} of them to release")
             case Proven():
@@ -137,6 +140,14 @@ class ProgressObserver:
             new = stage.n_rows_done - stage.n_rows_before
             rate = f" ({new / event.seconds:,.0f} rows/s)" if new and event.seconds > 0 else ""
             self._say(f"{event.stage:>8}  {stage.n_rows_done:,} rows in {event.seconds:.1f} s{rate}{aside}")
+
+    def _tell_input(self, event: InputJudged) -> None:
+        for warning in event.warnings:
+            self._say(f"warning: {plain(warning)}")
+        if event.n_days:
+            parts = ((event.n_held, "not as usual"), (event.n_approved, "approved"), (event.n_new, "too new to compare"))
+            said = ", ".join(f"{n:,} {what}" for n, what in parts if n)
+            self._say(f"    gate  {event.n_days:,} days of input judged" + (f"; {said}" if said else ""))
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)

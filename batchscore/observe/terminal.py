@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.text import Text
 
 from batchscore.digest import KeyDigest
+from batchscore.hold import HoldRow
 from batchscore.observe import tables
 from batchscore.observe.text import plain, shown_id
 from batchscore.plan import Plan
 from batchscore.ports import FlagRow, RunRow, StageRow
 from batchscore.report.proof import Proof
 
+MAX_FINDINGS = 30
 _BLOCK = 1 << 10
 _WORDS = frozenset({"does", "spec", "state", "digest or version"})  # columns of text
 
@@ -73,6 +75,9 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
         tables.line(console, f"undone {row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
     if row.why:
         tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
+    if row.held_back_s:
+        lag = f"; replicas at most {row.worst_lag_s:,.0f} s behind" if row.worst_lag_s is not None else ""
+        tables.line(console, f"held back {row.held_back_s:,.0f} s so far for a live source{lag}")
     table = tables.table("stage", "partitions", "quarantined", "rows", "rows/s", "ETA", words=_WORDS)
     for stage in stages:
         table.add_row(
@@ -83,6 +88,21 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
             *_pace(stage),
         )
     console.print(table)
+
+
+def show_holds(holds: Sequence[HoldRow], console: Console) -> None:
+    """What a run was held for, the table that shows why, and who approved it."""
+    for held in holds:
+        because = f": {held.approved_because}" if held.approved_because else ""
+        stands = f"approved by {held.approved_by}{because}" if held.approved_at else "not approved"
+        tables.line(console, f"held for its {held.subject} at {held.held_at:%Y-%m-%d %H:%M}; {stands}")
+        table = tables.table("of", "day", "n", "usual", "verdict", words=frozenset({"day", "verdict"}))
+        for finding in held.findings[:MAX_FINDINGS]:
+            day = f"{finding.day}" if finding.day else "–"
+            table.add_row(tables.text(finding.of), day, tables.number(finding.n), finding.usual, tables.text(finding.verdict))
+        console.print(table)
+        if len(held.findings) > MAX_FINDINGS:
+            tables.line(console, f"{len(held.findings) - MAX_FINDINGS} more are not shown: status {held.run_id} --json has all")
 
 
 def _pace(stage: StageRow) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import re
 import shlex
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,18 +20,21 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchscore.admission import judge_input
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
-from batchscore.features.coverage import coverage_at, longest_window
+from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
+from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.hold import Finding
 from batchscore.layout import Definitions
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
 from batchscore.plan import Reference, Score, Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
 from batchscore.proving import prove_run
-from batchscore.receipt import Receipt
+from batchscore.receipt import HELD_BACK, Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
 from batchscore.report.histogram import Counts, added, from_footer, psi
@@ -94,7 +97,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
     before = reader.run_before(row)
     drift = _drift(before, reader, histograms, gaps) if before else None
     return Report(
-        run=_run_facts(row),
+        run=_run_facts(row, works[Stage.FREEZE]),
         stages=tuple(_stages(row, works, stages, rows)),
         bundles=tuple(_bundles(row, reader, gaps, works[Stage.SCORE], proof_state, histograms)),
         proof_state=proof_state,
@@ -102,6 +105,8 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         threshold=row.plan.spec.policy.threshold,
         budget=row.plan.spec.policy.budget,
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
+        warnings=_warnings(row, reader, gaps),
+        holds=reader.holds(run_id),
         coverage=tuple(_coverage(row, reader)),
         coverage_floor=FeatureSet.thaw(row.plan.feature_set).coverage,
         drift=drift,
@@ -113,7 +118,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         environment=_environment(row, works[Stage.SCORE]),
         digests=_digests(row, proof) | _head(reader),
         gaps=tuple(gaps),
-        next=tuple(_next(row, before, flags, shlex.quote(store))),
+        next=tuple(_next(row, reader, before, flags, shlex.quote(store))),
     )
 
 
@@ -187,6 +192,27 @@ def _proof(
     return "not readable", None
 
 
+def _warnings(row: RunRow, reader: StoreReader, gaps: Gaps) -> tuple[str, ...]:
+    """Those of the plan, and what its rollups tell exactly where footers could not."""
+    told = row.plan.warnings
+    laid_out = reader.partitions(row.run_id, Stage.ROLLUP)
+    receipts = tuple(reader.receipts(row.run_id, Stage.ROLLUP))
+    if laid_out and len(laid_out) == len(receipts):
+        with gaps.around("days of input"):
+            found = judge_input(row.plan, Definitions.of(row.plan), laid_out, receipts)
+            told = tuple(dict.fromkeys((*told, *found.warnings, *_approved_before(row, reader, found.findings))))
+    return told
+
+
+def _approved_before(row: RunRow, reader: StoreReader, findings: Sequence[Finding]) -> Iterator[str]:
+    """Findings that did not hold this run, since a person had approved them in an earlier one of its spec."""
+    here = {finding for hold in reader.holds(row.run_id) for finding in hold.findings}
+    left = not_approved(findings, reader.approved(row.name, "input")) if findings else ()
+    for finding in findings:
+        if finding not in here and finding not in left:
+            yield f"{finding.problem()}; it was approved in an earlier run"
+
+
 def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
     """Of each as-of, from the first score partition that has it: they all tell the same of the data."""
     feature_set = FeatureSet.thaw(row.plan.feature_set)
@@ -199,7 +225,7 @@ def _coverage(row: RunRow, reader: StoreReader) -> Iterator[DateCoverage]:
             for place, as_of in enumerate(partition.work.as_ofs):
                 began[as_of] = {table: moments[place] for table, moments in partition.work.began.items()}
     for as_of, tables in sorted(began.items()):
-        reached = {table: coverage_at(first, as_of, longest_window(feature_set, table)) for table, first in tables.items()}
+        reached = {table: coverage_at(first, as_of, feature_set.longest_window(table)) for table, first in tables.items()}
         yield DateCoverage(as_of=as_of, tables=reached, n_guarded=guarded[key_name("guarded", as_of)])
 
 
@@ -315,8 +341,9 @@ def _sentences(row: RunRow, gaps: Gaps) -> dict[str, str]:
     return sentences
 
 
-def _run_facts(row: RunRow) -> RunFacts:
+def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
     spec = row.plan.spec
+    lags = [lag for lag in (row.worst_lag_s, freeze.worst_lag_s) if lag is not None]
     return RunFacts(
         run_id=row.run_id,
         name=row.name,
@@ -331,6 +358,8 @@ def _run_facts(row: RunRow) -> RunFacts:
         undone_at=row.undone_at,
         generation=row.generation,
         n_drivers=row.epoch,
+        held_back_s=round(row.held_back_s + freeze.attempt_s.get(HELD_BACK, 0.0), 3),
+        worst_lag_s=max(lags, default=None),
     )
 
 
@@ -387,9 +416,12 @@ def _head(reader: StoreReader) -> dict[str, str]:
     return {f"audit trail, entry {number:,}": digest} if number else {}
 
 
-def _next(row: RunRow, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
+def _next(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
+    holds = reader.holds(row.run_id)
     if row.state == "running":
         yield f"batchscore watch {row.run_id} --store {store}"
+    elif row.state == "held" and holds and holds[-1].approved_at is None:
+        yield f"batchscore approve {row.run_id} --by NAME --store {store}"
     elif row.state != "finished":
         yield f"batchscore resume {row.run_id} --store {store}"
     if flags is not None and flags.n_released:

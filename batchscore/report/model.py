@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from batchscore.hold import HoldRow
 from batchscore.ports import FailureRow
 from batchscore.report.histogram import EDGES, Counts
 from batchscore.report.proof import Proof
@@ -35,6 +36,8 @@ class RunFacts(Value):
     undone_at: datetime | None = None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
+    held_back_s: float = 0.0  # spent waiting for a live source: by drivers with nothing under way, and by attempts, added up
+    worst_lag_s: float | None = None  # of the source's replicas, while it was read
 
 
 class StageReport(Value):
@@ -211,6 +214,8 @@ class Report(Value):
     threshold: float | None
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
+    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before
+    holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
     coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out
     coverage_floor: float | None = None  # below it an account is unscoreable
     drift: Drift | None

@@ -30,6 +30,8 @@ MAX_CODES: Final = 40
 MAX_BUNDLES: Final = 12
 MAX_DRIFTS: Final = 12
 MAX_GAPS: Final = 20
+MAX_HOLDS: Final = 5
+MAX_FINDINGS: Final = 40  # of one hold
 MAX_CHARS: Final = 400  # of one text from outside
 _TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
 _PARTS: Final = ("read", "freeze", "rollup", "features", "contract", "predict", "reasons", "write", "other")
@@ -112,6 +114,8 @@ def _folded(report: Report) -> dict[str, Any]:
         "drifts": _drifts(report.drift.lines if report.drift else ()),
         "failures": _first(report.failures, MAX_FAILURES),
         "gaps": _first(report.gaps, MAX_GAPS),
+        "holds": [(held, _first(held.findings, MAX_FINDINGS)) for held in report.holds[-MAX_HOLDS:]],
+        "warnings": _first(report.warnings, MAX_GAPS),
     }
 
 

@@ -6,11 +6,15 @@
 exist at the as-of (``outside``). The other terms come from the score receipts, which read the accounts again, by key range.
 Key digests add over disjoint sets, so one lost, doubled or swapped account in any partition breaks the equation. The
 frozen keys are distinct (the freeze refuses duplicates), hence equality with them is also what shows disjointness.
+
+Of a history the freeze hashes the key of every row. Whoever reads an account's rows counts the account once, and the others
+of its rows as ``repeated``; what is planned is less by those too. A row that is lost or doubled on the way breaks the equation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +24,23 @@ from batchscore.spec import Value
 
 ACCOUNTS: Final = "accounts"
 PARTS: Final = ("scored", "unscoreable", "rejected", "quarantined")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysSetAside:
+    """Keys of score partitions that were set aside: accounts that were planned, that did not exist, further rows of a history."""
+
+    planned: KeyDigest = field(default_factory=KeyDigest)
+    outside: KeyDigest = field(default_factory=KeyDigest)
+    repeated: KeyDigest = field(default_factory=KeyDigest)
+
+    def with_more(self, other: KeysSetAside) -> KeysSetAside:
+        """Both together; they are of disjoint key ranges."""
+        return KeysSetAside(
+            planned=self.planned + other.planned,
+            outside=self.outside + other.outside,
+            repeated=self.repeated + other.repeated,
+        )
 
 
 class AsOfProof(Value):
@@ -60,14 +81,11 @@ def prove(
     frozen: Iterable[Receipt],
     rolled_up: Iterable[Receipt],
     scored: Iterable[Receipt],
-    quarantined: Mapping[datetime, tuple[KeyDigest, KeyDigest]],
+    quarantined: Mapping[datetime, KeysSetAside],
 ) -> Proof:
-    """Fold receipts into a proof; each iterable is read once.
-
-    ``quarantined``: as-of → (keys planned, keys outside) of the score partitions that were set aside.
-    """
+    """Fold receipts into a proof; each iterable is read once. ``quarantined``: as-of → what was set aside of it."""
     as_ofs, frozen = sorted(as_ofs), list(frozen)
-    accounts = total(KeyDigest.parse(receipt.keys[ACCOUNTS]) for receipt in frozen)
+    rows = total(KeyDigest.parse(receipt.keys[ACCOUNTS]) for receipt in frozen)
     parts: dict[str, KeyDigest] = {}
     n_orphans = 0
     for receipt in scored:
@@ -75,29 +93,30 @@ def prove(
             parts[name] = parts.get(name, KeyDigest()) + KeyDigest.parse(keys)
         # Each key range is scored once for every group of as-ofs, and counts its orphans each time: one group is enough.
         n_orphans += receipt.counts.get(key_name("orphans", as_ofs[0]), 0)
+    repeated = {
+        as_of: parts.get(key_name("repeated", as_of), KeyDigest()) + quarantined.get(as_of, KeysSetAside()).repeated
+        for as_of in as_ofs
+    }
     return Proof(
-        accounts=str(accounts),
+        accounts=str(rows - repeated[as_ofs[0]]),
         as_ofs=tuple(
-            _prove_as_of(as_of, accounts, parts, quarantined.get(as_of, (KeyDigest(), KeyDigest()))) for as_of in as_ofs
+            _prove_as_of(as_of, rows - repeated[as_of], parts, quarantined.get(as_of, KeysSetAside())) for as_of in as_ofs
         ),
         n_rows_rejected=sum(_n_rejected(receipt) for receipt in [*frozen, *rolled_up]),
         n_orphans=n_orphans,
     )
 
 
-def _prove_as_of(
-    as_of: datetime, accounts: KeyDigest, found: Mapping[str, KeyDigest], set_aside: tuple[KeyDigest, KeyDigest]
-) -> AsOfProof:
+def _prove_as_of(as_of: datetime, accounts: KeyDigest, found: Mapping[str, KeyDigest], set_aside: KeysSetAside) -> AsOfProof:
     def part(name: str) -> KeyDigest:
         return found.get(key_name(name, as_of), KeyDigest())
 
-    quarantined, outside_of_quarantined = set_aside
-    outside = part("outside") + outside_of_quarantined
+    outside = part("outside") + set_aside.outside
     parts = {
         "scored": part("scored"),
         "unscoreable": part("unscoreable"),
         "rejected": part("rejected"),
-        "quarantined": quarantined,
+        "quarantined": set_aside.planned,
     }
     planned = accounts - outside
     lost = planned - total(parts.values())

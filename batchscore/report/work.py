@@ -29,6 +29,7 @@ class StageWork:
         self.rows_made = 0  # by attempts of this run
         self.n_reused = 0
         self.attempt_s: dict[str, float] = {}
+        self.worst_lag_s: float | None = None
         self.scorers: Counter[str] = Counter()
         self._alerts: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
@@ -48,6 +49,8 @@ class StageWork:
         if reused:
             self.n_reused += 1  # its seconds are those of another run
             return
+        lags = [lag for lag in (self.worst_lag_s, receipt.worst_lag_s) if lag is not None]
+        self.worst_lag_s = max(lags, default=None)
         self.rows_made += self._rows_of(receipt)
         for part, seconds in receipt.seconds.items():
             self.attempt_s[part] = self.attempt_s.get(part, 0.0) + seconds

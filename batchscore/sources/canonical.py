@@ -1,6 +1,7 @@
 """Raw rows become canonical ones: exact ids, times in UTC microseconds, rows that cannot be used set aside under a code.
 
-Accounts: ``account_id``, ``created_at`` and ``deleted_at`` where declared, then the columns that features read. Events:
+Accounts: ``account_id``, ``created_at``, ``deleted_at``, ``valid_from`` and ``valid_to`` where declared, then the columns that
+features read. Events:
 ``account_id``, ``event_at``, ``known_at``, then the measured columns. What is wrong with a *column* stops the partition
 or the run; what is wrong with a *row* goes to the rejects, which hold the file, the row's number and a code, no values.
 """
@@ -20,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError, Refused
-from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
+from batchscore.features.accounts import empty_intervals
+from batchscore.features.feature_set import VALID_FROM, AccountsTable, EventsTable, TimeColumn
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
@@ -60,9 +62,10 @@ def canonical_accounts(raw: pa.Table, accounts: AccountsTable, columns: Iterable
     """
     gathered = _Batch(raw, place)
     made = {ACCOUNT_ID: gathered.ids(accounts.key, kind)}
-    for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)):
-        if time is not None:
-            made[name] = gathered.times(time, null_code=None)
+    for name, time in accounts.times.items():
+        made[name] = gathered.times(time, null_code="null_valid_from" if name == VALID_FROM else None)
+    if accounts.history is not None:
+        gathered.reject("history_empty", empty_intervals(made))
     return gathered.rows(made, columns)
 
 

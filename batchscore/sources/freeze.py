@@ -1,7 +1,7 @@
 """Groups input files into works, brings accounts into snapshots, and gives the events of a work in canonical batches.
 
-A snapshot is a file of accounts sorted by id. An input larger than a *run* is written as several of them, so memory is
-bounded by the run, not by the input; the key index brings them together again on reading.
+A snapshot is a file of accounts sorted by id, of a history then by when each row begins. An input larger than a *run* is written
+as several of them, so memory is bounded by the run, not by the input; the key index brings them together again on reading.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
-from batchscore.errors import Refused
+from batchscore.features.accounts import ordered
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
 from batchscore.files import write_parquet
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, is_strictly_increasing, key_digest, sort_by_key
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeParquet, FreezeSql, InputFile, Reference, Rollup
 from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, segment_names
-from batchscore.spec import Source, SqlSource
+from batchscore.spec import Gentle, Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
 GROUP_FILES: Final = 512
@@ -41,9 +43,9 @@ def plan_freeze(
     return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group, segment=segment) for group in groups)
 
 
-def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference) -> tuple[Rollup, ...]:
-    """Works that roll the events of ``files`` up."""
-    return tuple(Rollup(table=table, feature_set=feature_set, files=group) for group in group_files(files))
+def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference, *, by: str | None = None) -> tuple[Rollup, ...]:
+    """Works that roll the events of ``files`` up, and count them by the column ``by`` if a spec's gate names one."""
+    return tuple(Rollup(table=table, feature_set=feature_set, files=group, by=by) for group in group_files(files))
 
 
 def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
@@ -62,7 +64,7 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     """The accounts of the work's files as snapshots: (outputs, counts, key digests).
 
     Raises:
-        Refused: ``duplicate_id``, ``id_physical_type`` or ``column_type``.
+        Refused: ``duplicate_id``, ``history_overlap``, ``id_physical_type`` or ``column_type``.
         PartitionError: a file is not what was planned, or does not decode.
     """
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
@@ -71,17 +73,36 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
 
 
-def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
-    """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise."""
+def live_source(work: FreezeSql, gentle: Gentle) -> SqlSource:
+    """The table that ``work`` reads."""
+    return SqlSource(url=work.url, table=work.sql_table, gentle=gentle)
+
+
+def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
+    """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise.
+
+    ``brake``: of the same source; between two pages reading waits until it lets go.
+
+    Raises:
+        Paused: it did not.
+    """
     from batchscore.sources.sql import read_pages  # noqa: PLC0415 (SQLAlchemy: a worker that reads Parquet does without)
 
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    source = SqlSource(url=work.url, table=work.sql_table)
     categories = tuple(feature_set.categories.values())
     bounds = work.low, work.high
-    pages = read_pages(source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
-    rows = _canonical(pages, feature_set, work.segment)
+    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
+    rows = _canonical(_braked(pages, brake), feature_set, work.segment)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def _braked(pages: Iterator[tuple[pa.Table, Place]], brake: Brake) -> Iterator[tuple[pa.Table, Place]]:
+    while True:
+        brake.let_through()
+        page = next(pages, None)
+        if page is None:
+            return
+        yield page
 
 
 def freeze_outside_a_run(
@@ -107,7 +128,7 @@ def freeze_outside_a_run(
         high=high,
         opened_for="no run",
     )
-    yield from freeze_sql(live, scratch, "snapshots", feature_set)[0]
+    yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
 
 
 def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:
@@ -124,16 +145,32 @@ def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, s
 def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
     """Canonical events of the work's files, gathered into batches of about `RUN_ROWS`, each with its rejects.
 
-    At least one batch comes, empty if need be, so that the schema is known.
+    At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
+    the others as `SEGMENT`.
     """
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
-    raw = _numbered(work.files, _raw_columns(events, columns))
+    raw = _numbered(work.files, _raw_columns(events, [*columns, *([work.by] if work.by else [])]))
+    if work.by is not None:
+        raw, columns = _named(raw, work.by), (*columns, SEGMENT)
     rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
     return _one_at_a_time(rows)
 
 
+def _named(raw: Iterable[tuple[pa.Table, Place]], by: str) -> Iterator[tuple[pa.Table, Place]]:
+    for batch, place in raw:
+        yield batch.append_column(SEGMENT, segment_names(batch[by], f"{place.source}: {by}")), place
+
+
+def empty_events(file: InputFile, table: str, feature_set: FeatureSet) -> pa.Table:
+    """What `read_events` gives of a file, without rows: the types alone; its footer is all that is read."""
+    events, columns = feature_set.events_table(table), feature_set.column_names(table)
+    stored = pq.read_schema(Path(file.root) / file.path).remove_metadata()
+    batch = pa.schema([stored.field(name) for name in _raw_columns(events, columns)]).empty_table()
+    return canonical_events(batch, events, columns, feature_set.account_id, Place(file.path)).table
+
+
 def _raw_columns(table: AccountsTable | EventsTable, columns: Iterable[str]) -> list[str]:
-    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else [table.created_at, table.deleted_at]
+    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else table.times.values()
     return list(dict.fromkeys([table.key, *(time.column for time in times if isinstance(time, TimeColumn)), *columns]))
 
 
@@ -182,11 +219,7 @@ def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_se
     counts: dict[str, int] = {}
     for run in _runs(rows):
         joined = _joined(run)
-        table = joined.table  # in chunks: what is in order already is not copied
-        if not is_strictly_increasing(table[ACCOUNT_ID]):
-            table = sort_by_key(table)
-            if not is_strictly_increasing(table[ACCOUNT_ID]):
-                raise Refused("duplicate_id", "an account stands more than once", where=source, remedy="keep one row per account")
+        table = ordered(joined.table, feature_set.accounts, where=source)  # in chunks: what is in order already is not copied
         outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
         keys = keys + key_digest(table[ACCOUNT_ID])
         counts["rows"] = counts.get("rows", 0) + len(table) + len(joined.rejects)
@@ -208,13 +241,10 @@ def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts
 def _empty_schema(feature_set: FeatureSet) -> pa.Schema:
     """The least a snapshot without rows needs; types of columns nobody has seen are null."""
     accounts = feature_set.accounts
-    moments = [
-        name for name, time in (("created_at", accounts.created_at), ("deleted_at", accounts.deleted_at)) if time is not None
-    ]
     return pa.schema(
         [
             (ACCOUNT_ID, ID_TYPES[feature_set.account_id]),
-            *((name, pa.timestamp("us", "UTC")) for name in moments),
+            *((name, pa.timestamp("us", "UTC")) for name in accounts.times),
             *((name, pa.null()) for name in feature_set.column_names(accounts.table)),
         ]
     )

@@ -25,8 +25,7 @@ from batchscore.spec import SqlSource
 
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
 FIRST_PAGE_ROWS: Final = 10_000
-MOST_PAGE_ROWS: Final = 100_000
-TARGET_S: Final = 0.5  # of one page: long enough to be worth its round trip, short enough to leave the server to others
+MOST_PAGE_ROWS: Final = 250_000  # a whole range where the server is quick
 ZERO_DATE: Final = -(2**63 - 1)  # what we ask for in place of '0000-00-00', which is neither a date nor null
 
 Role = Literal["key", "time", "number", "category", "segment"]
@@ -130,36 +129,38 @@ def _is_indexed(connection: sa.Connection, table: str, key: str) -> bool:
 
 
 def cut_ranges(engine: sa.Engine, source: SqlSource, key_name: str) -> list[tuple[Any, Any]]:
-    """Ranges (low, high] of keys that hold equally many rows now, up to the largest key now; empty for an empty table.
+    """Ranges (low, high] of keys up to the largest now, of `RANGE_ROWS` rows each (the last of half to one and a half of that).
+
+    Empty for an empty table.
 
     Each bound costs one read of so many index entries, of which only the bound comes back: sparse or skewed keys, integers or
-    text in any collation, are the same to it.
+    text in any collation, are the same to it. Nothing is counted over the whole table.
     """
     table = sa.table(sa.sql.quoted_name(source.table, quote=True), sa.column(sa.sql.quoted_name(key_name, quote=True)))
     key = table.c[key_name]
     where = f"table {source.table}"
     largest = sa.select(key).where(key.is_not(None)).order_by(key.desc()).limit(1)
-    high = read(engine, partial(_scalar, largest), where=where)
-    if high is None:
+    row = read(engine, partial(_first, largest), where=where)
+    if row is None:
         return []
-    count = sa.select(sa.func.count()).select_from(table).where(key <= high)
-    n_rows = read(engine, partial(_scalar, count), where=where)
-    n_ranges = max(1, round(n_rows / RANGE_ROWS))
-    size = -(-n_rows // n_ranges)
+    high = row[0]
     bounds: list[Any] = [None]
-    for _ in range(n_ranges - 1):
+    while True:
         left = sa.select(key.label("k")).where(key <= high)
         left = left if bounds[-1] is None else left.where(key > bounds[-1])
-        some = left.order_by(key).limit(size).subquery()
-        bound = read(engine, partial(_scalar, sa.select(sa.func.max(some.c.k))), where=where)
-        if bound is None or bound == high:  # rows went away meanwhile
+        some = left.order_by(key).limit(RANGE_ROWS).subquery()
+        found = read(engine, partial(_first, sa.select(sa.func.max(some.c.k), sa.func.count()).select_from(some)), where=where)
+        bound, n_rows = found  # an aggregate has one row
+        if n_rows < RANGE_ROWS or bound == high:
+            if n_rows < RANGE_ROWS / 2 and len(bounds) > 1:
+                bounds.pop()
             break
         bounds.append(bound)
     return list(zip(bounds, [*bounds[1:], high], strict=True))
 
 
-def _scalar(query: sa.Select[Any], connection: sa.Connection) -> Any:
-    return connection.execute(query).scalar()
+def _first(query: sa.sql.expression.Executable, connection: sa.Connection) -> Any:
+    return connection.execute(query).first()
 
 
 class PageReader:
@@ -174,6 +175,8 @@ class PageReader:
         fast: FastReader | None,
     ) -> None:
         self._engine, self._source, self._fast = engine, source, fast
+        if fast is not None:
+            fast.start()
         self._where = f"table {source.table}"
         self._quote = engine.dialect.identifier_preparer.quote_identifier
         found = read(engine, lambda connection: columns_of(connection, source.table), where=self._where)
@@ -188,7 +191,7 @@ class PageReader:
             self._asked[name] = asked
         self._key = accounts.key
         self._kind = found[accounts.key].kind
-        self._n_page = FIRST_PAGE_ROWS
+        self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
     def count_null_keys(self) -> int:
         """Rows whose key is null, which no range holds."""
@@ -203,16 +206,19 @@ class PageReader:
 
     def pages(self, low: int | str | None, high: int | str) -> Iterator[pa.Table]:
         """Rows with keys in (low, high], by key in its collation. Keys that it holds equal come in one page."""
-        while True:
+        is_last = False
+        while not is_last:
             began = time.monotonic()
             page = self._read(self._between(low, high) + f" LIMIT {self._n_page}", fast=self._fast)
-            if not len(page):
-                return
-            if len(page) == self._n_page:
+            is_last = len(page) < self._n_page  # one statement sees one moment: there was no more
+            if not is_last:
                 page = self._with_whole_group(page)
-            self._n_page = _next_size(self._n_page, time.monotonic() - began)
-            yield page
-            low = self._last_key(page)
+                self._n_page = _next_size(self._n_page, time.monotonic() - began, self._source.gentle.page_s)
+            if len(page):
+                yield page
+                low = self._last_key(page)
+        if self._fast is not None:
+            self._fast.n_page = self._n_page
 
     def _with_whole_group(self, page: pa.Table) -> pa.Table:
         """The page with all keys that the collation holds equal to its last: they may straddle the page's end."""
@@ -252,9 +258,9 @@ def _literal(value: Any) -> str:
     return f"_utf8mb4 X'{str(value).encode().hex()}'"
 
 
-def _next_size(n_rows: int, seconds: float) -> int:
-    """Towards `TARGET_S`, at most doubled or halved at a time."""
-    factor = min(2.0, max(0.5, TARGET_S / max(seconds, 1e-6)))
+def _next_size(n_rows: int, seconds: float, wanted_s: float) -> int:
+    """Towards ``wanted_s`` a page, by a factor of at most four at a time."""
+    factor = min(4.0, max(0.25, wanted_s / max(seconds, 1e-6)))
     return int(min(MOST_PAGE_ROWS, max(100, n_rows * factor)))
 
 

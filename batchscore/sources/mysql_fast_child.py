@@ -1,4 +1,7 @@
-"""The process behind `mysql_fast.FastReader`: queries in, Arrow out, nothing else. The URL is looked up here, by its name."""
+"""The process behind `mysql_fast.FastReader`: queries in, Arrow out into shared memory, nothing else.
+
+The URL is looked up here, by its name.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def main() -> None:
     import connectorx  # noqa: PLC0415 (an extra)
 
     url = _plain(database_url(sys.argv[1]))
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
+    shared, asked, answers = f"/proc/self/fd/{sys.argv[2]}", sys.stdin.buffer, sys.stdout.buffer
     while len(head := asked.read(_SIZE.size)) == _SIZE.size:
         query = asked.read(_SIZE.unpack(head)[0]).decode()
         try:
@@ -27,12 +30,10 @@ def main() -> None:
         except BaseException:  # noqa: BLE001 (a panic of its Rust is no Exception; its words may hold the URL)
             answers.write(_SIZE.pack(_UNREADABLE))
         else:
-            held = pa.BufferOutputStream()
-            with pa.ipc.new_stream(held, table.schema) as stream:
-                stream.write_table(table)
-            buffer = held.getvalue()
-            answers.write(_SIZE.pack(buffer.size))
-            answers.write(buffer)
+            with pa.OSFile(shared, "wb") as held:
+                with pa.ipc.new_stream(held, table.schema) as stream:
+                    stream.write_table(table)
+                answers.write(_SIZE.pack(held.tell()))
         answers.flush()
 
 

@@ -224,7 +224,7 @@ def _schema_of(file: InputFile) -> pa.Schema:
 
 
 def _times(table: Table) -> list[TimeColumn]:
-    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else [table.created_at, table.deleted_at]
+    times = [table.event_at, table.known_at] if isinstance(table, EventsTable) else table.times.values()
     return [time for time in times if isinstance(time, TimeColumn)]
 
 

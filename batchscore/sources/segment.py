@@ -6,7 +6,7 @@ and no feature and no score can see it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import AccountsTable, TimeColumn
+from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColumn
 from batchscore.plan import InputFile
 from batchscore.sources.canonical import decoded
+from batchscore.spec import Source, TableGate
 
 SEGMENT: Final = "_segment"  # the column's name in snapshots and reasons; features cannot read a column of that name
 _FOOTER_THREADS: Final = 8
@@ -26,7 +27,7 @@ MAX_SEGMENT_CHARS: Final = 80  # of a segment's name, where it is kept with a fl
 
 def segment_problems(segment: str, accounts: AccountsTable, columns: Sequence[str]) -> tuple[Problem, ...]:
     """What is wrong with naming that column, whatever the input holds. ``columns``: those that features read."""
-    times = [time.column for time in (accounts.created_at, accounts.deleted_at) if isinstance(time, TimeColumn)]
+    times = [time.column for time in accounts.times.values()]
     if segment == accounts.key:
         what = "is the account id, and a segment is a group of accounts"
         return (Problem(where="segment", what=what, remedy="name a column with few values, such as a plan or a country"),)
@@ -37,6 +38,26 @@ def segment_problems(segment: str, accounts: AccountsTable, columns: Sequence[st
     return ()
 
 
+def gate_problems(gate: Mapping[str, TableGate], feature_set: FeatureSet, sources: Mapping[str, Source]) -> Iterator[Problem]:
+    """What is wrong with a spec's gate, whatever the input holds."""
+    tables = {events.table: events for events in feature_set.events}
+    for name, asked in gate.items():
+        where = f"gate.{name}"
+        if name not in tables:
+            what = "is no events table of the feature set"
+            yield Problem(where=where, what=what, remedy=f"its events tables are: {', '.join(tables) or 'none'}")
+            continue
+        if asked.marker is not None and (name not in sources or sources[name].parquet is None):
+            yield Problem(where=f"{where}.marker", what="a table of a database has no marker files", remedy="declare lag instead")
+        events = tables[name]
+        times = [time.column for time in (events.event_at, events.known_at) if isinstance(time, TimeColumn)]
+        if asked.by in {events.key, *times}:
+            remedy = "name a column with few values, such as a server or a direction"
+            yield Problem(where=f"{where}.by", what="is the account id or a time, and rows are counted by groups", remedy=remedy)
+        if asked.by is not None and SEGMENT in feature_set.column_names(name):
+            yield Problem(where=f"{where}.by", what=f"features read a column named {SEGMENT!r}", remedy="rename that column")
+
+
 def segment_problems_of_files(files: Sequence[InputFile], segment: str, table: str) -> tuple[Problem, ...]:
     """What is wrong with the column in Parquet files: absent, twice there, or of a type that names no group."""
     problems: dict[str, Problem] = {}
@@ -45,7 +66,7 @@ def segment_problems_of_files(files: Sequence[InputFile], segment: str, table: s
     for file, schema in zip(files, schemas, strict=True):
         n_found = schema.names.count(segment)
         if n_found == 0:
-            what, remedy = "column_missing: is not among the columns", "name a column of the accounts, or remove 'segment'"
+            what, remedy = "column_missing: is not among the columns", "name a column of the table, or remove it from the spec"
         elif n_found > 1:
             what, remedy = f"column_duplicate: stands {n_found} times", "keep one column of that name"
         elif not names_groups(schema.field(segment).type):

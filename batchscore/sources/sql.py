@@ -22,6 +22,7 @@ from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.settings import database_url
 from batchscore.sources.canonical import Place
+from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, Role, columns_of, cut_ranges, problems_of
 from batchscore.sources.mysql_fast import can_read_fast, kept_reader
 from batchscore.spec import SqlSource
@@ -87,6 +88,7 @@ def inspect_table(
         problems += _problems_of_segment(segment, types, accounts) if segment else ()
         if is_mysql(connection):
             problems += problems_of(connection, source, accounts, _roles(accounts, columns, segment, categories))
+        problems += gentle_problems(connection, source, accounts.table)
     observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
 
@@ -273,7 +275,7 @@ def _table(source: SqlSource, names: Sequence[str]) -> sa.TableClause:
 
 
 def _times(accounts: AccountsTable) -> list[TimeColumn]:
-    return [time for time in (accounts.created_at, accounts.deleted_at) if time is not None]
+    return list(accounts.times.values())
 
 
 def _exact_key(value: Any, kind: IdKind, column: str) -> int | str:

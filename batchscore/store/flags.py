@@ -10,7 +10,7 @@ rows and changes none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
@@ -18,16 +18,20 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.audit import Act
+from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
-from batchscore.store.rows import flag_values, from_microseconds, microseconds, stored_id
+from batchscore.store.rows import FLAGS_OWN, FlagOwn, flag_own, flags_share, from_microseconds, microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT: Final = 500
 ROWS_A_TRANSACTION: Final = 10_000
+STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
+ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
+MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
 
 _flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
 T_co = TypeVar("T_co", covariant=True)
@@ -169,18 +173,44 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
             connection.execute(_flags.update().where(unseen).values(**overtaken, overtaken_by=run.run_id))
         elif row.open_marker == 1 or (row.as_of == as_of and row.account_id not in taken):
             taken[row.account_id] = row.run_id
-    rows = [
-        flag_values(flag, account_id, opened_at)
-        | (overtaken | {"overtaken_by": taken[account_id]} if account_id in taken else {})
-        for flag, account_id in zip(flags, ids, strict=True)
-        if account_id not in ours
-    ]
-    if rows:
-        connection.execute(_untyped.insert(), rows)
+    rows_of: dict[str | None, list[FlagOwn]] = {}  # the run that they gave way to → flags
+    for flag, account_id in zip(flags, ids, strict=True):
+        if account_id not in ours:
+            rows_of.setdefault(taken.get(account_id), []).append(flag_own(flag, account_id))
+    for winner, rows in rows_of.items():
+        shared = flags_share(flags[0], opened_at, overtaken_by=winner)
+        for part in _bounded(rows):
+            values = tuple(value for row in part for value in row)
+            connection.exec_driver_sql(_insertion(connection, shared, len(part)), values)
 
 
-# The same table with an id column that passes values through as they are.
-_untyped: Final = sa.table("flags", *(sa.column(column.name) for column in _flags.c))
+def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:
+    """The INSERT of so many flags, with what they share written out: a driver's work grows with its values (measured)."""
+
+    def literal(value: str | int | None) -> str:
+        return str(sa.literal(value).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+
+    quoted = connection.dialect.identifier_preparer.quote
+    names = ", ".join(quoted(name) for name in (*shared, *FLAGS_OWN))
+    own = ["%s" if is_mysql(connection) else "?"] * len(FLAGS_OWN)
+    row = ", ".join([*(literal(value) for value in shared.values()), *own])
+    rows = ", ".join([f"({row})"] * n_rows)
+    return f"INSERT INTO flags ({names}) VALUES {rows}"  # noqa: S608 (our own names; values as literals of the dialect)
+
+
+def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
+    """Rows together up to what a server takes at once, however long their reasons are."""
+    part: list[FlagOwn] = []
+    n_bytes = 0
+    for row in rows:
+        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * len(row.reasons)
+        if part and n_bytes + size > STATEMENT_BYTES:
+            yield part
+            part, n_bytes = [], 0
+        part.append(row)
+        n_bytes += size
+    if part:
+        yield part
 
 
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:

@@ -21,14 +21,15 @@ from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
 from batchscore.flag import Flag
+from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.store.audit import AuditTrail
 from batchscore.store.flags import ReviewDatabase, release
 from batchscore.store.reader import Reader, done_before
-from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, microseconds, moment, run_row
-from batchscore.store.tables import attempts, outputs, partitions, run_outputs, runs, stages, sweeps
+from batchscore.store.rows import FINDINGS, LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, hold_row, microseconds, moment, run_row
+from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
 from batchscore.store.undo import Asked, apply_undo
 
 LEASE_S: Final = 30.0
@@ -246,6 +247,18 @@ class Ledger:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
         self._note(run, why=reason[:MESSAGE_CHARS])
 
+    def note_held_back(self, run: RunHandle, seconds: float, worst_lag_s: float | None) -> None:
+        """Add to the time in which the run waited for a live source, and keep the worst lag of its replicas."""
+        of_run = runs.c.run_id == run.run_id
+
+        def add(connection: sa.Connection) -> None:
+            connection.execute(runs.update().where(of_run).values(held_back_s=runs.c.held_back_s + seconds))
+            if worst_lag_s is not None:
+                larger = sa.or_(runs.c.worst_lag_s.is_(None), runs.c.worst_lag_s < worst_lag_s)
+                connection.execute(runs.update().where(of_run, larger).values(worst_lag_s=worst_lag_s))
+
+        self._fenced(run, add)
+
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run."""
         self._note(run, executor=description[:EXECUTOR_CHARS])
@@ -253,19 +266,65 @@ class Ledger:
     def _note(self, run: RunHandle, **said: str) -> None:
         self._fenced(run, lambda connection: connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**said)))
 
+    def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:
+        """Record what a guard found and give the run back, held, in one transaction. The same findings are the same hold."""
+        digest = findings_digest(findings)
+        this = (holds.c.run_id == run.run_id) & (holds.c.subject == subject) & (holds.c.digest == digest)
+
+        def end(connection: sa.Connection) -> HoldRow:
+            at = self._clock(connection)
+            if connection.execute(holds.update().where(this).values(held_at=at)).rowcount != 1:
+                text = FINDINGS.dump_json(tuple(findings)).decode()
+                new = {"run_id": run.run_id, "subject": subject, "digest": digest, "findings": text, "held_at": at}
+                connection.execute(holds.insert().values(**new))
+            self._give_back(connection, run, at, "held", why)
+            return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
+
+        return self._fenced(run, end)
+
+    def approve(self, hold: HoldRow, *, by: str, because: str) -> HoldRow:
+        """Record that a person approved exactly that hold; the hold as it then stands. Other findings hold again.
+
+        The run's row is locked first, as by every driver: a run that is held anew meanwhile is not approved unseen.
+        """
+        this = (holds.c.run_id == hold.run_id) & (holds.c.subject == hold.subject) & (holds.c.digest == hold.digest)
+
+        def put(connection: sa.Connection) -> HoldRow:
+            of_run = sa.select(runs.c.state).where(runs.c.run_id == hold.run_id).with_for_update()
+            state = connection.execute(of_run).scalar_one()
+            if state != "held":
+                raise _not_held(hold.run_id, f"the run is {state}")
+            newest = sa.select(sa.func.max(holds.c.held_at)).where(holds.c.run_id == hold.run_id).scalar_subquery()
+            latest = connection.execute(sa.select(holds.c.held_at == newest).where(this)).scalar_one_or_none()
+            if not latest:
+                raise _not_held(hold.run_id, "the run is held for something else by now")
+            approved = holds.update().where(this, holds.c.approved_at.is_(None))
+            said = {"approved_by": by, "approved_because": because, "approved_at": self._now}
+            if connection.execute(approved.values(**said)).rowcount != 1:
+                first = connection.execute(sa.select(holds.c.approved_by).where(this)).scalar_one()
+                raise _not_held(hold.run_id, f"{first} has approved this already")
+            return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
+
+        def landed(connection: sa.Connection) -> bool:
+            connection.execute(sa.select(runs.c.state).where(runs.c.run_id == hold.run_id).with_for_update())
+            mine = this & (holds.c.approved_by == by) & (holds.c.approved_because == because)
+            return connection.execute(sa.select(holds.c.digest).where(mine)).first() is not None
+
+        return transact(self._engine, put, where="store", landed=landed)
+
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, held, interrupted or failed."""
+        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""
 
         def end(connection: sa.Connection) -> RunRow:
-            at = self._clock(connection)
-            finished = at if state == "finished" else None
-            closing = runs.update().where(runs.c.run_id == run.run_id)
-            connection.execute(
-                closing.values(state=state, why=why[:MESSAGE_CHARS], finished_at=finished, updated_at=at, lease_until=at)
-            )
+            self._give_back(connection, run, self._clock(connection), state, why)
             return self._row(connection, run.run_id)
 
         return self._fenced(run, end)
+
+    def _give_back(self, connection: sa.Connection, run: RunHandle, at: float, state: str, why: str) -> None:
+        finished = at if state == "finished" else None
+        ended = {"state": state, "why": why[:MESSAGE_CHARS], "finished_at": finished, "updated_at": at, "lease_until": at}
+        connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**ended))
 
     def _fenced(self, run: RunHandle, body: Callable[[sa.Connection], T]) -> T:
         """One transaction that stands only while this driver's epoch is the run's; it lengthens the lease.
@@ -409,6 +468,15 @@ class Ledger:
             "ordinal": connection.execute(so_far).scalar_one() + 1,
         }
         connection.execute(attempts.insert().values(**of, **row))
+
+
+def _not_held(run_id: str, what: str) -> Refused:
+    return Refused(
+        "not_held",
+        f"nothing was approved: {what}",
+        where=f"run {run_id}",
+        remedy=f"look how it stands: batchscore status {run_id}",
+    )
 
 
 def _prefix(plan: Plan) -> str:

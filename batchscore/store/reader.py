@@ -12,17 +12,31 @@ import sqlalchemy as sa
 from batchscore.audit import AuditEntry
 from batchscore.database import now, read
 from batchscore.errors import Refused
-from batchscore.flag import FlagState
+from batchscore.flag import AccountId, FlagState
+from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, FlagRow, HeldFlag, HeldOutput, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.store.audit import held_key
-from batchscore.store.rows import flag_row, from_microseconds, held_flag, microseconds, moment, partition_of, past_flag, run_row
+from batchscore.store.rows import (
+    LARGEST_IN_MYSQL,
+    flag_row,
+    from_microseconds,
+    held_flag,
+    hold_row,
+    microseconds,
+    moment,
+    partition_of,
+    past_flag,
+    run_row,
+    stored_id,
+)
 from batchscore.store.tables import (
     attempts,
     audit,
     audit_head,
     flags_table,
+    holds,
     outputs,
     partitions,
     run_outputs,
@@ -34,6 +48,7 @@ from batchscore.store.undo import undo_of
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
+_APPROVALS: Final = 100  # of a spec that are remembered, the newest: each may speak of many days
 _RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
 _PAGE_OF_FLAGS = 10_000  # tests make it smaller
 
@@ -110,6 +125,12 @@ class Reader:
         return tuple(
             run_row(row) for row in self._rows(self._runs().order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
+
+    def newest_finished(self, name: str) -> RunRow | None:
+        """The finished run of the spec of that name that was opened last."""
+        query = self._runs().where(runs.c.name == name, runs.c.state == "finished")
+        found = self._row(query.order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1))
+        return None if found is None else run_row(found)
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
@@ -197,6 +218,22 @@ class Reader:
             QuarantinedRow(stage=Stage(row["stage"]), number=row["number"], reason=row["reason"], message=row["message"])
             for row in found
         )
+
+    def holds(self, run_id: str) -> tuple[HoldRow, ...]:
+        """What the run was held for, in order of time; the last is what it is held for while its state is held."""
+        query = sa.select(holds).where(holds.c.run_id == run_id).order_by(holds.c.held_at, holds.c.digest)
+        return tuple(map(hold_row, self._rows(query)))
+
+    def approved(self, name: str, subject: Subject) -> tuple[Finding, ...]:
+        """What people approved of that subject in the runs of the spec of that name, the newest approvals first."""
+        query = (
+            sa.select(holds)
+            .join(runs, runs.c.run_id == holds.c.run_id)
+            .where(runs.c.name == name, holds.c.subject == subject, holds.c.approved_at.is_not(None))
+            .order_by(holds.c.approved_at.desc(), holds.c.run_id)
+            .limit(_APPROVALS)
+        )
+        return tuple(finding for row in self._rows(query) for finding in hold_row(row).findings)
 
     def failures(self, run_id: str) -> tuple[FailureRow, ...]:
         """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
@@ -367,6 +404,21 @@ class Reader:
                 ]
                 page = query.where(account > last)
             yield from map(past_flag, rows)
+
+    def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
+        """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
+        try:
+            held = stored_id(account_id, LARGEST_IN_MYSQL)
+        except Refused:
+            return ()
+        flags = flags_table("string" if isinstance(account_id, str) else "integer")
+        query = (
+            sa.select(flags, runs.c.released_at)
+            .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
+            .where(flags.c.account_id == held, runs.c.released_at.is_not(None))
+            .order_by(flags.c.as_of, flags.c.queue, flags.c.run_id)
+        )
+        return tuple(flag_row(row) for row in self._rows(query))
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final, NamedTuple
 
+from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
+from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, PastFlag, RunRow
 from batchscore.store.tables import STRING_ID_BYTES
 
+FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 LARGEST_IN_SQLITE: Final = (1 << 63) - 1
@@ -92,6 +95,24 @@ def run_row(row: RowMapping) -> RunRow:
         undone_at=moment(row["undone_at"]),
         undone_by=row["undone_by"] or "",
         undone_why=row["undone_why"] or "",
+        held_back_s=row["held_back_s"],
+        worst_lag_s=row["worst_lag_s"],
+    )
+
+
+def hold_row(row: RowMapping) -> HoldRow:
+    """A row of `holds`."""
+    held_at = moment(row["held_at"])
+    assert held_at is not None
+    return HoldRow(
+        run_id=row["run_id"],
+        subject=row["subject"],
+        digest=row["digest"],
+        findings=FINDINGS.validate_json(row["findings"]),
+        held_at=held_at,
+        approved_by=row["approved_by"],
+        approved_because=row["approved_because"],
+        approved_at=moment(row["approved_at"]),
     )
 
 
@@ -104,24 +125,44 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-def flag_values(flag: Flag, account_id: int | bytes, opened_at: int) -> dict[str, Any]:
-    """An open flag as a row of `flags`; ``account_id`` as the column holds it."""
+def flags_share(flag: Flag, opened_at: int, *, overtaken_by: str | None) -> dict[str, str | int | None]:
+    """What flags of one release have in common in `flags`: those that open (None), or that were overtaken by one run's."""
     return {
         "queue": flag.queue,
-        "account_id": account_id,
         "run_id": flag.run_id,
         "as_of": microseconds(flag.as_of),
-        "rank": flag.rank,
-        "score": flag.score,
-        "margin": flag.margin,
-        "reasons": REASONS.dump_json(flag.reasons).decode(),
-        "bundle_digest": flag.bundle_digest,
-        "state": FlagState.OPEN.value,
-        "open_marker": 1,
+        "state": (FlagState.OPEN if overtaken_by is None else FlagState.OVERTAKEN).value,
+        "open_marker": 1 if overtaken_by is None else None,
         "opened_at": opened_at,
-        "closed_at": None,
-        "overtaken_by": None,
+        "closed_at": None if overtaken_by is None else opened_at,
+        "overtaken_by": overtaken_by,
     }
+
+
+class FlagOwn(NamedTuple):
+    """What a flag has to itself in `flags`; ``account_id`` as the column holds it."""
+
+    account_id: int | bytes
+    rank: int
+    score: float
+    margin: float
+    reasons: str
+    bundle_digest: str
+
+
+FLAGS_OWN: Final = FlagOwn._fields
+
+
+def flag_own(flag: Flag, account_id: int | bytes) -> FlagOwn:
+    """The flag's own columns."""
+    return FlagOwn(
+        account_id=account_id,
+        rank=flag.rank,
+        score=flag.score,
+        margin=flag.margin,
+        reasons=REASONS.dump_json(flag.reasons).decode(),
+        bundle_digest=flag.bundle_digest,
+    )
 
 
 def flag_row(row: RowMapping) -> FlagRow:

@@ -13,13 +13,8 @@ from batchscore.store.tables import installation
 if TYPE_CHECKING:
     from batchscore.keys import IdKind
 
-REVISIONS: Final = (
-    "0001",
-    "0002",
-    "0003",
-    "0004",
-    "0005",
-)  # of the migrations, oldest first; a test compares them with the scripts
+# Of the migrations, oldest first; a test compares them with the scripts.
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 

@@ -43,6 +43,8 @@ runs: Final = sa.Table(
     sa.Column("memory_sha256", sa.String(64)),
     sa.Column("released_at", sa.Double),
     sa.Column("executor", sa.String(255), nullable=False, server_default=""),
+    sa.Column("held_back_s", sa.Double, nullable=False, server_default="0"),
+    sa.Column("worst_lag_s", sa.Double),
     # Which of its driver's transactions was the last to stand: asked after a COMMIT without an answer.
     sa.Column("last_write", sa.String(32), nullable=False, server_default=""),
     # From the first of these on, reviewers see none of the run's flags that no person touched; the second ends the undo.
@@ -60,6 +62,20 @@ sweeps: Final = sa.Table(
     sa.Column("as_of", sa.BigInteger, primary_key=True),
     sa.Column("plan_digest", sa.String(64), primary_key=True, index=True),
     sa.Column("begun_at", sa.Double, nullable=False),
+)
+
+# What a guard held a run for, and who approved it. A hold is named by the digest of its findings: it is approved as it was seen.
+holds: Final = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
+    sa.Column("subject", sa.String(16), primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("findings", LONG, nullable=False),
+    sa.Column("held_at", sa.Double, nullable=False),  # the last time: a run that is resumed unapproved is held again
+    sa.Column("approved_by", sa.String(255)),
+    sa.Column("approved_because", LONG),
+    sa.Column("approved_at", sa.Double),
 )
 
 stages: Final = sa.Table(

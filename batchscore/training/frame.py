@@ -1,4 +1,4 @@
-"""The training frame: every account's features as of a date, by the code that scores; with labels beside them if there are any.
+"""The training frame: features as of a date, or of (account, as-of) pairs, by the code that scores; with labels if there are any.
 
 A model is trained before there is a bundle, so the spec's bundles are not looked at. The input is frozen and rolled up into
 a scratch folder beside the frame, which is removed: memory follows a range of accounts, disk the input.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,64 +20,82 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.errors import Refused
+from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.feature_set import FeatureSet, read_feature_set
-from batchscore.features.frame import make_frame, population
+from batchscore.features.frame import make_frames, only, population
 from batchscore.features.python import check_row_wise
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import publish, write_named_by_digest, write_parquet
 from batchscore.key_index import KeyIndex
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Reference
 from batchscore.planner import read_inputs, refuse_mismatch
 from batchscore.receipt import Output
 from batchscore.sources.freeze import freeze_outside_a_run, plan_rollup, read_events
 from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
-from batchscore.training.labels import LABEL, labelled, read_labels
+from batchscore.training.labels import LABEL, WEIGHT, Labels, read_labels, refuse_other_use
+from batchscore.training.rows import AS_OF, read_rows
 
 _RANGE_ROWS: Final = 50_000
 
 
-def build_frame(spec: RunSpec, as_of: datetime, path: Path, *, labels: Path | None = None) -> BuiltFrame:
+def build_frame(
+    spec: RunSpec, asked: datetime | Path, path: Path, *, labels: Path | None = None, mature: timedelta | None = None
+) -> BuiltFrame:
     """Write ``account_id``, every feature and, with ``labels``, ``label`` (int8, null where there is none) to ``path``.
 
-    One row for each account that existed at ``as_of``, sorted by account id. Types are those of the frame that is scored: counts
-    and sums int64, other values float64 with NaN for missing, account columns as they are.
+    Asked for a moment, one row for each account that existed then, sorted by account id; asked for pairs, one for each that
+    existed, with a column ``as_of``, sorted by both. Types are those of the frame that is scored: counts and sums int64, other
+    values float64 with NaN for missing, account columns as they are. Labels with a probability also give ``weight``.
 
     Args:
         spec: Its as-ofs and bundles are left alone.
-        as_of: A whole number of the feature set's grain.
+        asked: A whole number of the feature set's grain, or a file of ``account_id`` and ``as_of`` (Parquet or CSV).
         path: A new Parquet file. It appears whole or not at all.
-        labels: Parquet with the accounts' key (or ``account_id``) and ``label``: 0 or 1, one row an account.
+        labels: Parquet or CSV, see `labels`.
+        mature: How long after an as-of a decision may be made, and when its labels are complete; see `labels`.
 
     Raises:
         Refused: ``file_exists``, ``write_failed``; what planning refuses of spec, feature set, inputs; what `read_labels` does.
         PartitionError: the input cannot be read.
     """
     feature_set = read_feature_set(Path(spec.feature_set))
-    refuse_mismatch(spec.at((as_of,), release="none"), feature_set, ())
+    if labels is not None:
+        refuse_other_use(feature_set, (LABEL, WEIGHT))
+    pairs = read_pairs(asked, feature_set) if isinstance(asked, Path) else None
+    as_ofs = (asked,) if isinstance(asked, datetime) else as_ofs_of(pairs)
+    refuse_mismatch(spec.at(as_ofs, release="none"), feature_set, ())
     check_row_wise(feature_set)
     _refuse_place(path)
     inputs, _, _ = read_inputs(spec, feature_set)
-    held = None if labels is None else read_labels(labels, feature_set)
+    held = None if labels is None else read_labels(labels, feature_set, mature)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".batchscore-frame-") as scratch:
-        frames = training_frames(spec, feature_set, inputs, as_of, Path(scratch))
+        source = _prepared(spec, feature_set, inputs, Path(scratch))
         counts = _Counts()
-        _write(counts.counted(frames if held is None else (labelled(frame, held) for frame in frames)), path)
+        frames = _at(source, as_ofs[0], held) if pairs is None else _at_pairs(source, pairs, held)
+        _write(counts.counted(frames), path)
     built = BuiltFrame(
         path=str(path),
-        as_of=as_of,
+        as_ofs=as_ofs,
         feature_set=feature_set.feature_set,
         feature_set_digest=feature_set.digest,
         n_rows=counts.n_rows,
         n_features=len(feature_set.names),
+        n_absent=None if pairs is None else len(pairs) - counts.n_rows,
     )
     if held is None:
         return built
-    n_unused = len(held) - held[LABEL].null_count - counts.n_labelled
     return built.model_copy(
-        update={"n_labelled": counts.n_labelled, "n_positive": counts.n_positive, "n_unused": n_unused},
+        update={
+            "n_labelled": counts.n_labelled,
+            "n_positive": counts.n_positive,
+            "n_unused": held.n_unused,
+            "n_early": held.n_early,
+            "n_immature": held.n_immature,
+            "n_changed": held.n_changed,
+        }
     )
 
 
@@ -87,17 +106,84 @@ def training_frames(
 
     ``inputs`` are those of `planner.read_inputs`. Snapshots and rollups go into ``scratch`` and stay there.
     """
+    return _at(_prepared(spec, feature_set, inputs, scratch), as_of, None)
+
+
+def read_pairs(path: Path, feature_set: FeatureSet) -> pa.Table:
+    """``account_id`` and ``as_of`` from Parquet or CSV, each pair once; other columns are left alone.
+
+    Raises:
+        Refused: what `read_rows` refuses; ``input_empty``; ``spec_invalid``: an as-of is missing.
+    """
+    pairs = read_rows(path, feature_set, [AS_OF])
+    if not len(pairs):
+        raise Refused("input_empty", "holds no pair", where=path.name, remedy="write account_id and as_of of each row to build")
+    if pairs[AS_OF].null_count:
+        raise Refused("spec_invalid", "an as_of is missing", where=path.name, remedy="write a date in each row")
+    return pairs.group_by([ACCOUNT_ID, AS_OF], use_threads=False).aggregate([])
+
+
+def as_ofs_of(pairs: pa.Table) -> tuple[datetime, ...]:
+    """The as-ofs of pairs, each once, in order."""
+    return tuple(sorted(moment.as_py().astimezone(UTC) for moment in pairs[AS_OF].unique()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Input:
+    """The frozen accounts and the rollups of a feature set, in a scratch folder."""
+
+    feature_set: FeatureSet
+    snapshots: KeyIndex
+    rollups: Mapping[str, KeyIndex]
+
+    def frames(
+        self, keys: KeyRange, as_ofs: Sequence[datetime], among: pa.Array | None = None
+    ) -> Iterator[tuple[datetime, pa.Table]]:
+        """Each as-of (ascending) and the frame of the accounts of a key range (of the ids ``among`` it) that existed then."""
+        accounts = Accounts.of(self.snapshots.read(keys, among=among), self.feature_set.accounts)
+        span = as_ofs[0], as_ofs[-1]
+        prepared = {
+            table: prepare(accounts.ids, index.read(keys, among=among), self.feature_set, table, span)
+            for table, index in self.rollups.items()
+        }
+        for as_of, frame in zip(as_ofs, make_frames(accounts, prepared, as_ofs, self.feature_set), strict=True):
+            yield as_of, only(frame, population(accounts.at(as_of), as_of))
+
+
+def _prepared(spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[str, tuple[InputFile, ...]], scratch: Path) -> _Input:
     held = write_named_by_digest(feature_set.frozen_json().encode(), scratch, "json")
     kind = feature_set.account_id
     table = feature_set.accounts.table
     frozen = freeze_outside_a_run(spec.sources[table], inputs.get(table, ()), feature_set, held, scratch)
-    snapshots = KeyIndex.build(scratch, kind, frozen)
-    rollups = {
-        events.table: KeyIndex.build(scratch, kind, _roll_up(inputs[events.table], events.table, feature_set, held, scratch))
-        for events in feature_set.events
-    }
-    for keys, _ in snapshots.cut(_RANGE_ROWS):
-        yield _frame(snapshots, rollups, keys, feature_set, as_of)
+    return _Input(
+        feature_set=feature_set,
+        snapshots=KeyIndex.build(scratch, kind, frozen),
+        rollups={
+            events.table: KeyIndex.build(scratch, kind, _roll_up(inputs[events.table], events.table, feature_set, held, scratch))
+            for events in feature_set.events
+        },
+    )
+
+
+def _at(source: _Input, as_of: datetime, labels: Labels | None) -> Iterator[pa.Table]:
+    for keys, _ in source.snapshots.cut(_RANGE_ROWS):
+        for _, frame in source.frames(keys, [as_of]):
+            yield frame if labels is None else labels.beside(frame, as_of)
+
+
+def _at_pairs(source: _Input, pairs: pa.Table, labels: Labels | None) -> Iterator[pa.Table]:
+    """The rows of the pairs, a key range at a time: of as many accounts fewer as there are as-ofs."""
+    as_ofs = as_ofs_of(pairs)
+    for keys, _ in source.snapshots.cut(max(1, _RANGE_ROWS // len(as_ofs))):
+        inside = in_range(pairs[ACCOUNT_ID], keys.low, keys.high)
+        here = pairs if inside is None else pairs.filter(inside)
+        tables = []
+        for as_of, frame in source.frames(keys, as_ofs, here[ACCOUNT_ID].unique()):
+            asked = here[ACCOUNT_ID].filter(pc.equal(here[AS_OF], pa.scalar(as_of, MOMENT))).combine_chunks()
+            rows = frame.filter(pc.is_in(frame[ACCOUNT_ID], value_set=asked))
+            labelled = rows if labels is None else labels.beside(rows, as_of)
+            tables.append(labelled.add_column(1, AS_OF, pa.repeat(pa.scalar(as_of, MOMENT), len(rows))))
+        yield sort_by_key(pa.concat_tables(tables), AS_OF)
 
 
 class _Counts:
@@ -140,15 +226,6 @@ def _write(frames: Iterable[pa.Table], path: Path) -> None:
         raise Refused("write_failed", what, where=str(path), remedy="free space or name another place") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _frame(
-    snapshots: KeyIndex, rollups: Mapping[str, KeyIndex], keys: KeyRange, feature_set: FeatureSet, as_of: datetime
-) -> pa.Table:
-    accounts = snapshots.read(keys)
-    ids = accounts[ACCOUNT_ID].combine_chunks()
-    prepared = {table: prepare(ids, index.read(keys), feature_set, table) for table, index in rollups.items()}
-    return make_frame(accounts, prepared, as_of, feature_set, population(accounts, as_of))
 
 
 def _roll_up(

@@ -52,6 +52,7 @@ def main() -> int:
                 print(figure.line(), flush=True)
     versions = dict(library_versions()) | {"machine": platform.machine()}
     out = Path("build/bench.json")
+    out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps([figure.as_json(versions) for figure in figures], indent=2) + "\n")
     print(f"written: {out}")
     return int(not all(figure.holds for figure in figures))

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 
 from batchscore.features.feature_set import FeatureSet
 from batchscore.plan import FreezeSql, Reference
-from batchscore.sources.freeze import freeze_sql
+from batchscore.sources.brake import Brake
+from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.sql import key_ranges
-from batchscore.spec import SqlSource
+from batchscore.spec import Gentle, SqlSource
 from batchscore.store import open_store
 from batchscore.store.migrate import upgrade_database
 from tests.benchmarks.figure import Figure
@@ -98,7 +99,7 @@ def _freeze(folder: Path, wanted: FeatureSet) -> None:
             table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
             opened_for="bench",
         )  # fmt: skip
-        freeze_sql(work, folder, f"freeze/{number}", wanted)
+        freeze_sql(work, folder, f"freeze/{number}", wanted, Brake(live_source(work, Gentle()), just_looked=True))
 
 
 def _insert_bare(server: PrivateServer, database: str) -> float:

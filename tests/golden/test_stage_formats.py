@@ -48,5 +48,5 @@ def test_the_rollup_of_a_fixed_log_is_that_of_its_stage_format() -> None:
         }
     )
     rolled = roll_up(events, parse_document(FEATURES, FeatureSet, name="features.yaml"), "mails")
-    assert STAGE_FORMAT[Stage.ROLLUP] == 2
+    assert STAGE_FORMAT[Stage.ROLLUP] == 3
     assert hashlib.sha256(repr((rolled.schema.to_string(), rolled.to_pylist())).encode()).hexdigest() == GOLDEN_ROLLUP

@@ -53,6 +53,20 @@ def test_show_explains_every_feature_in_a_sentence(world: SmallWorld) -> None:
     told = json.loads(said("show", path, "--json"))
     assert [feature["name"] for feature in told["features"]][:2] == ["mails_7d", "bytes_7d"]
     assert told["grain"] == "1d"
+    assert "\naccounts: one row each" in text
+    assert "however little the data reach back of 14 days of mails" in text
+    assert "\nleaks: of a sample of each backfill" in text
+
+
+def test_show_says_who_is_left_out_below_the_floor_and_which_row_of_a_history_speaks(world: SmallWorld) -> None:
+    path = world.folder / "features.yaml"
+    history = "history: {valid_from: since, valid_to: until}"
+    path.write_text("coverage: 0.5\n" + path.read_text().replace("immutable: [plan]", history))
+    told = json.loads(said("show", str(path), "--json"))
+    assert "less than 50 % of 14 days of mails, or of its life" in told["coverage"]
+    assert told["accounts"].startswith("a history: ")
+    (plan,) = (feature for feature in told["features"] if feature["name"] == "plan")
+    assert plan["nulls"] == "a null is missing; missing while no row of the history holds"
 
 
 def test_sample_shows_the_true_features_of_a_few_accounts_and_leaves_nothing_behind(world: SmallWorld) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from batchscore.database import open_engine
 from batchscore.errors import CommitUnknown, TryAgain
+from batchscore.hold import Finding
 from batchscore.plan import Reference, Stage
 from batchscore.store import Ledger, flags, open_store
 from tests.conftest import MakeMySqlStore
@@ -159,6 +160,28 @@ def test_a_commit_whose_answer_is_lost_a_hundred_times_is_never_done_twice(
         assert proxy.happened_on == "COMMIT"
     (row,) = store.reader().failures(run.run_id)
     assert row.n_suspicions == 101
+
+
+@pytest.mark.parametrize("fault", ["cut before", "cut after", 1213])
+def test_a_hold_and_its_approval_stand_once_whichever_command_fails(folder: Path, proxy: FailingProxy, fault: Fault) -> None:
+    store = open_store(folder, "integer")
+    finding = Finding(of="mails", n=3, low=10, high=40, verdict="fewer rows than usual")
+
+    def held_and_approved(name: str, at: int) -> str:
+        run, _ = store.open(make_plan(folder, name=name), owner="me")
+        proxy.disarm()
+        if at:
+            proxy.arm(fault, at)
+        store.approve(store.hold(run, "input", [finding], "held"), by="Ada", because="known")
+        return run.run_id
+
+    held_and_approved("calm", 0)
+    for at in range(1, proxy.n_commands + 1):
+        run_id = held_and_approved(f"run-{at}", at)
+        assert proxy.happened_on, f"command {at} was not reached"
+        proxy.disarm()
+        (hold,) = store.reader().holds(run_id)
+        assert (hold.approved_by, hold.findings, store.reader().run(run_id).state) == ("Ada", (finding,), "held")
 
 
 def test_a_database_that_stays_away_ends_in_an_error_that_can_be_resumed(

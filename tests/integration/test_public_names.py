@@ -11,7 +11,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 import batchscore
-from batchscore.errors import Refused
+from batchscore.errors import Held, Refused
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -88,6 +88,17 @@ def test_resume_returns_a_finished_run_and_refuses_a_changed_world(world: SmallW
     file.touch()
     with pytest.raises(Refused, match="source mails"):
         batchscore.resume(row.run_id, store=str(world.store), inline=True)
+
+
+def test_a_held_run_goes_on_once_it_is_approved(world: SmallWorld, client: Client) -> None:
+    """The last day's marker never came; the counts that the gate judges are made on workers."""
+    spec = world.spec(gate="{mails: {marker: day=%Y-%m-%d/_SUCCESS}}", as_of="2026-01-15")
+    with pytest.raises(Held) as held:
+        batchscore.run(spec, client=client)
+    (row,) = batchscore.open_reader(world.store).runs()
+    assert (held.value.exit_code, row.state) == (4, "held")
+    assert batchscore.approve(row.run_id, store=world.store, by="Ada").approved_by == "Ada"
+    assert batchscore.resume(row.run_id, store=world.store, client=client).state == "finished"
 
 
 def test_a_run_that_is_not_there_is_refused(world: SmallWorld) -> None:

@@ -18,7 +18,7 @@ from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.operations.compare import compare
 from batchscore.operations.report import report_of, write_page
-from batchscore.pipeline import run
+from batchscore.pipeline import Limits, run
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow
@@ -99,7 +99,13 @@ def test_a_stopped_run_is_told_as_far_as_it_came_and_what_resumes_it(world: Smal
 
     plan = make_plan(world.spec())
     with pytest.raises(Interrupted):
-        run(plan, executor=InlineExecutor(stopping), store=open_store(world.store, world.kind), observer=quiet, stop=stop)
+        run(
+            plan,
+            executor=InlineExecutor(stopping),
+            store=open_store(world.store, world.kind),
+            observer=quiet,
+            limits=Limits(stop=stop),
+        )
     told = report(world)
     assert (told.proof_state, told.proof, told.flags, told.gaps) == ("not yet", None, None, ())
     assert headline(told).text == "The run was stopped; it can be resumed: score, 2 of 6 partitions committed."

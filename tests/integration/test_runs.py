@@ -23,7 +23,7 @@ from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.layout import Definitions
-from batchscore.pipeline import run
+from batchscore.pipeline import Limits, run
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow, Worklist
@@ -206,7 +206,13 @@ def test_a_stopped_run_keeps_what_is_committed_and_resumes_to_equal_bits(world: 
         return attempt(task)
 
     with pytest.raises(Interrupted, match="batchscore resume"):
-        run(plan, executor=InlineExecutor(stopping), store=open_store(folder, "integer"), observer=Heard(), stop=stop)
+        run(
+            plan,
+            executor=InlineExecutor(stopping),
+            store=open_store(folder, "integer"),
+            observer=Heard(),
+            limits=Limits(stop=stop),
+        )
     (row,) = open_reader(folder).runs()
     assert row.state == "interrupted"
     before = set(made)

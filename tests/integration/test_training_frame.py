@@ -39,7 +39,8 @@ def world(tmp_path: Path) -> SmallWorld:
 
 
 def built(world: SmallWorld, *options: str, as_of: str = "2026-01-15") -> BuiltFrame:
-    arguments = ["build", str(world.spec_path), "--as-of", as_of, "--out", str(world.folder / "frame.parquet")]
+    when = [] if "--pairs" in options else ["--as-of", as_of]
+    arguments = ["build", str(world.spec_path), *when, "--out", str(world.folder / "frame.parquet")]
     done = CliRunner().invoke(features, [*arguments, *options, "--json"], standalone_mode=False)
     if done.exception is not None:
         raise done.exception
@@ -100,6 +101,63 @@ def test_labels_stand_beside_their_accounts_and_null_beside_the_others(world: Sm
     assert told.n_labelled == sum(label is not None for label in labels.values())
     assert told.n_positive == sum(label or 0 for label in labels.values())
     assert told.n_unused == len(known) - told.n_labelled
+
+
+def csv_file(world: SmallWorld, name: str, *lines: str) -> str:
+    path = world.folder / f"{name}.csv"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["integer", "string"])
+def test_pairs_get_the_very_rows_of_the_frames_of_their_dates(
+    tmp_path: Path, kind: IdKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_small_world(tmp_path, n_accounts=120, kind=kind)
+    whole = []
+    for day in ("2026-01-08", "2026-01-15"):
+        built(world, as_of=day)
+        whole += [{"as_of": day, **row} for row in frame_of(world).to_pylist()]
+        (world.folder / "frame.parquet").unlink()
+    wanted = whole[::5]
+    unborn = "x" if kind == "string" else 2**64 - 1
+    asked = [(row["account_id"], row["as_of"]) for row in (*wanted[::-1], wanted[0])]
+    lines = [f"{account},{as_of}" for account, as_of in [*asked, (unborn, "2026-01-08")]]
+    monkeypatch.setattr(training_frame, "_RANGE_ROWS", 60)
+    told = built(world, "--pairs", csv_file(world, "pairs", "account_id,as_of", *lines))
+    frame = frame_of(world)
+    assert (told.n_rows, told.n_absent, len(told.as_ofs)) == (len(wanted), 1, 2)
+    assert frame.column_names == ["account_id", "as_of", *NAMES]
+    found = [{"as_of": f"{row.pop('as_of'):%Y-%m-%d}", **row} for row in frame.to_pylist()]
+    key = {"integer": lambda row: row["account_id"], "string": lambda row: row["account_id"].encode()}[kind]
+    assert repr(found) == repr(sorted(sorted(wanted, key=lambda row: row["as_of"]), key=key))
+
+
+def test_labels_of_an_as_of_stand_beside_its_rows_alone(world: SmallWorld) -> None:
+    built(world)
+    ids = frame_of(world)["account_id"].to_pylist()[:40]
+    (world.folder / "frame.parquet").unlink()
+    labels = [f"{account},2026-01-{day},{(account + number) % 2}" for number, day in enumerate(("08", "15")) for account in ids]
+    file = csv_file(world, "labels", "account_id,as_of,label", *labels)
+    told = built(world, "--pairs", file, "--labels", file)
+    assert told.n_labelled == told.n_rows
+    assert told.n_unused == told.n_absent
+    for row in frame_of(world).to_pylist():
+        assert row["label"] == (row["account_id"] + (row["as_of"].day == 15)) % 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["account_id,as_of"], "input_empty"),
+        (["account_id,as_of", "1,"], "spec_invalid"),
+        (["account_id,as_of", "1,2026-01-15T00:30:00Z"], "spec_invalid"),
+    ],
+)
+def test_pairs_without_a_date_or_within_the_grain_are_refused(world: SmallWorld, lines: list[str], reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        built(world, "--pairs", csv_file(world, "pairs", *lines))
+    assert refused.value.reason == reason
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from batchscore.digest import KeyDigest
 from batchscore.keys import key_digest
 from batchscore.plan import Stage
 from batchscore.receipt import Receipt
-from batchscore.report.proof import ACCOUNTS, key_name, prove
+from batchscore.report.proof import ACCOUNTS, KeysSetAside, key_name, prove
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)
 EMPTY = str(KeyDigest())
@@ -61,8 +61,19 @@ def test_a_proof_closes_when_every_account_is_in_exactly_one_part() -> None:
     assert (proof.n_rows_rejected, proof.n_orphans) == (4, 6)
 
 
+@pytest.mark.parametrize(("repeated", "closes"), [((1, 1, 3), True), ((1, 3), False), ((1, 3, 3), False), ((1, 1, 3, 3), False)])
+def test_an_account_with_several_rows_is_planned_once_and_no_row_may_be_lost_or_doubled(
+    repeated: tuple[int, ...], closes: bool
+) -> None:
+    proof = prove([AS_OF], [frozen(1, 2, 1), frozen(3, 1, 3)], [], [scored(scored=(1, 2), outside=(3,), repeated=repeated)], {})
+    assert proof.closes is closes
+    if closes:
+        assert proof.accounts == str(keys(1, 2, 3))
+        assert proof.as_ofs[0].planned == str(keys(1, 2))
+
+
 def test_a_quarantined_partitions_keys_are_accounted_for() -> None:
-    proof = prove([AS_OF], [frozen(1, 2, 3)], [], [scored(scored=(1,))], {AS_OF: (keys(2), keys(3))})
+    proof = prove([AS_OF], [frozen(1, 2, 3)], [], [scored(scored=(1,))], {AS_OF: KeysSetAside(planned=keys(2), outside=keys(3))})
     assert proof.closes
     assert proof.as_ofs[0].quarantined == str(keys(2))
 

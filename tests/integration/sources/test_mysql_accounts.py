@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.errors import AttemptFailed, BatchscoreError, PartitionError
-from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import AccountsTable, FeatureSet, History, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import mysql, sql
-from batchscore.sources.freeze import freeze_sql
+from batchscore.sources.brake import Brake
+from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.mysql_fast import FastReader
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
-from batchscore.spec import SqlSource
+from batchscore.spec import Gentle, SqlSource
 from tests.mysql_server import PASSWORD, MySqlServer
 
 pytestmark = pytest.mark.mysql
@@ -231,7 +232,7 @@ def freeze(store: Path, wanted: FeatureSet) -> pa.Table:
             table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
             opened_for="r",
         )  # fmt: skip
-        outputs, _, _ = freeze_sql(work, store, "freeze/x", wanted)
+        outputs, _, _ = freeze_sql(work, store, "freeze/x", wanted, Brake(live_source(work, Gentle())))
         tables += [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
     return pa.concat_tables(tables)
 
@@ -243,6 +244,24 @@ def test_times_are_exact_in_utc_by_either_driver(case: str, route: str, make: Ma
     make(f"CREATE TABLE accounts (id INT PRIMARY KEY, plan INT, at {declared})", f"INSERT INTO accounts VALUES {listed}")
     assert inspect_table(SOURCE, feature_set(time).accounts, ("plan",))[1] == ()
     assert freeze(tmp_path, feature_set(time))["created_at"].cast(pa.int64()).to_pylist() == wanted
+
+
+def test_a_history_comes_whole_however_it_is_cut(route: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, n_rows in (("FIRST_PAGE_ROWS", 2), ("MOST_PAGE_ROWS", 2), ("RANGE_ROWS", 4)):
+        monkeypatch.setattr(mysql, name, n_rows)
+    days = [("2026-01-04", None, 4), ("2026-01-01", "2026-01-02", 1), ("2026-01-02", "2026-01-03", 2)]
+    told = [(key, since, "NULL" if until is None else repr(until), n) for key in (7, 3, 5) for since, until, n in days]
+    rows = ", ".join(f"({key}, '{since}', {until}, {key * n})" for key, since, until, n in told)
+    make(
+        "CREATE TABLE accounts (id INT, since DATE, until DATE, plan INT, PRIMARY KEY (id, since))",
+        f"INSERT INTO accounts VALUES {rows}",
+    )
+    history = {name: TimeColumn(column=column, zone="UTC") for name, column in (("valid_from", "since"), ("valid_to", "until"))}
+    declared = AccountsTable(table="accounts", key="id", history=History(**history))
+    assert inspect_table(SOURCE, declared, ("plan",))[1] == ()
+    table = freeze(tmp_path, feature_set(None).model_copy(update={"accounts": declared}))
+    assert table["plan"].to_pylist() == [3, 6, 12, 5, 10, 20, 7, 14, 28]
+    assert table["valid_to"].is_null().to_pylist() == [False, False, True] * 3
 
 
 def test_a_zero_date_is_told_and_never_taken_for_null(route: str, make: Make, tmp_path: Path) -> None:

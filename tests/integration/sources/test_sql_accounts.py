@@ -19,9 +19,10 @@ from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColum
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import sql
-from batchscore.sources.freeze import freeze_sql
+from batchscore.sources.brake import Brake
+from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.sql import inspect_table, largest_key, read_pages
-from batchscore.spec import SqlSource
+from batchscore.spec import Gentle, SqlSource
 
 PASSWORD = "canary-hunter2"
 SOURCE = SqlSource(url="live", table="accounts")
@@ -74,7 +75,7 @@ def freeze(
     work = FreezeSql(
         table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r"
     )
-    outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set)
+    outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set, Brake(live_source(work, Gentle())))
     tables = [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
     return pa.concat_tables(tables, promote_options="permissive"), counts
 
@@ -204,6 +205,22 @@ def test_a_key_twice_is_refused_as_duplicate_id(url: Path, tmp_path: Path) -> No
     with pytest.raises(Refused) as caught:
         freeze("integer", tmp_path)
     assert caught.value.reason == "duplicate_id"
+
+
+@pytest.mark.parametrize("page_rows", [1, 2, 100])
+def test_a_history_comes_whole_whatever_a_page_holds(
+    url: Path, tmp_path: Path, page_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    rows = [
+        (key, f"2026-01-0{day}", None if day == 4 else f"2026-01-0{day + 1}", key * day) for key in (7, 3) for day in (4, 1, 2)
+    ]
+    make(url, "CREATE TABLE accounts (id INTEGER, since TEXT, until TEXT, plan INTEGER, PRIMARY KEY (id, since))", rows)
+    utc = {"unit": None, "zone": "UTC"}
+    history = {"valid_from": {"column": "since", **utc}, "valid_to": {"column": "until", **utc}}
+    table, _ = freeze("integer", tmp_path, {"table": "accounts", "key": "id", "history": history})
+    assert table["plan"].to_pylist() == [3, 6, 12, 7, 14, 28]
+    assert table["valid_to"].is_null().to_pylist() == [False, False, True] * 2
 
 
 def test_rows_beyond_the_bound_fixed_at_the_start_are_not_read(url: Path) -> None:

@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.document import parse_document
+from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
@@ -297,7 +298,7 @@ def test_one_pass_over_many_as_ofs_equals_the_slow_reference_at_each(
     as_ofs = [START + step * length for step in sorted({step if grain == "1h" else step // 16 for step in steps})]
     rolled = pa.concat_tables([roll_up(as_table(piece, kind), features, "mails") for piece in (events[:cut], events[cut:])])
     prepared = {"mails": prepare(accounts["account_id"].combine_chunks(), sort_by_key(rolled), features, "mails")}
-    for as_of, frame in zip(as_ofs, make_frames(accounts, prepared, as_ofs, features), strict=True):
+    for as_of, frame in zip(as_ofs, make_frames(Accounts(accounts), prepared, as_ofs, features), strict=True):
         for account, row in zip(accounts.to_pylist(), frame.to_pylist(), strict=True):
             expected = reference(events, account, as_of, window * length)
             np.testing.assert_array_equal([row[name] for name in features.names], [expected[name] for name in features.names])
@@ -318,7 +319,7 @@ def test_one_pass_is_bit_equal_to_a_pass_for_each_as_of(
     n_over_events = sum(definition.kind == "over_events" for definition in features.features.values())
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("batchscore.features.frame.BLOCK_BYTES", 8 * len(accounts) * n_over_events * n_together)
-        together = list(make_frames(accounts, prepared, as_ofs, features))
+        together = list(make_frames(Accounts(accounts), prepared, as_ofs, features))
     for as_of, frame in zip(as_ofs, together, strict=True):
         alone = make_frame(accounts, whole, as_of, features)
         assert {name: alone[name].to_numpy().tobytes() for name in features.names} == {

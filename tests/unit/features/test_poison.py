@@ -60,8 +60,9 @@ def test_a_feature_that_looks_ahead_is_seen(days: int) -> None:
 def test_that_an_account_will_be_deleted_is_not_known_before() -> None:
     deleted = [START - DAY, START, START + timedelta(microseconds=1), None]
     accounts = pa.table({"account_id": pa.array(range(4), pa.uint64()), "deleted_at": pa.array(deleted, MOMENT)})
-    assert poisoned_accounts(accounts, START)["deleted_at"].to_pylist() == [START - DAY, START, None, None]
-    assert poisoned_accounts(ACCOUNTS, START) is ACCOUNTS
+    declared = feature_set("x: {age: created_at}", accounts=", deleted_at: gone").accounts
+    assert poisoned_accounts(accounts, START, declared)["deleted_at"].to_pylist() == [START - DAY, START, None, None]
+    assert poisoned_accounts(ACCOUNTS, START, FEATURES.accounts) is ACCOUNTS
 
 
 def test_frames_are_equal_by_their_bits() -> None:

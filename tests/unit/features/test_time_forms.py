@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.document import parse_document
+from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.frame import make_frames
 from batchscore.features.rollup import roll_up
@@ -73,7 +74,7 @@ def test_equal_moments_give_equal_features_however_they_are_written(mails: list[
         rows = canonical_events(raw, features.events[0], features.column_names("mails"), "integer", Place("mails"))
         assert len(rows.rejects) == 0
         prepared = prepare(ACCOUNTS["account_id"].combine_chunks(), roll_up(rows.table, features, "mails"), features, "mails")
-        frames = make_frames(ACCOUNTS, {"mails": prepared}, AS_OFS, features)
+        frames = make_frames(Accounts(ACCOUNTS), {"mails": prepared}, AS_OFS, features)
         found.append([frame[name].to_numpy().tobytes() for frame in frames for name in features.names])
     assert all(bits == found[0] for bits in found)
 
@@ -84,7 +85,7 @@ def test_a_leap_day_is_a_day_like_any_other() -> None:
     raw = pa.table({"id": [1, 1, 1], "at": pa.array(moments, pa.timestamp("us", "UTC")), "bytes": [1, 2, 3]})
     rows = canonical_events(raw, features.events[0], ["bytes"], "integer", Place("mails"))
     prepared = prepare(ACCOUNTS["account_id"].combine_chunks(), roll_up(rows.table, features, "mails"), features, "mails")
-    first, second, *_ = make_frames(ACCOUNTS, {"mails": prepared}, AS_OFS, features)
+    first, second, *_ = make_frames(Accounts(ACCOUNTS), {"mails": prepared}, AS_OFS, features)
     assert (first["n_1d"].to_pylist()[0], first["active"].to_pylist()[0]) == (1, 1)
     assert (second["n_1d"].to_pylist()[0], second["active"].to_pylist()[0]) == (2, 2)
     assert second["quiet"].to_pylist()[0] == pytest.approx(1 / 24)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.errors import PartitionError
+from batchscore.features.accounts import Accounts
 from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
@@ -248,7 +249,7 @@ def test_hours_are_whole_grains_where_the_feature_set_says_so() -> None:
     accounts = pa.table({"account_id": pa.array([1], pa.uint64())})
     prepared = prepare(accounts["account_id"].combine_chunks(), roll_up(events, features, "mails"), features, "mails")
     as_ofs = [START + (1 + hours * hour) * DAY for hours in (0, 1, 3, 4, 24, 26)]
-    rows = [frame.to_pylist()[0] for frame in make_frames(accounts, {"mails": prepared}, as_ofs, features)]
+    rows = [frame.to_pylist()[0] for frame in make_frames(Accounts(accounts), {"mails": prepared}, as_ofs, features)]
     assert [row["n"] for row in rows] == [2, 3, 4, 2, 0, 1]
     assert [row["d"] for row in rows] == [1, 2, 2, 2, 1, 2]
 

@@ -1,0 +1,59 @@
+"""Values of holding: what a run is held for, as a table that shows why, and who approved it. No I/O.
+
+A *guard* looks at something of a run and finds lines that a person must see. The run is then *held*: its driver leaves, and
+only an approval of those very lines lets another go on. Each guard has a *subject*: ``input``, the days that were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from typing import Literal
+
+from batchscore.digest import digest_of
+from batchscore.errors import Problem
+from batchscore.spec import Value
+
+Subject = Literal["input"]
+
+
+class Finding(Value):
+    """One line: what was counted (``of``), how many (``n``), the usual range, both ends included, and the verdict.
+
+    ``low`` and ``high`` are None where there is nothing to compare with; ``day`` where the line is of no single day.
+    """
+
+    of: str
+    day: date | None = None
+    n: int
+    low: int | None = None
+    high: int | None = None
+    verdict: str
+
+    @property
+    def usual(self) -> str:
+        """The usual range in words."""
+        return "–" if self.low is None or self.high is None else f"{self.low:,} … {self.high:,}"
+
+    def problem(self) -> Problem:
+        """The line as an error lists it."""
+        usual = "" if self.low is None else f", usual {self.usual}"
+        return Problem(where=f"{self.of}, {self.day}" if self.day else self.of, what=f"{self.verdict}: {self.n:,}{usual}")
+
+
+class HoldRow(Value):
+    """A run was held for these findings at ``held_at``; ``approved_at`` is None while nobody approved them."""
+
+    run_id: str
+    subject: Subject
+    digest: str  # of the findings: what an approval speaks of
+    findings: tuple[Finding, ...]
+    held_at: datetime
+    approved_by: str | None = None
+    approved_because: str | None = None
+    approved_at: datetime | None = None
+
+
+def findings_digest(findings: Iterable[Finding]) -> str:
+    """64 hex over the lines, in order."""
+    return digest_of([finding.model_dump(mode="json") for finding in findings])

@@ -1,0 +1,185 @@
+"""The Explorer shows what a run read and wrote, exactly, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import dask
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client, LocalCluster
+
+import batchscore
+from batchscore.errors import Refused
+from batchscore.explore.explorer import Explorer
+from batchscore.keys import IdKind
+from batchscore.plan import Stage
+from batchscore.ports import RunRow
+from batchscore.sampling import sample_features
+from batchscore.spec import Policy
+from batchscore.store import open_reader
+from tests.run_digest import run_digest
+from tests.small_world import SmallWorld, make_small_world
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=True) as opened,
+    ):
+        yield opened
+
+
+@pytest.fixture(scope="module", params=["integer", "string"])
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
+    kind: IdKind = request.param
+    made = make_small_world(tmp_path_factory.mktemp(kind), n_accounts=200, kind=kind)
+    batchscore.run(made.spec(), inline=True)
+    return made
+
+
+@pytest.fixture
+def row(world: SmallWorld) -> RunRow:
+    (found,) = open_reader(world.store).runs()
+    return found
+
+
+@pytest.fixture
+def explorer(world: SmallWorld, row: RunRow, client: Client) -> Explorer:
+    return Explorer(client, row)
+
+
+def written(world: SmallWorld, row: RunRow, role: str) -> pd.DataFrame:
+    receipts = open_reader(world.store).receipts(row.run_id, Stage.SCORE)
+    paths = [world.store / output.path for receipt in receipts for output in receipt.outputs if output.role == role]
+    frames: list[pd.DataFrame] = [pq.read_table(path).to_pandas() for path in paths]
+    return pd.concat(frames)
+
+
+def test_scores_are_those_the_run_wrote_by_account_id(world: SmallWorld, row: RunRow, explorer: Explorer) -> None:
+    found = explorer.scores().compute().reset_index()
+    expected = written(world, row, "scores").sort_values(["account_id", "as_of"], ignore_index=True)
+    expected["account_id"] = expected["account_id"].astype(found["account_id"].dtype)  # pandas has several for text
+    pd.testing.assert_frame_equal(found[list(expected.columns)], expected)
+    latest = explorer.scores(explorer.as_ofs[-1])
+    assert latest.known_divisions
+    assert len(latest) == (expected["as_of"] == explorer.as_ofs[-1]).sum()
+    assert explorer.scores().npartitions == latest.npartitions > 1
+
+
+def test_divisions_hold_and_ids_are_exact(world: SmallWorld, explorer: Explorer) -> None:
+    accounts = explorer.accounts()
+    ids = accounts.index.compute()
+    assert len(ids) == world.n_accounts
+    assert ids.is_monotonic_increasing
+    if world.kind == "integer":
+        assert {2**53 - 1, 2**53, 2**53 + 1} <= set(ids.tolist())
+    for number in range(accounts.npartitions):
+        part = accounts.get_partition(number).index.compute()
+        low, high = accounts.divisions[number], accounts.divisions[number + 1]
+        assert not len(part) or (low <= part.min() and part.max() <= high)
+
+
+def test_a_selected_column_is_all_that_is_read(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    real = pq.ParquetFile.read_row_groups
+
+    def counted(file: pq.ParquetFile, groups: list[int], columns: list[str]) -> object:
+        asked.append(columns)
+        return real(file, groups, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
+    with dask.config.set(scheduler="synchronous"):
+        explorer.accounts()["plan"].sum().compute()
+    assert asked
+    assert all(names == ["account_id", "plan"] for names in asked)
+
+
+def test_features_of_any_date_are_those_of_a_run(world: SmallWorld, explorer: Explorer) -> None:
+    as_of = explorer.as_ofs[0] + timedelta(days=3)  # not scored
+    found = explorer.features(as_of).compute()
+    _, expected = sample_features(world.spec(), as_of, 1_000)
+    assert len(found) == len(expected)
+    for name in expected.column_names[1:]:
+        assert found[name].astype("float64").tolist() == pytest.approx(expected[name].to_pylist(), abs=0, nan_ok=True)
+    assert explorer.features(as_of)["mails_7d"].compute().tolist() == found["mails_7d"].tolist()
+
+
+def test_a_fraction_is_always_the_same_accounts(explorer: Explorer) -> None:
+    some = set(explorer.features(fraction=0.3).index.compute())
+    more = set(explorer.features(fraction=0.6).index.compute())
+    assert 0 < len(some) < len(more) < len(explorer.features())
+    assert some < more
+
+
+def test_the_runs_own_bundle_gives_the_scores_of_the_run(world: SmallWorld, explorer: Explorer) -> None:
+    again = explorer.score(world.folder / "bundle").compute()
+    expected = explorer.scores(explorer.as_ofs[-1]).compute()
+    pd.testing.assert_frame_equal(again.loc[expected.index, ["margin", "score"]], expected[["margin", "score"]])
+
+
+def test_events_are_those_of_the_files(world: SmallWorld, explorer: Explorer) -> None:
+    events = explorer.events()
+    files = list((world.folder / "mails").rglob("*.parquet"))
+    assert events.npartitions == len(files)
+    assert len(events) == sum(pq.read_metadata(file).num_rows for file in files)
+    assert str(events["event_at"].dtype) == "datetime64[us, UTC]"
+    assert events["bytes"].sum().compute() == sum(sum(pq.read_table(file)["bytes"].to_pylist()) for file in files)
+
+
+def test_decisions_and_flags_are_those_of_the_run(world: SmallWorld, row: RunRow, explorer: Explorer) -> None:
+    assert row.decision is not None
+    decided = pq.read_table(row.decision.path).to_pandas()
+    assert len(explorer.decisions()) == len(decided) > 0
+    flags = explorer.flags().compute()
+    assert set(flags.index) == set(decided["account_id"])
+    assert flags["reasons"].str.len().min() > 2
+    assert list(explorer.flags().head()["rank"]) == list(flags["rank"][:5])
+    assert len(explorer.rejects().compute()) == 0
+
+
+def test_the_same_policy_changes_nothing_and_a_smaller_budget_keeps_the_best(explorer: Explorer) -> None:
+    policy = explorer.plan.spec.policy
+    same = explorer.what_if(policy)
+    assert same.changes[["new", "dropped"]].to_numpy().sum() == 0
+    assert len(same.flags) == len(explorer.decisions())
+    fewer = explorer.what_if(Policy(queue=policy.queue, threshold=policy.threshold, budget=2))
+    assert fewer.flags.groupby("as_of").size().max() <= 2
+    assert fewer.changes["dropped"].sum() > 0
+
+
+def test_an_account_is_told_whole(row: RunRow, explorer: Explorer) -> None:
+    flagged = explorer.flags().head(1).index[0]
+    flagged = flagged.item() if hasattr(flagged, "item") else flagged
+    account = explorer.account(flagged)
+    scores = explorer.scores().compute().loc[[flagged]]
+    assert account.scores["score"].tolist() == scores["score"].tolist()
+    assert list(account.features.columns) == list(explorer.feature_set.names)
+    assert set(account.flags["run_id"]) <= {row.run_id}
+
+
+def test_what_is_not_there_is_refused(world: SmallWorld, explorer: Explorer, client: Client) -> None:
+    for nobody in (12345, "nobody", 2**70, -1):
+        with pytest.raises(Refused, match="no such account"):
+            explorer.account(nobody)
+    with pytest.raises(Refused, match="whole number"):
+        explorer.features(explorer.as_ofs[0] + timedelta(hours=1))
+    with pytest.raises(Refused, match="none of the run's as-ofs"):
+        explorer.scores(explorer.as_ofs[0] + timedelta(days=1))
+    with pytest.raises(Refused, match="mails"):
+        explorer.events("calls")
+    with pytest.raises(Refused, match="has finished"):
+        Explorer(client, world.spec(name="another"))
+    with pytest.raises(ValueError, match="store"):
+        Explorer(client, "r-12345678-1")
+
+
+def test_nothing_is_written_and_the_client_stays_open(world: SmallWorld, row: RunRow, explorer: Explorer, client: Client) -> None:
+    before = run_digest(world.store, row.run_id), sorted(world.store.rglob("*"))
+    Explorer(client, row.run_id, store=world.store).scores().compute()
+    Explorer(client, world.spec()).what_if(Policy(queue="abuse", budget=1))
+    assert (run_digest(world.store, row.run_id), sorted(world.store.rglob("*"))) == before
+    assert client.status == "running"
