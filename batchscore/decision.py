@@ -47,8 +47,20 @@ def make_decision(
     plan: Plan, definitions: Definitions, scores: Mapping[datetime, Sequence[Output]], past_flags: Iterable[PastFlag]
 ) -> Decision:
     """Decide every as-of of the run and write both files. ``scores``: as-of → the files that hold its scores."""
-    spec = plan.spec
     memory = remember(past_flags, ID_TYPES[definitions.feature_set.account_id])
+    decided = decided_by(plan, definitions, scores, memory)
+    folder = definitions.store / "decisions"
+    return Decision(
+        file=write_named_by_digest(parquet_bytes(decided), folder, "parquet"),
+        memory=write_named_by_digest(parquet_bytes(memory), folder, "parquet"),
+        n_selected=len(decided),
+        n_to_release=int(pc.sum(decided["release"]).as_py() or 0),
+    )
+
+
+def decided_by(plan: Plan, definitions: Definitions, scores: Mapping[datetime, Sequence[Output]], memory: pa.Table) -> pa.Table:
+    """What the policy selects of those scores, given that memory: a decision's table. Writes nothing."""
+    spec = plan.spec
     latest = spec.as_ofs()[-1] if spec.release == "latest" else None
     selected = [
         table.append_column("release", pa.repeat(as_of == latest, len(table)))
@@ -64,14 +76,7 @@ def make_decision(
             strict=True,
         )
     ]
-    decided = pa.concat_tables(selected).combine_chunks()
-    folder = definitions.store / "decisions"
-    return Decision(
-        file=write_named_by_digest(parquet_bytes(decided), folder, "parquet"),
-        memory=write_named_by_digest(parquet_bytes(memory), folder, "parquet"),
-        n_selected=len(decided),
-        n_to_release=int(pc.sum(decided["release"]).as_py() or 0),
-    )
+    return pa.concat_tables(selected).combine_chunks()
 
 
 def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:

@@ -7,6 +7,7 @@ not. On another host nobody can tell, and the lease decides. Being wrong is harm
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -14,6 +15,15 @@ from pathlib import Path
 def driver_name() -> str:
     """``host:pid:start``; the start time tells a process from a later one with its number."""
     return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def operator_name() -> str:
+    """``user@host``: whoever types a command, as the operating system names them. For the record; nothing is checked by it."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user without an entry
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 def is_gone(name: str) -> bool:

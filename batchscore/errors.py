@@ -39,6 +39,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "as_of_behind": (122, "A newer as-of of this spec was swept: a sweep never releases the past over it."),
     "nothing_to_retry": (123, "A retry would do nothing else than the run did."),
     "file_exists": (124, "A file that would be written is there already; nothing is written over."),
+    "nothing_to_undo": (131, "The run put nothing before the reviewers that could be taken back."),
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
     "account_unknown": (127, "No such account was frozen for the run."),

@@ -26,7 +26,7 @@ from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
 _HASH_BLOCK: Final = 1 << 20
-_MEND_DISK: Final = "free space or mend the disk, then resume the run"
+_MEND_DISK: Final = "free space or mend the disk"
 Role = Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys", "days"]
 
 

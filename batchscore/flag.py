@@ -18,6 +18,7 @@ class FlagState(StrEnum):
 
     OPEN = "open"
     OVERTAKEN = "overtaken"  # at release another run's flag was already open for this account and queue
+    WITHDRAWN = "withdrawn"  # its run was undone before a person touched it; the run's row says when, by whom and why
 
 
 class Reason(Value):

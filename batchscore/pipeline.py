@@ -22,6 +22,7 @@ from batchscore.driver import driver_name
 from batchscore.errors import (
     BatchscoreError,
     CommitUnknown,
+    DatabaseFailed,
     Fenced,
     Held,
     Interrupted,
@@ -545,11 +546,14 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
-    except (Interrupted, Paused) as error:
-        store.close(handle, "held" if isinstance(error, Paused) else "interrupted", str(error))
+    except (DatabaseFailed, Interrupted, Paused) as error:
+        paused = isinstance(error, Paused)
+        with suppress(BatchscoreError):  # a full disk may keep the ledger from hearing of it: then the driver is gone
+            store.close(handle, "held" if paused else "interrupted", str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""
         resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
-        raise type(error)(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
+        kind = Paused if paused else Interrupted
+        raise kind(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
     except BatchscoreError as error:
         store.close(handle, "failed", str(error))
         raise

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from batchscore.audit import AuditEntry
 from batchscore.events import Event
 from batchscore.flag import AccountId, Flag
 from batchscore.hold import Finding, HoldRow, Subject
@@ -69,6 +70,16 @@ class RunRow(Value):
     executor: str = ""  # where the attempts of the newest driver ran, as it describes itself
     held_back_s: float = 0.0  # how long drivers waited for a live source with nothing under way
     worst_lag_s: float | None = None  # of its replicas, as drivers saw it
+    driver_gone: bool = False  # it is running, and its driver has ended or let its lease run out: nobody is at it
+    undo_begun_at: datetime | None = None  # from then on reviewers see none of its flags that no person touched
+    undone_at: datetime | None = None
+    undone_by: str = ""
+    undone_why: str = ""
+
+    @property
+    def stands(self) -> str:
+        """The state in words: of a run that nobody drives it would be no use to say that it is running."""
+        return "driver gone" if self.driver_gone else self.state
 
     @property
     def failed_on_input(self) -> bool:
@@ -136,11 +147,54 @@ class FlagRow(Value):
     released_at: datetime
 
 
+class HeldFlag(Value):
+    """A flag of a run as the table holds it, before whomever it stands. ``is_open``: it counts as its account's open flag."""
+
+    flag: Flag
+    state: str
+    is_open: bool
+
+
+class HeldOutput(Value):
+    """A file that a run refers to, as the table of files holds it."""
+
+    path: str
+    sha256: str
+    n_bytes: int
+
+
 class ReleaseCount(Value):
     """What a release did."""
 
     n_flags: int
     n_overtaken: int
+
+
+class LeftFlag(Value):
+    """A flag that an undo leaves, since a person touched it: ``state`` says what they made of it."""
+
+    queue: str
+    account_id: int | str
+    state: str
+
+
+class Undo(Value):
+    """What the undo of a run does; of one that was ``applied``, in part or whole: what it did and what is still to do.
+
+    ``n_withdrawn``: its flags that no person touched. ``n_restored``: flags of other runs that stand again in their place.
+    ``n_overtaken``: its flags that were never before the reviewers. ``left``: the others.
+    """
+
+    run_id: str
+    released_at: datetime | None
+    begun_at: datetime | None
+    undone_at: datetime | None
+    by: str
+    why: str
+    n_withdrawn: int
+    n_restored: int
+    n_overtaken: int
+    left: tuple[LeftFlag, ...]
 
 
 class StoreReader(Protocol):
@@ -188,6 +242,27 @@ class StoreReader(Protocol):
     def flag_states(self, run_id: str) -> dict[str, int]:
         """How many flags of a run stand in each state (`FlagState`); empty before its release."""
 
+    def undo(self, run_id: str) -> Undo:
+        """What an undo of the run would do, or did. Raises Refused ``run_unknown`` or ``nothing_to_undo``."""
+
+    def layouts(self, run_id: str) -> dict[Stage, str]:
+        """Stage → the digest of its layout, (number, address) of each partition, as it was fixed."""
+
+    def outputs(self, run_id: str) -> Iterator[HeldOutput]:
+        """The files that a run refers to, by path."""
+
+    def flags(self, run_id: str) -> Iterator[HeldFlag]:
+        """All flags of a run, by queue and account id."""
+
+    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest entry of the trail; 0 before there is any, an empty digest where the head is gone."""
+
+    def audit_key(self) -> bytes:
+        """The key under which the trail names accounts. Raises Refused ``file_missing``."""
+
     def is_done(self, partition: Partition) -> bool:
         """Whether a run has committed that partition's address, and its files are there: it would not be done again."""
 
@@ -195,9 +270,9 @@ class StoreReader(Protocol):
         """The sweeps of the spec of that name and their runs, by as-of, then in the order in which the runs were made."""
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
-        """Every released flag of the queue, sorted by account id then opened_at.
+        """Every released flag of the queue that was not withdrawn, sorted by account id then opened_at.
 
-        Left out are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
+        Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
 
@@ -268,6 +343,15 @@ class Store(Protocol):
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def undo(self, run_id: str, *, by: str, why: str) -> Undo:
+        """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable.
+
+        Reviewers see none of them from the first transaction on; one that was cut goes on where it stopped.
+
+        Raises:
+            Refused: ``run_unknown``, or ``nothing_to_undo``: the run released nothing.
+        """
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""

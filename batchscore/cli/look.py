@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from batchscore.cli.options import JSON, OPTIONAL_RUN, RUN, STORE
+from batchscore.errors import INTERRUPTED
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def _status(row: RunRow, reader: StoreReader, proof: Proof | None) -> RunStatus:
 def watch(run_id: str, store: Path, *, as_json: bool) -> int:
     """Follow RUN from any terminal until it ends. Reads only; leaving (Ctrl-C) does not touch the run.
 
+    Ends with 5, and the command that resumes, when the driver of the run is gone.
+
     With --json each look is one line, so that a program may read them as they come.
     """
     from batchscore.observe.terminal import show_holds, show_stages
@@ -116,7 +119,7 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
     console = Console()
     while True:
         row = reader.run(run_id)
-        running = row.state == "running"
+        running = row.state == "running" and not row.driver_gone
         if as_json:
             click.echo(_status(row, reader, None).model_dump_json())
         else:
@@ -124,6 +127,10 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
                 console.clear()
             show_stages(row, reader.stages(run_id), console)
             show_holds(reader.holds(run_id) if row.state == "held" else (), console)
+        if row.driver_gone:
+            resume = f"batchscore resume {row.run_id} --store {plain(str(store))}"
+            click.echo(f"its driver is gone; everything committed is kept. next: {resume}", err=as_json)
+            return INTERRUPTED
         if not running:
             return 0
         time.sleep(WATCH_EVERY_S)

@@ -26,6 +26,8 @@ COMMANDS = {
     "sweep": "batchscore.cli.schedule",
     "retry": "batchscore.cli.retry",
     "rejects": "batchscore.cli.retry",
+    "undo": "batchscore.cli.undo",
+    "verify": "batchscore.cli.undo",
     "approve": "batchscore.cli.approve",
     "status": "batchscore.cli.look",
     "watch": "batchscore.cli.look",
@@ -51,6 +53,8 @@ _HELP = {
     "sweep": "Run a spec as of the last whole day, and release; says what was missed.",
     "retry": "Show, or do, what a run left: quarantined partitions, rejected rows.",
     "rejects": "Write the rows and accounts that a run rejected to a file.",
+    "undo": "Show, or take back, what a run put before the reviewers.",
+    "verify": "Prove a run again from its files and rows: finds whatever was changed since.",
     "approve": "Let a held run go on, in your name; shows what it is held for.",
     "status": "Show runs, or the progress of one.",
     "watch": "Follow a run's progress until it ends.",
@@ -93,7 +97,7 @@ def _function(command: str) -> str:
 def cli() -> None:
     """Score accounts in batches, and put the worst before reviewers.
 
-    A run is a reviewable change to the review queue: planned, applied, proven.
+    A run is a reviewable change to the review queue: planned, applied, proven, undoable.
 
     Exit codes: 0 done, 2 refused, 3 done with quarantine, 4 held (a person must act), 5 interrupted (resumable), 1 failed: a bug,
     or a database or disk that failed (the message says which; resumable where it says so).

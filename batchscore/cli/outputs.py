@@ -20,8 +20,9 @@ from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
+from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
-from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow
+from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
 from batchscore.report.difference import Difference
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
@@ -130,18 +131,23 @@ class PlanShown(Value):
 
 
 class RunShown(Value):
-    """A run's row without its plan. ``why``: the reason it waits, was held or failed; ``held_back_s``: for a live source."""
+    """A run's row without its plan.
+
+    ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it; ``held_back_s``: for a live source.
+    """
 
     run_id: str
     name: str
     plan_digest: str
     generation: int
     state: str
+    driver_gone: bool
     epoch: int
     created_at: datetime
     updated_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undone_at: datetime | None
     why: str
     held_back_s: float
     worst_lag_s: float | None
@@ -255,6 +261,8 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "status RUN --quarantined": Quarantined,
     "rejects": Exported,
     "retry": Retry,
+    "undo": Undo,
+    "verify": Verified,
     "watch": RunStatus,
     "queue": QueueShown,
     "report": Report,

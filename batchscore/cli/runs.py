@@ -206,6 +206,8 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     for partition in aside:
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"), err=True)
     click.echo(f"{row.run_id} {row.state}" + (f", {len(aside)} partition(s) quarantined" if aside else ""))
+    if row.undo_begun_at is not None:
+        click.echo("its flags were taken back (batchscore undo); to put them before the reviewers again: --again, as a new run")
     if row.state == "finished":
         _tell_set_aside(row, reader)
     if aside:

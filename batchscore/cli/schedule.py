@@ -125,6 +125,8 @@ def sweep(  # noqa: PLR0913 (a command's options are its arguments)
         _tell_due(found, catch_up=catch_up)
     if found.standing is not None and not _is_redone(store, found.standing, reprocess):
         row = store.reader().run(found.standing)
+        if row.undo_begun_at is not None and not as_json:
+            click.echo("it was undone since; to sweep this as-of once more, on purpose: --reprocess all", err=True)
     else:
         refuse_behind(read.name, found)
         if catch_up and found.missed:

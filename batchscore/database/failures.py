@@ -110,7 +110,7 @@ def _of_sqlite(error: sa.exc.OperationalError, where: str) -> BatchscoreError:
             "store_busy",
             f"the database stayed locked for {BUSY_S} s",
             where=where,
-            remedy="see who holds it, then resume the run",
+            remedy="see who holds it: fuser STORE/batchscore.db",
         )
     if "unable to open" in said:
         return Refused(
@@ -120,7 +120,7 @@ def _of_sqlite(error: sa.exc.OperationalError, where: str) -> BatchscoreError:
         return Refused("database_error", "the database is read-only", where=where, remedy="give the driver the right to write it")
     if "full" in said or "disk i/o" in said:
         return DatabaseFailed(
-            "write_failed", "the disk is full or failing", where=where, remedy="free space, then resume the run"
+            "write_failed", "the disk is full or failing", where=where, remedy="free space on its disk, or mend it"
         )
     return _refused_statement(error, where)
 
@@ -131,5 +131,5 @@ def _refused_statement(error: BaseException, where: str, code: int | None = None
         "database_error",
         f"the database refused a statement ({said})",
         where=where,
-        remedy="batchscore status; then resume the run",
+        remedy="look into the log of the database",
     )

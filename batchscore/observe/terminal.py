@@ -56,10 +56,11 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
     table = tables.table("run", "spec", "state", "as of", "opened", "released", words=_WORDS)
     for row in runs:
         released = f"{row.released_at:%Y-%m-%d %H:%M}" if row.released_at else "–"
+        released += ", undone" if row.undo_begun_at else ""
         table.add_row(
             row.run_id,
             tables.text(row.name),
-            row.state,
+            row.stands,
             f"{row.plan.spec.as_ofs()[-1]:%Y-%m-%d}",
             f"{row.created_at:%Y-%m-%d %H:%M}",
             released,
@@ -69,7 +70,9 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
 
 def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> None:
     """One run: its state, and each stage's progress with rate and ETA."""
-    tables.line(console, f"{row.run_id} of {row.name}: {row.state}, epoch {row.epoch}")
+    tables.line(console, f"{row.run_id} of {row.name}: {row.stands}, epoch {row.epoch}")
+    if row.undo_begun_at is not None:
+        tables.line(console, f"undone {row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
     if row.why:
         tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
     if row.held_back_s:

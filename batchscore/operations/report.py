@@ -116,7 +116,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         slowest=slowest_of_all(works.values()),
         failures=reader.failures(run_id),
         environment=_environment(row, works[Stage.SCORE]),
-        digests=_digests(row, proof),
+        digests=_digests(row, proof) | _head(reader),
         gaps=tuple(gaps),
         next=tuple(_next(row, reader, before, flags, shlex.quote(store))),
     )
@@ -355,6 +355,7 @@ def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
         opened_at=row.created_at,
         finished_at=row.finished_at,
         released_at=row.released_at,
+        undone_at=row.undone_at,
         generation=row.generation,
         n_drivers=row.epoch,
         held_back_s=round(row.held_back_s + freeze.attempt_s.get(HELD_BACK, 0.0), 3),
@@ -407,6 +408,12 @@ def _digests(row: RunRow, proof: Proof | None) -> dict[str, str]:
         if file is not None:
             found[name] = file.sha256
     return found | ({"accounts, by key": proof.accounts} if proof else {})
+
+
+def _head(reader: StoreReader) -> dict[str, str]:
+    """The audit trail's newest entry: a report that is kept elsewhere shows later that its tail was cut."""
+    number, digest = reader.audit_head()
+    return {f"audit trail, entry {number:,}": digest} if number else {}
 
 
 def _next(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:

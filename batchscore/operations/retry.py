@@ -60,14 +60,16 @@ def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: Asked) -> Re
     _refuse_unfinished(row, aside, reader)
     changed = row.plan.differences(made.pinned)
     count = n_rejected(reader, row.run_id)
+    named = f"{row.run_id} --store {row.plan.spec.store}"
     if not (aside if asked == "quarantined" else count):
-        raise Refused("nothing_to_retry", f"nothing was {asked}", where=row.run_id, remedy=f"batchscore status {row.run_id}")
+        look = f"batchscore status {named}"
+        raise Refused("nothing_to_retry", f"nothing was {asked}", where=row.run_id, remedy=look)
     if asked == "rejected" and not changed and not _reads_live_table(made):
         raise Refused(
             "nothing_to_retry",
             "no input has changed since, so the same rows would be rejected again",
             where=row.run_id,
-            remedy=f"mend the files first; which rows: batchscore rejects {row.run_id} --out rejects.csv",
+            remedy=f"mend the files first; which rows: batchscore rejects {named} --out rejects.csv",
         )
     return Retry(
         run_id=row.run_id,

@@ -74,8 +74,9 @@ def count_flags(
         n_selected=len(decided),
         n_to_release=sum(to_release.values()),
         n_explained=every.n,
-        n_released=sum(n for state, n in states.items() if state != FlagState.OVERTAKEN),
+        n_released=sum(n for state, n in states.items() if state not in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}),
         n_overtaken=states.get(FlagState.OVERTAKEN, 0),
+        n_withdrawn=states.get(FlagState.WITHDRAWN, 0),
         dates=tuple(
             DateFlags(
                 as_of=as_of,

@@ -33,6 +33,7 @@ class RunFacts(Value):
     opened_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undone_at: datetime | None = None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
     held_back_s: float = 0.0  # spent waiting for a live source: by drivers with nothing under way, and by attempts, added up
@@ -167,6 +168,7 @@ class Flags(Value):
     n_explained: int
     n_released: int
     n_overtaken: int
+    n_withdrawn: int = 0  # by an undo
     dates: tuple[DateFlags, ...]
     reasons: tuple[ReasonCount, ...]
     segments: Segments | None

@@ -78,7 +78,8 @@ def _release(report: Report) -> str:
     if report.run.release == "none":
         return f"Nothing was to be released; {_flags(flags.n_selected)} simulated."
     verb = "is" if flags.n_released == 1 else "are"
-    return f"{_flags(flags.n_released)} {verb} before the reviewers."
+    undone = f" The run was undone: {_flags(flags.n_withdrawn)} withdrawn." if report.run.undone_at else ""
+    return f"{_flags(flags.n_released)} {verb} before the reviewers.{undone}"
 
 
 def _flags(n: int) -> str:

@@ -3,8 +3,9 @@
 Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
 is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one, and one that
 was put before the reviewers for the same as-of is not put there again, whatever they made of it: ours is recorded as
-overtaken. A flag that nobody can see, of a run that stopped inside its release, gives way to ours. Doing it all again after
-a crash finds its own rows and changes none of them.
+overtaken, by which run too, so that an undo can put it back. A flag that nobody can see, of a run that stopped inside its
+release, gives way to ours; one that was withdrawn is as if it had never been. Doing it all again after a crash finds its own
+rows and changes none of them.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.audit import Act
 from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
+from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.rows import FLAGS_OWN, FlagOwn, flag_own, flags_share, from_microseconds, microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
@@ -51,10 +54,11 @@ class Fenced(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewDatabase:
-    """What of the database a release must know: its clock, and the largest integer its ids may be."""
+    """What of the database a release must know: its clock, the largest integer its ids may be, and its audit trail."""
 
     now: sa.ColumnElement[Any]
     largest_id: int
+    trail: AuditTrail
 
 
 def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
@@ -73,11 +77,16 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
-            _lock_queue(connection, queue)
+            lock_queue(connection, queue)
         unreleased = (runs.c.run_id == run.run_id) & runs.c.released_at.is_(None)
-        if connection.execute(sa.select(runs.c.run_id).where(unreleased)).first() is not None:
-            _refuse_behind(connection, run)
+        if connection.execute(sa.select(runs.c.run_id).where(unreleased)).first() is None:
+            return
+        _refuse_behind(connection, run)
         connection.execute(runs.update().where(unreleased).values(released_at=database.now))
+        count = _count(connection, run)
+        if count.n_flags or count.n_overtaken:
+            said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
+            database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
 
     queue = ""
     released, opened_at = fenced(look)
@@ -118,13 +127,13 @@ class _Insertion:
         self._run, self._flags, self._opened_at, self._database = run, flags, opened_at, database
 
     def __call__(self, connection: sa.Connection) -> None:
-        _lock_queue(connection, self._flags[0].queue)
+        lock_queue(connection, self._flags[0].queue)
         for rows in _parts(self._flags, ROWS_A_STATEMENT):
             _insert(connection, self._run, rows, self._opened_at, self._database)
 
 
-def _lock_queue(connection: sa.Connection, queue: str) -> None:
-    """Without it two releases could both find an account free, and one would die of the other's flag."""
+def lock_queue(connection: sa.Connection, queue: str) -> None:
+    """Releases and undos take turns: two could both find an account free, and one would die of the other's flag."""
     locked = sa.select(queues.c.queue).where(queues.c.queue == queue).with_for_update()
     if connection.execute(locked).first() is None:
         try:
@@ -152,22 +161,24 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
     ours = {row.account_id for row in standing if row.run_id == run.run_id}
     overtaken = {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": opened_at}
     as_of = microseconds(flags[0].as_of)
-    taken = set()
+    taken: dict[Any, str] = {}  # account → the run whose flag stands
     for row in standing:
-        if row.run_id == run.run_id or row.state == FlagState.OVERTAKEN:
+        if row.run_id == run.run_id or row.state in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}:
             continue
         if row.open_marker == 1 and row.released_at is None and (not row.driven or is_gone(row.lease_owner)):
-            unseen = held & (raw == sa.literal(row.account_id, sa.types.NullType())) & (_flags.c.run_id == row.run_id)
-            connection.execute(_flags.update().where(unseen).values(**overtaken))
-        elif row.open_marker == 1 or row.as_of == as_of:
-            taken.add(row.account_id)
-    for lost in (False, True):
-        rows = [
-            flag_own(flag, account_id)
-            for flag, account_id in zip(flags, ids, strict=True)
-            if account_id not in ours and (account_id in taken) == lost
-        ]
-        shared = flags_share(flags[0], opened_at, overtaken=lost)
+            account = held & (raw == sa.literal(row.account_id, sa.types.NullType()))
+            gave_way = account & (_flags.c.overtaken_by == row.run_id)
+            connection.execute(_flags.update().where(gave_way).values(overtaken_by=run.run_id))
+            unseen = account & (_flags.c.run_id == row.run_id)
+            connection.execute(_flags.update().where(unseen).values(**overtaken, overtaken_by=run.run_id))
+        elif row.open_marker == 1 or (row.as_of == as_of and row.account_id not in taken):
+            taken[row.account_id] = row.run_id
+    rows_of: dict[str | None, list[FlagOwn]] = {}  # the run that they gave way to → flags
+    for flag, account_id in zip(flags, ids, strict=True):
+        if account_id not in ours:
+            rows_of.setdefault(taken.get(account_id), []).append(flag_own(flag, account_id))
+    for winner, rows in rows_of.items():
+        shared = flags_share(flags[0], opened_at, overtaken_by=winner)
         for part in _bounded(rows):
             values = tuple(value for row in part for value in row)
             connection.exec_driver_sql(_insertion(connection, shared, len(part)), values)

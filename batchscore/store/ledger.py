@@ -23,16 +23,19 @@ from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAga
 from batchscore.flag import Flag
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
-from batchscore.ports import ReleaseCount, RunHandle, RunRow
+from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
+from batchscore.store.audit import AuditTrail
 from batchscore.store.flags import ReviewDatabase, release
 from batchscore.store.reader import Reader, done_before
 from batchscore.store.rows import FINDINGS, LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, hold_row, microseconds, moment, run_row
 from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
+from batchscore.store.undo import Asked, apply_undo
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
 EXECUTOR_CHARS: Final = 255
+BY_CHARS: Final = 255
 
 T = TypeVar("T")
 
@@ -45,6 +48,7 @@ class Ledger:
         self._folder = folder
         self._lease_s = lease_s
         self._now = now(engine)
+        self._trail = AuditTrail(folder, self._now)
         self._largest_id = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
 
     def reader(self) -> Reader:
@@ -229,9 +233,15 @@ class Ledger:
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
-        return release(
-            run, flags, lambda body: self._fenced(run, body), ReviewDatabase(now=self._now, largest_id=self._largest_id)
-        )
+        database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
+        return release(run, flags, lambda body: self._fenced(run, body), database)
+
+    def undo(self, run_id: str, *, by: str, why: str) -> Undo:
+        """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""
+        row = self.reader().run(run_id)
+        asked = Asked(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
+        apply_undo(self._engine, row, asked)
+        return self.reader().undo(run_id)
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits; an empty reason says that it goes on."""

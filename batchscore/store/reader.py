@@ -9,17 +9,20 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.database import read
+from batchscore.audit import AuditEntry
+from batchscore.database import now, read
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FailureRow, FlagRow, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow
+from batchscore.ports import FailureRow, FlagRow, HeldFlag, HeldOutput, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
 from batchscore.receipt import Output, Receipt
+from batchscore.store.audit import held_key
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
     from_microseconds,
+    held_flag,
     hold_row,
     microseconds,
     moment,
@@ -28,7 +31,20 @@ from batchscore.store.rows import (
     run_row,
     stored_id,
 )
-from batchscore.store.tables import attempts, flags_table, holds, partitions, runs, stages, sweeps
+from batchscore.store.tables import (
+    attempts,
+    audit,
+    audit_head,
+    flags_table,
+    holds,
+    outputs,
+    partitions,
+    run_outputs,
+    runs,
+    stages,
+    sweeps,
+)
+from batchscore.store.undo import undo_of
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
@@ -74,6 +90,7 @@ class Reader:
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
         self._folder = folder
+        self._now = now(engine)
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return read(self._engine, lambda connection: connection.execute(query).mappings().all(), where="store")
@@ -82,30 +99,42 @@ class Reader:
         rows = self._rows(query)
         return rows[0] if rows else None
 
+    def _runs(self) -> sa.Select[Any]:
+        """Rows of runs, and whether their leases have run out by the clock of the database."""
+        return sa.select(runs, (runs.c.lease_until < self._now).label("lapsed"))
+
     def run(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
         if not RUN_ID.fullmatch(run_id):
-            raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy="batchscore status lists the runs")
-        row = self._row(sa.select(runs).where(runs.c.run_id == run_id))
+            raise Refused(
+                "run_id_invalid",
+                "a run id looks like r-1a2b3c4d-1",
+                remedy=f"batchscore status --store {self._folder} lists the runs",
+            )
+        row = self._row(self._runs().where(runs.c.run_id == run_id))
         if row is None:
-            raise Refused("run_unknown", f"there is no run {run_id} in this store", remedy="batchscore status lists the runs")
+            raise Refused(
+                "run_unknown",
+                f"there is no run {run_id} in this store",
+                remedy=f"batchscore status --store {self._folder} lists the runs",
+            )
         return run_row(row)
 
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
         return tuple(
-            run_row(row) for row in self._rows(sa.select(runs).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
+            run_row(row) for row in self._rows(self._runs().order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
 
     def newest_finished(self, name: str) -> RunRow | None:
         """The finished run of the spec of that name that was opened last."""
-        query = sa.select(runs).where(runs.c.name == name, runs.c.state == "finished")
+        query = self._runs().where(runs.c.name == name, runs.c.state == "finished")
         found = self._row(query.order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1))
         return None if found is None else run_row(found)
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
-        query = sa.select(runs).where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
+        query = self._runs().where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
         return tuple(run_row(row) for row in self._rows(query))
 
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
@@ -249,7 +278,7 @@ class Reader:
     def run_before(self, row: RunRow) -> RunRow | None:
         """The newest finished run of the same spec name that was opened before this one."""
         this = sa.select(runs.c.created_at).where(runs.c.run_id == row.run_id).scalar_subquery()
-        query = sa.select(runs).where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
+        query = self._runs().where(runs.c.name == row.name, runs.c.state == "finished", runs.c.run_id != row.run_id)
         query = query.where(runs.c.created_at <= this).order_by(runs.c.created_at.desc(), runs.c.generation.desc()).limit(1)
         found = self._row(query)
         return None if found is None else run_row(found)
@@ -259,6 +288,63 @@ class Reader:
         flags = flags_table("integer")
         query = sa.select(flags.c.state, sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c.state)
         return {row["state"]: row["n"] for row in self._rows(query)}
+
+    def undo(self, run_id: str) -> Undo:
+        """What an undo of the run would do, or did."""
+        return undo_of(self._engine, self.run(run_id))
+
+    def layouts(self, run_id: str) -> dict[Stage, str]:
+        """Stage → the digest of its layout, as it was fixed."""
+        found = self._rows(sa.select(stages.c.stage, stages.c.layout_digest).where(stages.c.run_id == run_id))
+        return {Stage(row["stage"]): row["layout_digest"] for row in found}
+
+    def outputs(self, run_id: str) -> Iterator[HeldOutput]:
+        """The files that a run refers to, by path; a page at a time."""
+        query = (
+            sa.select(outputs.c.path, outputs.c.sha256, outputs.c.n_bytes)
+            .join(run_outputs, run_outputs.c.path == outputs.c.path)
+            .where(run_outputs.c.run_id == run_id)
+            .order_by(outputs.c.path)
+            .limit(_PAGE)
+        )
+        rows = self._rows(query)
+        while rows:
+            yield from (HeldOutput(**row) for row in rows)
+            rows = self._rows(query.where(outputs.c.path > rows[-1]["path"]))
+
+    def flags(self, run_id: str) -> Iterator[HeldFlag]:
+        """All flags of a run, by queue and account id; a page at a time."""
+        table = flags_table("integer")  # columns by name only: ids come as the store holds them
+        account: sa.ColumnElement[Any] = sa.literal_column("flags.account_id")
+        columns = [column for column in table.c if column.name != "account_id"]
+        query = sa.select(account.label("account_id"), *columns).where(table.c.run_id == run_id)
+        query = query.order_by(table.c.queue, account).limit(_PAGE_OF_FLAGS)
+        rows = self._rows(query)
+        while rows:
+            yield from map(held_flag, rows)
+            queue, last = rows[-1]["queue"], sa.literal(rows[-1]["account_id"], sa.types.NullType())
+            rows = self._rows(query.where((table.c.queue > queue) | ((table.c.queue == queue) & (account > last))))
+
+    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
+        last = 0
+        while True:
+            page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE_OF_FLAGS)
+            rows = self._rows(page if run_id is None else page.where(audit.c.run_id == run_id))
+            for row in rows:
+                last = row["number"]
+                yield AuditEntry(**{name: row[name] for name in AuditEntry.model_fields}), row["digest"]
+            if not rows:
+                return
+
+    def audit_head(self) -> tuple[int, str]:
+        """Number and digest of the newest entry of the trail; 0 before there is any."""
+        row = self._row(sa.select(audit_head))
+        return (0, "") if row is None else (row["number"], row["digest"])
+
+    def audit_key(self) -> bytes:
+        """The key under which the trail names accounts."""
+        return held_key(self._folder)
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""
@@ -285,7 +371,7 @@ class Reader:
         )
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
-        """Every flag of the queue that a released run opened, by account id then opened_at.
+        """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
         Not those of the run, nor of others of its spec for its last as-of. A page of accounts at a time, so that a caller may
         take its time.
@@ -301,8 +387,9 @@ class Reader:
                 flags.c.queue == queue,
                 flags.c.run_id != but_not_of.run_id,
                 ~same_question,
-                flags.c.state != FlagState.OVERTAKEN.value,
+                flags.c.state.not_in([FlagState.OVERTAKEN.value, FlagState.WITHDRAWN.value]),
                 runs.c.released_at.is_not(None),
+                runs.c.undo_begun_at.is_(None) | (flags.c.state != FlagState.OPEN.value),
             )
             .order_by(account, flags.c.opened_at)
         )

@@ -8,11 +8,12 @@ from typing import Final, NamedTuple
 from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
+from batchscore.driver import is_gone
 from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
-from batchscore.ports import FlagRow, PastFlag, RunRow
+from batchscore.ports import FlagRow, HeldFlag, PastFlag, RunRow
 from batchscore.store.tables import STRING_ID_BYTES
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
@@ -89,6 +90,11 @@ def run_row(row: RowMapping) -> RunRow:
         released_at=moment(row["released_at"]),
         why=row["why"],
         executor=row["executor"],
+        driver_gone=row["state"] == "running" and (bool(row.get("lapsed")) or is_gone(row["lease_owner"])),
+        undo_begun_at=moment(row["undo_begun_at"]),
+        undone_at=moment(row["undone_at"]),
+        undone_by=row["undone_by"] or "",
+        undone_why=row["undone_why"] or "",
         held_back_s=row["held_back_s"],
         worst_lag_s=row["worst_lag_s"],
     )
@@ -119,16 +125,17 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-def flags_share(flag: Flag, opened_at: int, *, overtaken: bool) -> dict[str, str | int | None]:
-    """What all flags of one release have in common in `flags`: those that open, or those that were overtaken."""
+def flags_share(flag: Flag, opened_at: int, *, overtaken_by: str | None) -> dict[str, str | int | None]:
+    """What flags of one release have in common in `flags`: those that open (None), or that were overtaken by one run's."""
     return {
         "queue": flag.queue,
         "run_id": flag.run_id,
         "as_of": microseconds(flag.as_of),
-        "state": (FlagState.OVERTAKEN if overtaken else FlagState.OPEN).value,
-        "open_marker": None if overtaken else 1,
+        "state": (FlagState.OPEN if overtaken_by is None else FlagState.OVERTAKEN).value,
+        "open_marker": 1 if overtaken_by is None else None,
         "opened_at": opened_at,
-        "closed_at": opened_at if overtaken else None,
+        "closed_at": None if overtaken_by is None else opened_at,
+        "overtaken_by": overtaken_by,
     }
 
 
@@ -160,7 +167,18 @@ def flag_own(flag: Flag, account_id: int | bytes) -> FlagOwn:
 
 def flag_row(row: RowMapping) -> FlagRow:
     """A row of the view `review_queue`."""
-    flag = Flag(
+    released_at = moment(row["released_at"])
+    assert released_at is not None
+    return FlagRow(flag=_flag(row), state=row["state"], released_at=released_at)
+
+
+def held_flag(row: RowMapping) -> HeldFlag:
+    """A row of `flags`, whatever its state."""
+    return HeldFlag(flag=_flag(row), state=row["state"], is_open=row["open_marker"] == 1)
+
+
+def _flag(row: RowMapping) -> Flag:
+    return Flag(
         queue=row["queue"],
         account_id=account_id_of(row["account_id"]),
         run_id=row["run_id"],
@@ -171,9 +189,6 @@ def flag_row(row: RowMapping) -> FlagRow:
         reasons=REASONS.validate_json(row["reasons"]),
         bundle_digest=row["bundle_digest"],
     )
-    released_at = moment(row["released_at"])
-    assert released_at is not None
-    return FlagRow(flag=flag, state=row["state"], released_at=released_at)
 
 
 def past_flag(row: RowMapping) -> PastFlag:

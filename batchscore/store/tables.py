@@ -47,6 +47,11 @@ runs: Final = sa.Table(
     sa.Column("worst_lag_s", sa.Double),
     # Which of its driver's transactions was the last to stand: asked after a COMMIT without an answer.
     sa.Column("last_write", sa.String(32), nullable=False, server_default=""),
+    # From the first of these on, reviewers see none of the run's flags that no person touched; the second ends the undo.
+    sa.Column("undo_begun_at", sa.Double),
+    sa.Column("undone_at", sa.Double),
+    sa.Column("undone_by", sa.String(255)),
+    sa.Column("undone_why", LONG),
 )
 
 # The sweeps of each spec, by name. How far a spec has come (its watermark) follows from the runs of these plans.
@@ -138,12 +143,35 @@ run_outputs: Final = sa.Table(
 # A row for each queue that flags were released into: the lock that keeps two releases into one queue apart.
 queues: Final = sa.Table("queues", metadata, sa.Column("queue", sa.String(64), primary_key=True))
 
+# Who did what to the queue (`batchscore.audit`); ``digest`` chains an entry to the one before.
+audit: Final = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("act", sa.String(32), nullable=False),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("run_id", sa.String(40), nullable=False, index=True),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("detail", LONG, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
+# One row: the newest entry, and the lock under which the next one follows it.
+audit_head: Final = sa.Table(
+    "audit_head",
+    metadata,
+    sa.Column("chain", sa.String(16), primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
 
 def flags_table(id_kind: str) -> sa.Table:
     """The flags, with ids of the store's kind: exact integers, or the bytes of the text, which no collation folds.
 
     ``open_marker`` is 1 while the flag is open and null otherwise: unique with queue and account, it lets the database
-    itself hold at most one open flag for each.
+    itself hold at most one open flag for each. ``overtaken_by`` is the run whose flag an overtaken one gave way to.
     """
     held = INTEGER_ID if id_kind == "integer" else STRING_ID
     return sa.Table(
@@ -162,5 +190,6 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("open_marker", sa.Integer),
         sa.Column("opened_at", sa.BigInteger, nullable=False),
         sa.Column("closed_at", sa.BigInteger),
+        sa.Column("overtaken_by", sa.String(40)),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
     )

@@ -31,6 +31,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
         ("resume", ["resume", "RUN", "--inline"]),
         ("status", ["status"]),
         ("status RUN", ["status", "RUN"]),
+        ("undo", ["undo", "RUN"]),
+        ("verify", ["verify", "RUN"]),
         ("queue", ["queue"]),
         ("report", ["report", "RUN"]),
         ("report diff", ["report", "diff", "RUN", "RUN"]),

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from batchscore.audit import BEGINNING
 from batchscore.database import open_engine
 from batchscore.errors import Refused
 from batchscore.store import DATABASE, open_reader, open_store, schema, tables
@@ -33,7 +34,9 @@ def test_a_run_of_the_first_version_is_read_after_the_next_write(tmp_path: Path)
     with pytest.raises(Refused, match="store_schema"):
         open_reader(tmp_path)
     open_store(tmp_path, "integer")
-    assert open_reader(tmp_path).run("r-12345678-1").executor == ""
+    found = open_reader(tmp_path).run("r-12345678-1")
+    assert (found.executor, found.undone_at) == ("", None)
+    assert open_reader(tmp_path).audit_head() == (0, BEGINNING)
     with engine.connect() as connection:
         columns = {column["name"] for column in sa.inspect(connection).get_columns("runs")}
     assert columns == {column.name for column in tables.runs.c}

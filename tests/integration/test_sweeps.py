@@ -90,6 +90,31 @@ def test_a_run_whose_accounts_are_before_the_reviewers_already_says_so(world: Sm
     assert "are before the reviewers already" in said
 
 
+def test_an_undone_sweep_is_swept_again_only_when_asked_and_then_flags_the_same_accounts(world: SmallWorld) -> None:
+    sweep(world, "2026-01-14")
+    (run,) = open_reader(world.store).runs()
+    flagged = open_flags(world)
+    with pytest.raises(click.UsageError, match="--why"):
+        call("undo", run.run_id, "--apply", "--store", world.store)
+    shown = call("undo", run.run_id, "--store", world.store)
+    assert f"{len(flagged)} flag(s) to withdraw" in shown.stdout
+    assert open_flags(world) == flagged
+    said = call("undo", run.run_id, "--apply", "--why", "wrong threshold", "--store", world.store)
+    assert f"{len(flagged)} flag(s) withdrawn" in said.stdout
+    assert open_flags(world) == []
+    told = json.loads(call("report", run.run_id, "--json", "--store", world.store).stdout)
+    assert (told["flags"]["n_released"], told["flags"]["n_withdrawn"]) == (0, len(flagged))
+    assert any(name.startswith("audit trail, entry ") for name in told["digests"])
+    touch_mails(world)
+    late = sweep(world, "2026-01-14")
+    assert "it was undone since" in late.output
+    assert "watermark 2026-01-14" in late.stdout
+    assert open_flags(world) == []
+    sweep(world, "2026-01-14", "--reprocess", "all")
+    assert open_flags(world) != []
+    assert set(open_flags(world)) & set(flagged)
+
+
 def test_a_backfill_releases_its_last_as_of_when_told_to(world: SmallWorld) -> None:
     call(
         "backfill",

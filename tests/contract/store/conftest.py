@@ -58,6 +58,7 @@ def make_plan(store_folder: Path, *, name: str = "weekly", **pinned: str) -> Pla
             "bundles": ["bundle"],
             "as_of": ["2026-01-15"],
             "policy": {"queue": "abuse", "budget": 10},
+            "release": "latest",
             "store": str(store_folder),
         }
     )

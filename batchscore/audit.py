@@ -1,0 +1,52 @@
+"""Values of the audit trail: who did what to the review queue, and the chain that makes a later edit show.
+
+An entry's digest covers the entry and the digest before it, so an entry that was altered, deleted or moved breaks every one
+after it. What a chain cannot show is a tail that was cut together with its head: compare the head with one kept outside, such
+as the one that each report prints. An account stands in an entry as a keyed digest: without the store's key nobody can tell
+which it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import StrEnum
+from typing import Final
+
+from batchscore.digest import digest_of
+from batchscore.flag import AccountId
+from batchscore.spec import Value
+
+BEGINNING: Final = "0" * 64  # what the first entry follows
+
+
+class Act(StrEnum):
+    """What an entry says was done."""
+
+    RELEASED = "released"  # a run's flags came before the reviewers
+    UNDO_BEGUN = "undo begun"
+    WITHDRAWN = "withdrawn"  # one flag of the run
+    RESTORED = "restored"  # one flag that the run's had superseded
+    UNDONE = "undone"
+
+
+class AuditEntry(Value):
+    """One entry. ``at``: microseconds since 1970 by the database's clock; ``account``: `account_digest`, or empty."""
+
+    number: int
+    at: int
+    act: str
+    who: str
+    run_id: str
+    account: str = ""
+    detail: str = ""
+
+    def chained(self, before: str) -> str:
+        """The digest of this entry after one whose digest is ``before``: SHA-256, 64 hex digits."""
+        return digest_of([before, *self.model_dump().values()])
+
+
+def account_digest(key: bytes, account_id: AccountId) -> str:
+    """HMAC-SHA256 of an account id under the store's key, 64 hex digits. Kinds of ids do not meet: 7 is not "7"."""
+    kind = "s" if isinstance(account_id, str) else "i"
+    return hmac.new(key, f"{kind}{account_id}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,261 @@
+"""Proves a run once more from its files and rows alone, trusting no row that another can contradict. Reads only.
+
+    rows → files → keys → decision → flags, and beside them the audit trail
+
+Each check makes again what a row claims and compares. It finds what was changed since, by a fault or by a hand; who may write
+all tables, all files and the trail's key can make another truth, and only a head of the trail kept outside tells.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batchscore.audit import BEGINNING, Act, account_digest
+from batchscore.decision import MOMENT, decided_by, flags_to_release
+from batchscore.digest import KeyDigest, digest_of, total
+from batchscore.errors import BatchscoreError
+from batchscore.files import file_sha256
+from batchscore.flag import FlagState
+from batchscore.keys import ACCOUNT_ID, key_digest
+from batchscore.layout import Definitions, scored_keys, scores_of
+from batchscore.operations.verified import Check, Verified
+from batchscore.plan import Stage
+from batchscore.ports import HeldFlag, RunRow, StoreReader
+from batchscore.proving import prove_run
+from batchscore.receipt import Output, Receipt
+from batchscore.report.proof import ACCOUNTS, key_name
+
+MAX_SHOWN: Final = 20
+_SAYS: Final = {
+    "rows": "the plan, its layout and a receipt for each partition stand as they were fixed",
+    "files": "every file is there with the bytes it was committed with",
+    "keys": "each account is accounted for once, by digests made again from the files",
+    "decision": "the frozen decision is what the policy selects of these scores, given the frozen memory",
+    "flags": "the flags are those of the decision, with its ranks, scores and reasons",
+    "audit": "the trail is an unbroken chain up to its head, and tells of each flag that was withdrawn",
+}
+
+
+class _Looked:
+    """What one check looked at, and what was not true."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.untrue: list[str] = []
+
+    def at(self, *, true: bool, otherwise: str) -> None:
+        """One thing: true, or what is wrong."""
+        self.n += 1
+        if not true:
+            self.untrue.append(otherwise)
+
+
+def verify_run(row: RunRow, reader: StoreReader, folder: Path) -> Verified:
+    """Make again and compare all that the run left so far. ``folder``: the store's.
+
+    Raises:
+        TryAgain: the database went away; nothing is said then.
+    """
+    run = _Run(row, reader, folder)
+    checks: dict[str, Callable[[_Looked], None]] = {
+        "rows": run.rows, "files": run.files, "keys": run.keys, "decision": run.decision, "flags": run.flags, "audit": run.audit,
+    }  # fmt: skip
+    found = tuple(_checked(name, check) for name, check in checks.items())
+    number, head = reader.audit_head()
+    return Verified(
+        run_id=row.run_id, true=not any(check.n_untrue for check in found), checks=found, audit_number=number, audit_head=head
+    )
+
+
+def _checked(name: str, check: Callable[[_Looked], None]) -> Check:
+    """A check that cannot come to its end has found something too. Foreign messages are left out: they may quote a row."""
+    looked = _Looked()
+    try:
+        check(looked)
+    except BatchscoreError as error:
+        if error.reason in {"database_away", "store_busy"}:
+            raise
+        looked.at(true=False, otherwise=f"{error.what} [{error.where}]")
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        looked.at(true=False, otherwise=f"cannot be read ({type(error).__name__})")
+    untrue = tuple(looked.untrue[:MAX_SHOWN])
+    return Check(name=name, says=_SAYS[name], n_looked_at=looked.n, n_untrue=len(looked.untrue), untrue=untrue)
+
+
+class _Run:
+    """The run that is looked at; each method is a check."""
+
+    def __init__(self, row: RunRow, reader: StoreReader, folder: Path) -> None:
+        self._row, self._reader, self._folder = row, reader, folder
+        self._definitions = Definitions.of(row.plan)
+
+    def rows(self, looked: _Looked) -> None:
+        """Rows against each other: nothing was deleted, added or edited."""
+        row, reader = self._row, self._reader
+        looked.at(true=row.plan.digest == row.plan_digest, otherwise="the plan of the run's row is not the one of its digest")
+        aside = Counter(partition.stage for partition in reader.quarantined(row.run_id))
+        layouts = reader.layouts(row.run_id)
+        for stage in Stage:
+            partitions = reader.partitions(row.run_id, stage)
+            layout = digest_of([(partition.number, partition.address) for partition in partitions])
+            laid_out = layouts.get(stage)
+            needed = row.state == "finished" and (stage is not Stage.SHADOW or bool(self._definitions.shadows))
+            looked.at(
+                true=layout == laid_out or (laid_out is None and not partitions and not needed),
+                otherwise=f"{stage} is not laid out as it was fixed",
+            )
+            receipts = {receipt.number: receipt.address for receipt in reader.receipts(row.run_id, stage)}
+            whole = len(receipts) + aside[stage] == len(partitions)
+            looked.at(true=whole or row.state != "finished", otherwise=f"{stage} has partitions neither committed nor set aside")
+            for partition in partitions:
+                address = receipts.get(partition.number, partition.address)
+                otherwise = f"the receipt of {stage} {partition.number} is of another address"
+                looked.at(true=address == partition.address, otherwise=otherwise)
+
+    def files(self, looked: _Looked) -> None:
+        """Files against the receipts that name them, and those against the table of files."""
+        held = {output.path: output for output in self._reader.outputs(self._row.run_id)}
+        receipted = {output.path: output for receipt in self._receipts() for output in receipt.outputs}
+        for path in sorted(receipted.keys() | held.keys()):
+            in_receipt, in_table = receipted.get(path), held.get(path)
+            if in_receipt is None or in_table is None or in_receipt.sha256 != in_table.sha256:
+                looked.at(true=False, otherwise=f"{path}: receipts and the table of files do not agree")
+            else:
+                looked.at(**_is_whole(self._folder / path, path, in_receipt.sha256))
+        row, frozen = self._row, self._definitions.feature_set_file
+        for name, file in (("decision", row.decision), ("memory", row.memory), ("feature set", frozen)):
+            if file is not None:
+                looked.at(**_is_whole(Path(file.path), name, file.sha256))
+
+    def keys(self, looked: _Looked) -> None:
+        """Key digests from the ids in the files, then the equation."""
+        for receipt in self._reader.receipts(self._row.run_id, Stage.FREEZE):
+            frozen = total(self._keys(output) for output in receipt.outputs if output.role == "snapshot")
+            same = frozen == KeyDigest.parse(receipt.keys[ACCOUNTS])
+            looked.at(true=same, otherwise=f"freeze {receipt.number}: other accounts than its receipt says")
+        scored = (self._reader.receipts(self._row.run_id, stage) for stage in (Stage.SCORE, Stage.SHADOW))
+        for receipt in chain.from_iterable(scored):
+            held = scored_keys(self._definitions, receipt).keys
+            said = {name: KeyDigest.parse(keys) for name, keys in held.items() if name.startswith("scored ")}
+            made = self._scored(receipt)
+            same = {name: keys for name, keys in said.items() if keys.n} == made
+            looked.at(true=same, otherwise=f"{receipt.stage} {receipt.number}: other accounts than it says it scored")
+        shadows = self._definitions.shadows if self._row.state == "finished" else ()
+        for shadow in (None, *shadows) if self._row.decision is not None else ():
+            proof = prove_run(self._row.plan, self._definitions, self._reader, self._row.run_id, shadow)
+            for line in proof.as_ofs:
+                looked.at(true=line.closes, otherwise=f"the proof as of {line.as_of:%Y-%m-%d} does not close")
+
+    def decision(self, looked: _Looked) -> None:
+        """Decide again, of the scores and the frozen memory."""
+        row = self._row
+        if row.decision is None or row.memory is None:
+            looked.at(true=row.state != "finished", otherwise="a finished run has no decision")
+            return
+        memory, frozen = pq.read_table(row.memory.path), pq.read_table(row.decision.path)
+        laid_out = self._reader.partitions(row.run_id, Stage.SCORE)
+        scores = scores_of(laid_out, self._reader.receipts(row.run_id, Stage.SCORE))
+        again = decided_by(row.plan, self._definitions, scores, memory)
+        looked.n += len(frozen)
+        for as_of in row.plan.spec.as_ofs():
+            was, would_be = (table.filter(pc.equal(table["as_of"], pa.scalar(as_of, MOMENT))) for table in (frozen, again))
+            looked.at(true=was.equals(would_be), otherwise=f"as of {as_of:%Y-%m-%d} another selection was frozen")
+
+    def flags(self, looked: _Looked) -> None:
+        """The rows of the queue against the frozen decision; their states are people's and the engine's to change."""
+        row = self._row
+        held = {(flag.flag.queue, flag.flag.account_id): flag for flag in self._reader.flags(row.run_id)}
+        if row.decision is None:
+            looked.at(true=not held, otherwise=f"{len(held):,} flag(s) of a run that has not decided")
+            return
+        explained = self._reader.receipts(row.run_id, Stage.REASONS)
+        expected = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
+        missing = changed = 0
+        for flag in expected:
+            found = held.pop((flag.queue, flag.account_id), None)
+            looked.n += 1
+            missing += found is None and row.released_at is not None
+            changed += found is not None and found.flag != flag
+        for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (len(held), "were never decided")):
+            if n:
+                looked.untrue.append(f"{n:,} flag(s) {what}")
+        twisted = sum(not _is_possible(flag) for flag in self._reader.flags(row.run_id))
+        looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
+
+    def audit(self, looked: _Looked) -> None:
+        """The whole chain, then what it says of this run against the flags."""
+        before, number = BEGINNING, 0
+        told: Counter[str] = Counter()
+        withdrawn: set[str] = set()
+        for entry, digest in self._reader.audit():
+            number += 1
+            whole = entry.number == number and entry.chained(before) == digest
+            looked.at(true=whole, otherwise=f"entry {entry.number:,} does not follow the one before: one was altered or is gone")
+            before, number = digest, entry.number
+            if entry.run_id == self._row.run_id:
+                told[entry.act] += 1
+                withdrawn |= {entry.account} if entry.act == Act.WITHDRAWN else set()
+        ends = self._reader.audit_head() == (number, before)
+        looked.at(true=ends, otherwise="the chain does not end at its head: entries were cut off, or added")
+        undone = (told[Act.UNDO_BEGUN], told[Act.UNDONE])
+        row = self._row
+        claimed = (int(row.undo_begun_at is not None), int(row.undone_at is not None))
+        looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
+        self._withdrawn(looked, withdrawn)
+
+    def _withdrawn(self, looked: _Looked, told: set[str]) -> None:
+        gone = [flag.flag.account_id for flag in self._reader.flags(self._row.run_id) if flag.state == FlagState.WITHDRAWN]
+        if gone or told:
+            key = self._reader.audit_key()
+            same = {account_digest(key, account_id) for account_id in gone} == told
+            looked.at(true=same, otherwise="the flags that are withdrawn are not those of which the trail tells")
+
+    def _receipts(self) -> Iterator[Receipt]:
+        for stage in Stage:
+            yield from self._reader.receipts(self._row.run_id, stage)
+
+    def _keys(self, output: Output) -> KeyDigest:
+        return total(key_digest(ids) for ids in _columns(self._folder / output.path, [ACCOUNT_ID]))
+
+    def _scored(self, receipt: Receipt) -> dict[str, KeyDigest]:
+        """``scored <as-of>`` → the key digest of the accounts whose scores the files hold."""
+        found: dict[str, KeyDigest] = {}
+        for output in receipt.outputs:
+            if output.role == "scores":
+                table = pq.read_table(self._folder / output.path, columns=[ACCOUNT_ID, "as_of"], use_threads=False)
+                for as_of in pc.unique(table["as_of"]).to_pylist():
+                    ids = table.filter(pc.equal(table["as_of"], pa.scalar(as_of, MOMENT)))[ACCOUNT_ID]
+                    name = key_name("scored", as_of)
+                    found[name] = found.get(name, KeyDigest()) + key_digest(ids)
+        return found
+
+
+def _columns(path: Path, names: list[str]) -> Iterator[pa.Array]:
+    """Columns of a Parquet file, a row group at a time."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=names, use_threads=False):
+            yield from batch.columns
+
+
+def _is_whole(path: Path, name: str, sha256: str) -> dict[str, Any]:
+    """A file's bytes against a digest; read anew, whatever this process remembers of it."""
+    try:
+        true, what = file_sha256(path) == sha256, "its bytes are not those that were committed"
+    except OSError as error:
+        true, what = False, f"cannot be read ({type(error).__name__})"
+    return {"true": true, "otherwise": f"{name}: {what}"}
+
+
+def _is_possible(held: HeldFlag) -> bool:
+    """Whether a flag's state and its mark go together. States that people give may be either."""
+    if held.state == FlagState.OPEN:
+        return held.is_open
+    return not held.is_open or held.state not in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}

@@ -1,0 +1,116 @@
+"""Appends to the audit trail, in the transaction of the change itself: what did not happen leaves no entry, and the reverse.
+
+The key that hides account ids is a file in the store's folder, not a row: who has a copy of the tables cannot try ids.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchscore.audit import Act, AuditEntry, account_digest
+from batchscore.errors import DatabaseFailed, Refused
+from batchscore.flag import AccountId
+from batchscore.store.tables import audit, audit_head
+
+KEY: Final = "audit.key"
+CHAIN: Final = "store"  # the one row of `audit_head`
+_KEY_BYTES: Final = 32
+_ROWS_A_STATEMENT: Final = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Done:
+    """What an entry will say; its number, time and digest come with it."""
+
+    act: Act
+    who: str
+    run_id: str
+    account_id: AccountId | None = None
+    detail: str = ""
+
+
+class AuditTrail:
+    """The trail of one store, for writing."""
+
+    def __init__(self, folder: Path, now: sa.ColumnElement[Any]) -> None:
+        self._folder = folder
+        self._now = now
+
+    def append(self, connection: sa.Connection, acts: Sequence[Done]) -> None:
+        """Chain entries to the head, in order. Locks the head; a transaction does so last.
+
+        Raises:
+            Refused: ``write_failed``: the key cannot be kept in the store's folder.
+        """
+        if not acts:
+            return
+        key = audit_key(self._folder)
+        of_store = audit_head.c.chain == CHAIN
+        head = connection.execute(sa.select(audit_head).where(of_store).with_for_update()).one_or_none()
+        if head is None:
+            gone = "the head of the audit trail is gone"
+            raise DatabaseFailed("database_error", gone, where="table audit_head", remedy="restore it from a backup")
+        at = int(connection.execute(sa.select(self._now)).scalar_one() * 1_000_000)
+        number, digest = head.number, head.digest
+        rows = []
+        for done in acts:
+            number += 1
+            account = "" if done.account_id is None else account_digest(key, done.account_id)
+            entry = AuditEntry(
+                number=number, at=at, act=done.act.value, who=done.who, run_id=done.run_id, account=account, detail=done.detail
+            )
+            digest = entry.chained(digest)
+            rows.append({**entry.model_dump(), "digest": digest})
+        for first in range(0, len(rows), _ROWS_A_STATEMENT):
+            connection.execute(audit.insert(), rows[first : first + _ROWS_A_STATEMENT])
+        connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
+
+
+def held_key(folder: Path) -> bytes:
+    """The store's key, if there is one.
+
+    Raises:
+        Refused: ``file_missing``.
+    """
+    path = folder / KEY
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        what = "the key of the audit trail cannot be read, so which accounts it names is not told"
+        raise Refused(
+            "file_missing", what, where=str(path), remedy="restore it from a backup, or ask its owner to look"
+        ) from None
+
+
+def audit_key(folder: Path) -> bytes:
+    """The store's key, made when it is first asked for; other users of the host cannot read it.
+
+    Raises:
+        Refused: ``write_failed``.
+    """
+    path = folder / KEY
+    try:
+        if not path.exists():
+            made = path.with_name(f".{KEY}.{secrets.token_hex(8)}")
+            made.touch(mode=0o660)
+            made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
+            try:
+                path.hardlink_to(made)  # whoever is first gives the key; a half-written one is never read
+            except FileExistsError:
+                pass
+            finally:
+                made.unlink()
+    except OSError as error:
+        raise Refused(
+            "write_failed",
+            f"the key of the audit trail cannot be made: {type(error).__name__}",
+            where=str(path),
+            remedy="let the user that runs batchscore write to the store's folder",
+        ) from None
+    return held_key(folder)

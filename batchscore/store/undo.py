@@ -1,0 +1,300 @@
+"""Undo: a run's flags are taken back from the reviewers, as far as no person touched them, and what they superseded stands again.
+
+The first transaction marks the run: from then on reviewers, and runs that decide, see none of its untouched flags, so a half-done
+undo is no half of anything to them. Then its accounts are gone through in key order, each with all that hangs on its flag in one
+transaction; the last one sets ``undone_at``. There is no lease: a run that is released is never released again, each step reads
+what stands under the queue's lock, and done twice, or by two at once, it changes nothing the second time.
+
+A withdrawn flag stays as a tombstone. Nobody's memory holds it, and a later run may flag its account again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchscore.audit import Act
+from batchscore.database import read, transact
+from batchscore.errors import Refused
+from batchscore.flag import FlagState
+from batchscore.ports import LeftFlag, RunRow, Undo
+from batchscore.store.audit import AuditTrail, Done
+from batchscore.store.flags import lock_queue
+from batchscore.store.rows import account_id_of
+from batchscore.store.tables import audit, flags_table, runs
+
+ACCOUNTS_A_STATEMENT: Final = 500
+ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
+_FIRST: Final = object()
+
+_flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
+_raw: Final[sa.ColumnElement[Any]] = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """Who wants the undo, and why; where it is recorded, and by which clock: the database's."""
+
+    by: str
+    why: str
+    trail: AuditTrail
+    now: sa.ColumnElement[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """What is done at one account of a queue.
+
+    ``withdrawn``: the run's own flag is taken back. ``heir``: the run whose flag is opened in its place. ``stands``: the run
+    that the other flags, which gave way to this one, have given way to instead.
+    """
+
+    account_id: Any
+    withdrawn: bool
+    heir: str | None
+    stands: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Page:
+    """Accounts of the run in one queue, in key order; ``last`` is where the next page begins, None after the last one."""
+
+    steps: tuple[_Step, ...]
+    left: tuple[LeftFlag, ...]
+    last: Any
+
+
+def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
+    """What an undo of the run would do, or did. Reads only; a page of accounts at a time.
+
+    Raises:
+        Refused: ``nothing_to_undo``: the run released nothing.
+    """
+    refuse_unreleased(row)
+    n_to_withdraw = n_to_restore = 0
+    left: list[LeftFlag] = []
+    for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
+        for page in _pages(engine, row.run_id, queue):
+            n_to_withdraw += sum(step.withdrawn for step in page.steps)
+            n_to_restore += sum(step.heir is not None for step in page.steps)
+            left += page.left
+    states, n_restored = read(engine, lambda connection: _counted(connection, row.run_id), where="store")
+    return Undo(
+        run_id=row.run_id,
+        released_at=row.released_at,
+        begun_at=row.undo_begun_at,
+        undone_at=row.undone_at,
+        by=row.undone_by,
+        why=row.undone_why,
+        n_withdrawn=states.get(FlagState.WITHDRAWN, 0) + n_to_withdraw,
+        n_restored=n_restored + n_to_restore,
+        n_overtaken=states.get(FlagState.OVERTAKEN, 0),
+        left=tuple(left),
+    )
+
+
+def apply_undo(engine: sa.Engine, row: RunRow, asked: Asked) -> None:
+    """Do it, from wherever an earlier one stopped; nothing when it is done.
+
+    Raises:
+        Refused: ``nothing_to_undo``: the run released nothing.
+    """
+    refuse_unreleased(row)
+    begun_by = transact(engine, lambda connection: _begin(connection, row.run_id, asked), where="store")
+    if begun_by is None:
+        return
+    asked = replace(asked, by=begun_by)
+    for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
+        after: Any = _FIRST
+        while after is not None:
+            after = transact(engine, _Transaction(row.run_id, queue, after, asked), where="store")
+    transact(engine, lambda connection: _end(connection, row.run_id, asked), where="store")
+
+
+def refuse_unreleased(row: RunRow) -> None:
+    """Raise Refused ``nothing_to_undo`` for a run that put nothing before the reviewers."""
+    if row.released_at is None or row.plan.spec.release == "none":
+        unfinished = row.released_at is None and row.plan.spec.release != "none"
+        raise Refused(
+            "nothing_to_undo",
+            "the run has not released its flags: reviewers see none of them" if unfinished else "the run releases nothing",
+            where=f"run {row.run_id}",
+            remedy="leave it as it is: what is not released is seen by nobody",
+        )
+
+
+def _begin(connection: sa.Connection, run_id: str, asked: Asked) -> str | None:
+    """Mark the run; who began the undo, or None when it is over."""
+    held = _locked(connection, run_id)
+    if held.undone_at is not None:
+        return None
+    if held.undo_begun_at is not None:
+        return str(held.undone_by)
+    begun = {"undo_begun_at": asked.now, "undone_by": asked.by, "undone_why": asked.why}
+    connection.execute(runs.update().where(runs.c.run_id == run_id).values(**begun))
+    asked.trail.append(connection, [Done(act=Act.UNDO_BEGUN, who=asked.by, run_id=run_id, detail=asked.why)])
+    return asked.by
+
+
+def _end(connection: sa.Connection, run_id: str, asked: Asked) -> None:
+    if _locked(connection, run_id).undone_at is None:
+        connection.execute(runs.update().where(runs.c.run_id == run_id).values(undone_at=asked.now))
+        states, n_restored = _counted(connection, run_id)
+        said = f"{states.get(FlagState.WITHDRAWN, 0)} withdrawn, {n_restored} restored"
+        asked.trail.append(connection, [Done(act=Act.UNDONE, who=asked.by, run_id=run_id, detail=said)])
+
+
+def _locked(connection: sa.Connection, run_id: str) -> Any:
+    columns = (runs.c.undo_begun_at, runs.c.undone_at, runs.c.undone_by)
+    return connection.execute(sa.select(*columns).where(runs.c.run_id == run_id).with_for_update()).one()
+
+
+class _Transaction:
+    """One transaction's accounts. Locks in the order of all: the run's row, the queue's, flags by key, the trail's head."""
+
+    def __init__(self, run_id: str, queue: str, after: Any, asked: Asked) -> None:
+        self._run_id, self._queue, self._after, self._asked = run_id, queue, after, asked
+
+    def __call__(self, connection: sa.Connection) -> Any:
+        """Where the next transaction begins; None after the last account."""
+        _locked(connection, self._run_id)
+        lock_queue(connection, self._queue)
+        done: list[Done] = []
+        at = int(connection.execute(sa.select(self._asked.now)).scalar_one() * 1_000_000)
+        after = self._after
+        for first in range(0, ACCOUNTS_A_TRANSACTION, ACCOUNTS_A_STATEMENT):
+            n = min(ACCOUNTS_A_STATEMENT, ACCOUNTS_A_TRANSACTION - first)
+            page = _page(connection, self._run_id, self._queue, after, n, locked=True)
+            _take(connection, self._run_id, self._queue, page.steps, at)
+            done += self._said(page.steps)
+            after = page.last
+            if after is None:
+                break
+        self._asked.trail.append(connection, done)
+        return after
+
+    def _said(self, steps: Iterable[_Step]) -> Iterator[Done]:
+        for step in steps:
+            account_id = account_id_of(step.account_id)
+            if step.withdrawn:
+                yield Done(act=Act.WITHDRAWN, who=self._asked.by, run_id=self._run_id, account_id=account_id)
+            if step.heir is not None:
+                detail = f"the flag of {step.heir}"
+                yield Done(act=Act.RESTORED, who=self._asked.by, run_id=self._run_id, account_id=account_id, detail=detail)
+
+
+def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], at: int) -> None:
+    """Do the steps in a few statements. Withdrawing comes first: an account has one open flag in a queue."""
+    withdrawn = [step.account_id for step in steps if step.withdrawn]
+    heirs: defaultdict[str, list[Any]] = defaultdict(list)
+    stands: defaultdict[str, list[Any]] = defaultdict(list)
+    for step in steps:
+        if step.heir is not None:
+            heirs[step.heir].append(step.account_id)
+        if step.stands is not None:
+            stands[step.stands].append(step.account_id)
+    if withdrawn:
+        values = {"state": FlagState.WITHDRAWN.value, "open_marker": None, "closed_at": at}
+        connection.execute(_flags.update().where(_of(queue, withdrawn), _flags.c.run_id == run_id).values(**values))
+    for heir, ids in sorted(heirs.items()):
+        values = {"state": FlagState.OPEN.value, "open_marker": 1, "closed_at": None, "overtaken_by": None}
+        connection.execute(_flags.update().where(_of(queue, ids), _flags.c.run_id == heir).values(**values))
+    for standing, ids in sorted(stands.items()):
+        gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
+        connection.execute(_flags.update().where(gave_way).values(overtaken_by=standing))
+
+
+def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[_Page]:
+    after: Any = _FIRST
+    while after is not None:
+        page = read(engine, _Look(run_id, queue, after), where="store")
+        yield page
+        after = page.last
+
+
+class _Look:
+    """One page, only read."""
+
+    def __init__(self, run_id: str, queue: str, after: Any) -> None:
+        self._run_id, self._queue, self._after = run_id, queue, after
+
+    def __call__(self, connection: sa.Connection) -> _Page:
+        return _page(connection, self._run_id, self._queue, self._after, ACCOUNTS_A_STATEMENT, locked=False)
+
+
+def _page(connection: sa.Connection, run_id: str, queue: str, after: Any, n: int, *, locked: bool) -> _Page:
+    """``n`` accounts of the run after that one. Locked, nobody changes its flags until the transaction ends."""
+    query = (
+        sa.select(_raw.label("account_id"), _flags.c.state)
+        .where(_flags.c.queue == queue, _flags.c.run_id == run_id)
+        .order_by(_raw)
+        .limit(n)
+    )
+    if after is not _FIRST:
+        query = query.where(_raw > sa.literal(after, sa.types.NullType()))
+    own = connection.execute(query.with_for_update() if locked else query).all()
+    others: defaultdict[Any, list[Any]] = defaultdict(list)
+    if own:
+        of_account = _of(queue, [row.account_id for row in own]) & (_flags.c.run_id != run_id)
+        told = (_flags.c.overtaken_by == run_id) | (_flags.c.open_marker == 1)
+        there = (
+            sa.select(_raw.label("account_id"), _flags.c.run_id, _flags.c.open_marker, _flags.c.opened_at)
+            .add_columns(_flags.c.overtaken_by, runs.c.released_at, runs.c.undo_begun_at)
+            .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
+            .where(of_account, told)
+        )
+        for row in connection.execute(there):
+            others[row.account_id].append(row)
+    steps = (_step(run_id, row, others[row.account_id]) for row in own)
+    return _Page(
+        steps=tuple(step for step in steps if step is not None),
+        left=tuple(
+            LeftFlag(queue=queue, account_id=account_id_of(row.account_id), state=row.state)
+            for row in own
+            if row.state not in {FlagState.OPEN, FlagState.OVERTAKEN, FlagState.WITHDRAWN}
+        ),
+        last=own[-1].account_id if len(own) == n else None,
+    )
+
+
+def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
+    """What is to be done at one account; None when nothing is.
+
+    The heir is the flag that would stand if the run had never been: of those that gave way, the first that was released. One of a
+    run that has not released, and may yet be resumed, comes after those; one of an undone run is none.
+    """
+    if own.state not in {FlagState.OPEN, FlagState.WITHDRAWN}:
+        return None
+    gave_way = [row for row in others if row.overtaken_by == run_id]
+    standing = next((row.run_id for row in others if row.open_marker == 1), None)
+    heir = None
+    if standing is None:
+        heirs = [row for row in gave_way if row.undo_begun_at is None]
+        heirs.sort(key=lambda row: (row.released_at is None, row.opened_at, row.run_id))
+        heir = heirs[0].run_id if heirs else None
+    stands = standing or heir
+    withdrawn = own.state == FlagState.OPEN
+    if not withdrawn and (not gave_way or stands is None):
+        return None
+    return _Step(account_id=own.account_id, withdrawn=withdrawn, heir=heir, stands=stands if gave_way else None)
+
+
+def _of(queue: str, ids: Sequence[Any]) -> sa.ColumnElement[bool]:
+    return (_flags.c.queue == queue) & _raw.in_(ids)
+
+
+def _queues(connection: sa.Connection, run_id: str) -> tuple[str, ...]:
+    query = sa.select(_flags.c.queue).distinct().where(_flags.c.run_id == run_id).order_by(_flags.c.queue)
+    return tuple(connection.execute(query).scalars())
+
+
+def _counted(connection: sa.Connection, run_id: str) -> tuple[dict[str, int], int]:
+    """How many flags of the run stand in each state, and how many of other runs its undo restored so far."""
+    by_state = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run_id).group_by(_flags.c.state)
+    restored = sa.select(sa.func.count()).where(audit.c.run_id == run_id, audit.c.act == Act.RESTORED.value)
+    states: dict[str, int] = {row.state: row.n for row in connection.execute(by_state)}
+    return states, int(connection.execute(restored).scalar_one())
