@@ -6,6 +6,7 @@ same environment, answers Arrow or nothing, and says nothing else. Whatever it c
 
 from __future__ import annotations
 
+import atexit
 import os
 import struct
 import subprocess
@@ -35,10 +36,12 @@ def can_read_fast(url: str) -> bool:
 def kept_reader(url_name: str, url: str) -> FastReader:
     """This process's reader of that URL, kept from attempt to attempt: its child takes longer to start than a page to read.
 
-    The child ends with this process, which closes its pipe. ``url`` only tells one meaning of the name from another.
+    The child ends with this process. ``url`` only tells one meaning of the name from another.
     """
     assert url
-    return FastReader(url_name)
+    reader = FastReader(url_name)
+    atexit.register(reader.close)
+    return reader
 
 
 class FastReader:
@@ -59,7 +62,12 @@ class FastReader:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._let_go()
+        self.close()
+
+    def close(self) -> None:
+        """End the child, if one is there; the next read would start another."""
+        with self._turn:
+            self._let_go()
 
     def _let_go(self) -> None:
         child, self._child = self._child, None
