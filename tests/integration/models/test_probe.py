@@ -116,7 +116,7 @@ MANY = 1_000 if os.environ.get("BATCHSCORE_EVERY_FAULT") else 200  # `make chaos
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path) -> None:
+def test_many_damaged_models_kill_no_worker_and_score_nothing_silently(packed: Path, tmp_path: Path) -> None:
     found = outcomes(packed, tmp_path, MANY, "file", first_seed=5_000)
     assert not found[WORKER_DIED]
     assert not found[SILENT]
