@@ -86,7 +86,8 @@ class Explorer:
         """Open a run.
 
         Args:
-            client: Where frames are computed; its workers must read the store's folder. Used and never closed.
+            client: Whose workers compute the frames; they must read the store's folder. Dask sends a frame's ``compute()`` to its
+                current client: where that is another, ask ``explorer.client.compute(frame)``. Never closed.
             run: A run id (with ``store``), a run's row, or a spec: then the newest finished run of its name.
             store: The folder of the store; a row or spec knows it.
 
@@ -143,7 +144,9 @@ class Explorer:
 
         Raises:
             Refused: ``spec_invalid``: ``as_of`` is not a whole number of the feature set's grain in UTC.
+            ValueError: ``fraction`` is not above 0 and at most 1.
         """
+        _require_fraction(fraction)
         moment = self._whole(as_of)
         meta = read_features(self._nobody(), str(self.store), moment)
         return self._mapped(read_features, meta, as_of=moment, fraction=fraction)
@@ -223,7 +226,9 @@ class Explorer:
 
         Raises:
             Refused: what reading a bundle refuses; ``feature_contract``: it was made for another feature set.
+            ValueError: ``fraction`` is not above 0 and at most 1.
         """
+        _require_fraction(fraction)
         opened = read_manifest(Path(bundle))
         if opened.manifest.feature_set_digest != self.feature_set.digest:
             raise Refused(
@@ -304,6 +309,12 @@ def _from_map(read: Callable[..., pd.DataFrame], parts: Sequence[object], **give
     """`dd.from_map`, which has no types."""
     made: dd.DataFrame = dd.from_map(read, parts, **given)
     return made
+
+
+def _require_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        msg = f"fraction is {fraction} → above 0, and 1 for all accounts"
+        raise ValueError(msg)
 
 
 def _opened(run: str | RunRow | RunSpec, store: Path | str | None) -> tuple[RunRow, StoreReader]:

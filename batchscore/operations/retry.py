@@ -87,7 +87,10 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
     newest = reader.runs_of_plan(row.plan_digest)[0].run_id
     if newest != row.run_id:
         raise Refused(
-            "nothing_to_retry", f"{newest} is a later run of the same plan", where=row.run_id, remedy=f"look at that: {newest}"
+            "nothing_to_retry",
+            f"{newest} is a later run of the same plan",
+            where=row.run_id,
+            remedy=f"look at that: batchscore status {newest} --store {row.plan.spec.store}",
         )
     if row.failed_on_input:
         raise Refused(

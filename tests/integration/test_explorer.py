@@ -173,6 +173,9 @@ def test_what_is_not_there_is_refused(world: SmallWorld, explorer: Explorer, cli
         explorer.events("calls")
     with pytest.raises(Refused, match="has finished"):
         Explorer(client, world.spec(name="another"))
+    for fraction in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="fraction"):
+            explorer.features(fraction=fraction)
     with pytest.raises(ValueError, match="store"):
         Explorer(client, "r-12345678-1")
 

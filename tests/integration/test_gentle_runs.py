@@ -218,7 +218,8 @@ def test_sixty_four_workers_never_hold_more_connections_than_allowed(live: Live,
         with contextlib.closing(watching), watching.cursor() as cursor:
             while not over.is_set():
                 cursor.execute(query)
-                counts.append(cursor.fetchone()[0])  # type: ignore[index]
+                (found,) = cursor.fetchall()
+                counts.append(found[0])
 
     def heard(event: Event) -> None:
         if isinstance(event, StageFinished) and event.stage == "freeze":
