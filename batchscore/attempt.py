@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
+from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
@@ -105,6 +106,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
     work = task.partition.work
     outcome, beside = _Outcome(), [_Outcome() for _ in task.beside]
     started = time.perf_counter()
+    reach(Point.ATTEMPT_BEGUN)
     match work:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
@@ -121,6 +123,7 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
     named = sum(sum(one.seconds.values()) for one in (outcome, *beside))
     outcome.seconds["other"] = round(max(0.0, time.perf_counter() - started - named), 4)  # opening, hashing: what has no name
     receipts = tuple(_receipt(partition, one) for partition, one in zip(task.beside, beside, strict=True))
+    reach(Point.ATTEMPT_DONE)
     return _receipt(task.partition, outcome).model_copy(update={"beside": receipts})
 
 

@@ -21,6 +21,7 @@ from batchscore.audit import Act
 from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
+from batchscore.failpoints import Point, reach
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
@@ -83,6 +84,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
             return
         _refuse_behind(connection, run)
         connection.execute(runs.update().where(unreleased).values(released_at=database.now))
+        reach(Point.RELEASING)
         count = _count(connection, run)
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
@@ -91,10 +93,13 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
     queue = ""
     released, opened_at = fenced(look)
     if released is None:
+        reach(Point.RELEASE_BEGUN)
         for part in _parts(flags, ROWS_A_TRANSACTION):
             queue = part[0].queue
             fenced(_Insertion(run, part, opened_at, database))
+            reach(Point.FLAGS_INSERTED)
         fenced(publish)
+        reach(Point.RELEASED)
     return fenced(lambda connection: _count(connection, run))
 
 
@@ -182,6 +187,7 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
         for part in _bounded(rows):
             values = tuple(value for row in part for value in row)
             connection.exec_driver_sql(_insertion(connection, shared, len(part)), values)
+            reach(Point.FLAGS_INSERTING)
 
 
 def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:
