@@ -63,9 +63,9 @@ class Point(StrEnum):
     FLAGS_INSERTING = "flags inserting"  # after a statement
     FLAGS_INSERTED = "flags inserted"  # between two transactions of a release
     RELEASING = "releasing"  # ``released_at`` is set, the audit trail does not tell yet
-    RELEASED = "released"
     AUDIT_KEY_MADE = "audit key made"  # under a temporary name
     AUDIT_APPENDING = "audit appending"  # entries without a head
+    RELEASED = "released"
     RUN_CLOSED = "run closed"
     UNDO_BEGUN = "undo begun"
     UNDO_WITHDRAWING = "undo withdrawing"  # a flag is withdrawn, its heir does not stand

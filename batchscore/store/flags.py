@@ -28,8 +28,8 @@ from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.rows import FLAGS_OWN, FlagOwn, flag_own, flags_share, from_microseconds, microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
-ROWS_A_STATEMENT: Final = 500
-ROWS_A_TRANSACTION: Final = 10_000
+ROWS_A_STATEMENT = 500  # tests make these two smaller
+ROWS_A_TRANSACTION = 10_000
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
 MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
