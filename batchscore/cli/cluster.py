@@ -37,7 +37,6 @@ def certs(folder: Path, *, hosts: tuple[str, ...], days: int, renew: bool, as_js
     for one in made.certificates:
         stays = "  stays here" if one.role == CA else ""
         click.echo(plain(f"{one.role:<9}  {one.certificate}  holds until {one.not_after:%Y-%m-%d}{stays}"))
-    click.echo(
-        plain(f"each host gets ca.pem, and .pem and .key of its role; before they end: batchscore cluster certs {folder} --renew")
-    )
+    click.echo("each host gets ca.pem, and the .pem and .key of its role")
+    click.echo(plain(f"before they end: batchscore cluster certs {folder} --renew"))
     return 0

@@ -188,9 +188,9 @@ def run_plan(
     telling: Telling,
 ) -> RunRow:
     """Walk a plan; progress is told on stderr, and to whom ``telling`` names."""
+    from batchscore.dispatch.limits import Limits
     from batchscore.features.feature_set import FeatureSet
     from batchscore.operations.sweep import watermark
-    from batchscore.pipeline import Limits
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
