@@ -199,11 +199,8 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
         columns = flags_share(flags[0], opened_at, shared)
         for part in _bounded(rows, len(shared.group) + len(shared.since)):
             values = tuple(value for row in part for value in row)
-<<<<<<< HEAD
-            connection.exec_driver_sql(_insertion(connection, shared, len(part)), values)
-            reach(Point.FLAGS_INSERTING)
-=======
             connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
+            reach(Point.FLAGS_INSERTING)
 
 
 def _give_way(connection: sa.Connection, account: sa.ColumnElement[bool], unseen: str, winner: str, at: int) -> None:
@@ -218,7 +215,6 @@ def _next_ordinal(connection: sa.Connection, run: RunHandle) -> int:
     """Where the run's numbering of its flags goes on; its largest is the first of an index."""
     largest = sa.select(sa.func.max(_flags.c.release_ordinal)).where(_flags.c.run_id == run.run_id)
     return (connection.execute(largest).scalar() or 0) + 1
->>>>>>> main
 
 
 def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:

@@ -1,7 +1,7 @@
 """A scheduler and workers as processes that start at once; whatever dies is started again.
 
-Most workers have no nanny, so that one starts in a tenth of a second; some have, as a team's would. A scheduler here gives a silent
-worker up after seconds, not minutes, so that one which was stopped wakes to find its partition done by another.
+Most workers have no nanny, so that one starts in a tenth of a second; some have, as a team's would. The scheduler gives a
+silent worker up after seconds, not minutes, so that one which was stopped wakes to find its partition done by another.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Cluster:
         self._workers.append(Child(_work, self.address, str(self._folder), armed, nanny, environment=self._environment))
 
 
-def _work(address: str, folder: str, armed: str, nanny: bool) -> None:  # noqa: FBT001 (a child's arguments are a tuple)
+def _work(address: str, folder: str, armed: str, nanny: bool) -> None:
     os.chdir(folder)
     work(address, folder, armed, nanny=nanny)
 

@@ -1,4 +1,4 @@
-"""The driver of the kill programme: a real run on a real scheduler, its attempts slowed so that kills find something in flight."""
+"""The driver of the kill programme: a real run on a real scheduler, its attempts slowed so that kills find some in flight."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEASE_S: Final = 1.5
 
 
 def slow_attempt(task: Task) -> Receipt:
-    """An attempt with a moment before it, and one after its files are written and before its receipt is home: the worst to die."""
+    """An attempt, a moment before it, and one after its files are written and before its receipt is home: the worst to die."""
     time.sleep(SLOWED_S)
     receipt = attempt(task)
     time.sleep(SLOWED_S)
@@ -32,8 +32,8 @@ def drive(spec_path: str, address: str, armed: str = "", clock_s: int = 0) -> No
     """Drive the run to its end. ``clock_s``: how far the database's clock has jumped, as this driver sees it."""
     arm(armed)
     if clock_s:
-        right = ledger.now
-        ledger.now = lambda engine: right(engine) + clock_s
+        right = vars(ledger)["now"]
+        vars(ledger)["now"] = lambda engine: right(engine) + clock_s
     plan = make_plan(read_spec(Path(spec_path)))
     with remote_cluster(slow_attempt, address) as executor:
         store = open_store(Path(plan.spec.store), "integer", lease_s=LEASE_S)
