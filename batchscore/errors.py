@@ -43,6 +43,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
     "account_unknown": (127, "No such account was frozen for the run."),
+    "flag_unknown": (133, "No released run has a flag of that account in that queue."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
