@@ -287,7 +287,11 @@ def open_executor(
         yield InlineExecutor(attempt)
         return
     from batchscore.executors.connect import local_cluster, remote_cluster
+    from batchscore.readiness import get_ready
 
-    opened = remote_cluster(attempt, scheduler, insecure=insecure) if scheduler else local_cluster(attempt, n_workers=workers)
+    if scheduler:
+        opened = remote_cluster(attempt, scheduler, insecure=insecure)
+    else:
+        opened = local_cluster(attempt, n_workers=workers, prepare=get_ready)
     with opened as executor:
         yield executor
