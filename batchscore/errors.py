@@ -114,6 +114,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
+    "audit_key_lost": (432, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
