@@ -88,11 +88,13 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
         **({"segment": plan.spec.segment} if plan.spec.segment else {}),
+        **({"groups": list(plan.spec.groups)} if plan.spec.groups else {}),
         **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
-        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file, segment=plan.spec.segment)
+        named = {"segment": plan.spec.segment, "groups": plan.spec.groups}
+        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file, **named)
         return tuple(
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)
@@ -112,6 +114,7 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
             high=high,
             opened_for=run_id,
             segment=plan.spec.segment,
+            groups=plan.spec.groups,
         )
         partitions.append(Partition.of(live, number=number, n_rows=n_rows, reads=_reads(reads, run=run_id, low=low, high=high)))
     return tuple(partitions)

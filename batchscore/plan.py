@@ -74,6 +74,7 @@ class FreezeParquet(Value):
     feature_set: Reference
     files: tuple[InputFile, ...]
     segment: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class FreezeSql(Value):
@@ -91,6 +92,7 @@ class FreezeSql(Value):
     high: int | str | None
     opened_for: str  # the run: a live table is never the same input twice
     segment: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class Rollup(Value):
