@@ -93,8 +93,8 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[P
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
-        named = {"segment": plan.spec.segment, "groups": plan.spec.groups}
-        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file, **named)
+        files, segment, groups = plan.inputs[accounts.table], plan.spec.segment, plan.spec.groups
+        works = plan_freeze(files, accounts.table, definitions.feature_set_file, segment=segment, groups=groups)
         return tuple(
             Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
             for number, work in enumerate(works)

@@ -38,7 +38,7 @@ Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
 def plan_freeze(
     files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None, groups: tuple[str, ...] = ()
 ) -> tuple[FreezeParquet, ...]:
-    """Works that bring the accounts of ``files`` into snapshots, with the columns ``segment`` and ``groups`` that a spec names."""
+    """Works that bring the accounts of ``files`` into snapshots, with a spec's ``segment`` and ``groups``."""
     work = FreezeParquet(table=table, feature_set=feature_set, files=(), segment=segment, groups=groups)
     return tuple(work.model_copy(update={"files": together}) for together in group_files(files))
 
