@@ -176,9 +176,9 @@ def resume(run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timede
 
 def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor], max_wait: timedelta | None = None) -> RunRow:
     """Walk a plan with progress on stderr."""
+    from batchscore.dispatch.limits import Limits
     from batchscore.features.feature_set import FeatureSet
     from batchscore.observe.progress import ProgressObserver
-    from batchscore.pipeline import Limits
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
