@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from batchscore import log_fields
+from batchscore.decide.table import FLAG, RESERVE
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.accounts import MOMENT, Accounts
@@ -34,11 +35,11 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import ParquetDraft, verified, write_parquet
+from batchscore.files import ParquetDraft, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
-from batchscore.layout import KEYS_SCHEMA, flags_of
+from batchscore.layout import KEYS_SCHEMA, decided_rows, flags_of
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
@@ -102,6 +103,12 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         AttemptFailed: a disk or a worker failed.
         Refused: the input is such that the whole run must end.
     """
+    drawn = uuid.uuid4().hex
+    with log_fields.bound(attempt=drawn):
+        return _attempt(task, route, drawn)
+
+
+def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
     work = task.partition.work
     outcome, beside = _Outcome(), [_Outcome() for _ in task.beside]
     started = time.perf_counter()
@@ -120,16 +127,17 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
             _explain(task, work, outcome, route)
     named = sum(sum(one.seconds.values()) for one in (outcome, *beside))
     outcome.seconds["other"] = round(max(0.0, time.perf_counter() - started - named), 4)  # opening, hashing: what has no name
-    receipts = tuple(_receipt(partition, one) for partition, one in zip(task.beside, beside, strict=True))
-    return _receipt(task.partition, outcome).model_copy(update={"beside": receipts})
+    others = zip(task.beside, beside, strict=True)
+    receipts = tuple(_receipt(partition, one, uuid.uuid4().hex) for partition, one in others)
+    return _receipt(task.partition, outcome, drawn).model_copy(update={"beside": receipts})
 
 
-def _receipt(partition: Partition, outcome: _Outcome) -> Receipt:
+def _receipt(partition: Partition, outcome: _Outcome, drawn: str) -> Receipt:
     return Receipt(
         stage=partition.stage,
         number=partition.number,
         address=partition.address,
-        attempt=uuid.uuid4().hex,
+        attempt=drawn,
         outputs=tuple(outcome.outputs),
         counts=outcome.counts,
         keys={name: str(keys) for name, keys in outcome.keys.items()},
@@ -408,7 +416,7 @@ def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: l
 
 def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
-    decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
+    decided = flags_of(decided_rows(work.decision, FLAG, RESERVE), work.score)
     accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundle, route=route)
     schema = reasons_schema(accounts.id_type)

@@ -109,9 +109,7 @@ def reserve_of(row: RunRow) -> pa.Table:
     return kept.sort_by("rank") if row.plan.spec.release == "latest" else kept.slice(0, 0)
 
 
-def flags_of_rows(
-    decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]
-) -> Iterator[Flag]:
+def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
     """Rows of a decision, of one as-of, as flags in key order."""
     decided = sort_by_key(decided)
     reasons = _reasons(definitions, explained, decided)

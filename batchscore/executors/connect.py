@@ -47,7 +47,7 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=False if "version" in dask.config.get("logging", {}) else logging.ERROR,  # a log was asked for
                     memory_limit="auto",
                 )
             )
