@@ -166,11 +166,15 @@ MIN_HASH = 8
 @executor_options
 @JSON
 def resume(run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, as_json: bool) -> int:
-    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
+    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
+    from batchscore.driver import operator_name
+    from batchscore.operations.control import withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
-    made = plan_again(open_reader(store).run(run_id))
+    row = open_reader(store).run(run_id)
+    made = plan_again(row)
+    withdraw_cancel(store, row, by=operator_name())
     return tell_end(run_plan(made, again=False, executor=executor(), max_wait=max_wait), as_json=as_json)
 
 
