@@ -21,6 +21,7 @@ from batchscore.operations.control import Controlled, ask, withdraw_cancel
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
 from batchscore.planner import make_plan, plan_again
+from batchscore.readiness import get_ready
 from batchscore.spec import RunSpec, read_spec
 from batchscore.store import open_reader, open_store
 
@@ -133,8 +134,11 @@ def _executor(client: GivenClient | None, scheduler: str | None, workers: int | 
         yield InlineExecutor(attempt)
     elif client is not None:
         yield given_client(attempt, client)
+    elif scheduler is not None:
+        with remote_cluster(attempt, scheduler) as opened:
+            yield opened
     else:
-        with remote_cluster(attempt, scheduler) if scheduler else local_cluster(attempt, n_workers=workers) as opened:
+        with local_cluster(attempt, n_workers=workers, prepare=get_ready) as opened:
             yield opened
 
 

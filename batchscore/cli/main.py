@@ -41,6 +41,7 @@ COMMANDS = {
     "schema": "batchscore.cli.learn",
     "help": "batchscore.cli.learn",
     "db": "batchscore.cli.db",
+    "cluster": "batchscore.cli.cluster",
     "completion": "batchscore.cli.completion",
 }
 _HELP = {
@@ -71,6 +72,7 @@ _HELP = {
     "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
     "help": "Explain an error by its code (BS-203) or reason.",
     "db": "Make the tables of a store on MySQL, or print their SQL.",
+    "cluster": "Make the certificates of a Dask cluster.",
     "completion": "Print the completion script of a shell.",
 }
 

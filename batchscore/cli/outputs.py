@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
+from batchscore.certificates import Certificates
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.hold import HoldRow
@@ -281,6 +282,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "bundle diff": BundleDiff,
     "clean": Cleaned,
     "db upgrade": Upgraded,
+    "cluster certs": Certificates,
     "help": HelpShown,
     "completion": Script,
     "error": Failure,
