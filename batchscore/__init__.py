@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchscore.api import RunSpec, approve, cancel, continue_, make_plan, open_reader, pause, read_spec, resume, run
+    from batchscore.api import RunSpec, approve, cancel, continue_, explain, make_plan, open_reader, pause, read_spec, resume, run
     from batchscore.explore.explorer import Explorer
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "approve",
     "cancel",
     "continue_",
+    "explain",
     "make_plan",
     "open_reader",
     "pause",

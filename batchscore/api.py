@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
 from batchscore.operations.control import Controlled, ask, withdraw_cancel
+from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
 from batchscore.planner import make_plan, plan_again
@@ -28,10 +30,24 @@ from batchscore.store import open_reader, open_store
 if TYPE_CHECKING:
     from batchscore.events import Event
     from batchscore.executors.connect import GivenClient
+    from batchscore.flag import AccountId
     from batchscore.hold import HoldRow
     from batchscore.ports import Executor, RunRow
+    from batchscore.report.explanation import Explanation
 
-__all__ = ["RunSpec", "approve", "cancel", "continue_", "make_plan", "open_reader", "pause", "read_spec", "resume", "run"]
+__all__ = [
+    "RunSpec",
+    "approve",
+    "cancel",
+    "continue_",
+    "explain",
+    "make_plan",
+    "open_reader",
+    "pause",
+    "read_spec",
+    "resume",
+    "run",
+]
 
 
 def run(
@@ -119,6 +135,22 @@ def continue_(run_id: str, *, store: Path | str, by: str = "", why: str = "") ->
 def cancel(run_id: str, *, store: Path | str, by: str = "", why: str = "") -> Controlled:
     """Ask that a run ends: its driver finishes what is in flight and raises Cancelled; only `resume` goes on. As `pause`."""
     return ask(Path(store), run_id, "cancelled", by=by or operator_name(), why=why)
+
+
+def explain(run_id: str, account_id: AccountId, *, store: Path | str, as_of: datetime | None = None) -> Explanation:
+    """Why an account of a run was flagged, or was not; all of it made again, and compared to the bit. Changes nothing.
+
+    Args:
+        run_id: A run that has decided.
+        account_id: An id as the accounts' table has it: an int or a str.
+        store: The store's folder.
+        as_of: One of the run's; by default the newest at which the run selected the account, else its last.
+
+    Raises:
+        Refused: ``run_unknown``, ``run_unfinished``, ``account_unknown``; ``spec_invalid``: ``as_of`` is none of the run's.
+    """
+    reader = open_reader(Path(store))
+    return explain_account(reader.run(run_id), reader, account_id, as_of)
 
 
 def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:

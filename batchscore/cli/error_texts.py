@@ -117,6 +117,11 @@ ADVICE: Final[dict[str, Advice]] = {
         "The id is of another kind (text where ids are integers), lost a digit to a float on its way, or came after the run.",
         "Compare it with the ids that the run has: `explorer.accounts().head()`.",
     ),
+    "flag_unknown": Advice(
+        "The account was scored and not flagged, its flag was overtaken before the release, or it stands in another queue.",
+        "`batchscore explain RUN --account -` says why an account of a run was not flagged; `batchscore queue` shows the "
+        "open flags.",
+    ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
         "or the file's columns are encrypted.",

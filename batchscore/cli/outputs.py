@@ -26,6 +26,7 @@ from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
 from batchscore.report.difference import Difference
+from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
 from batchscore.request import Request
@@ -276,6 +277,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "queue": QueueShown,
     "report": Report,
     "report diff": Difference,
+    "explain": Explanation,
     "bundle pack": BundleShown,
     "bundle show": BundlesShown,
     "bundle verify": BundleVerified,

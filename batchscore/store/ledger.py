@@ -21,6 +21,7 @@ from batchscore.database import is_mysql, now, read, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
+from batchscore.failpoints import Point, reach
 from batchscore.flag import Flag
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
@@ -92,7 +93,9 @@ class Ledger:
             row = self._row(connection, run_id)
             return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
 
-        return transact(self._engine, take, where="store")  # done twice it takes what is its own, under a higher epoch
+        taken = transact(self._engine, take, where="store")  # done twice it takes what is its own, under a higher epoch
+        reach(Point.RUN_OPENED)
+        return taken
 
     def begin_sweep(self, plan: Plan) -> None:
         """Record a sweep, before its run. What it comes to is the run's to say: a watermark is never written apart from it.
@@ -157,8 +160,10 @@ class Ledger:
                 connection.execute(partitions.insert(), [_planned(run, partition, at) for partition in laid_out])
             self._accept(connection, run, reused, at)
 
+        reach(Point.STAGE_CUT)
         reused = self._done_before(run, laid_out)  # outside the transaction: files may have to be hashed
         self._fenced(run, fix)
+        reach(Point.STAGE_LAID_OUT)
 
     def _done_before(self, run: RunHandle, laid_out: Sequence[Partition]) -> list[Receipt]:
         """Receipts that can be taken as they are. A run that is run again trusts no file of the store unseen."""
@@ -203,7 +208,9 @@ class Ledger:
             self._accept(connection, run, list(new.values()), self._clock(connection))
             return tuple(number for _, number in new)
 
-        return self._fenced(run, accept)
+        committed = self._fenced(run, accept)
+        reach(Point.RECEIPTS_COMMITTED)
+        return committed
 
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
         """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
@@ -219,7 +226,9 @@ class Ledger:
             state = connection.execute(sa.select(partitions.c.state).where(_of(run, task.partition))).scalar_one()
             return bool(state == "quarantined")
 
-        return self._fenced(run, count)
+        aside = self._fenced(run, count)
+        reach(Point.FAILURE_COUNTED)
+        return aside
 
     def count_suspicion(self, run: RunHandle, task: Task) -> int:
         """Record that a worker was lost at this partition; how often it has been."""
@@ -231,7 +240,9 @@ class Ledger:
             connection.execute(counted)
             return int(connection.execute(sa.select(partitions.c.n_suspicions).where(_of(run, task.partition))).scalar_one())
 
-        return self._fenced(run, count)
+        suspicions = self._fenced(run, count)
+        reach(Point.SUSPICION_COUNTED)
+        return suspicions
 
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. The row as it stands."""
@@ -242,7 +253,9 @@ class Ledger:
             connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.decision_sha256.is_(None)).values(**fixed))
             return self._row(connection, run.run_id)
 
-        return self._fenced(run, fix)
+        row = self._fenced(run, fix)
+        reach(Point.DECISION_RECORDED)
+        return row
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
@@ -316,7 +329,9 @@ class Ledger:
             self._give_back(connection, run, at, "held", why)
             return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
 
-        return self._fenced(run, end)
+        held = self._fenced(run, end)
+        reach(Point.RUN_HELD)
+        return held
 
     def approve(self, hold: HoldRow, *, by: str, because: str) -> HoldRow:
         """Record that a person approved exactly that hold; the hold as it then stands. Other findings hold again.
@@ -346,7 +361,9 @@ class Ledger:
             mine = this & (holds.c.approved_by == by) & (holds.c.approved_because == because)
             return connection.execute(sa.select(holds.c.digest).where(mine)).first() is not None
 
-        return transact(self._engine, put, where="store", landed=landed)
+        approved = transact(self._engine, put, where="store", landed=landed)
+        reach(Point.HOLD_APPROVED)
+        return approved
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
         """Give the run back: finished, paused, cancelled, interrupted or failed; `hold` gives it back held by a guard."""
@@ -355,7 +372,9 @@ class Ledger:
             self._give_back(connection, run, self._clock(connection), state, why)
             return self._row(connection, run.run_id)
 
-        return self._fenced(run, end)
+        row = self._fenced(run, end)
+        reach(Point.RUN_CLOSED)
+        return row
 
     def _give_back(self, connection: sa.Connection, run: RunHandle, at: float, state: str, why: str) -> None:
         finished = at if state == "finished" else None
@@ -475,6 +494,7 @@ class Ledger:
             for receipt in receipts
         ]
         connection.execute(accept, rows)
+        reach(Point.RECEIPTS_ACCEPTING)
         in_order = sorted(
             ((receipt, output) for receipt in receipts for output in receipt.outputs), key=lambda pair: pair[1].path
         )
