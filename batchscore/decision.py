@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from batchscore.decide.memory import remember
 from batchscore.decide.table import FLAG, RESERVE, of_standing
 from batchscore.decide.top import Asked, Told, decide_dates, to_metadata
+from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
 from batchscore.flag import REASONS, Flag, Reason
@@ -55,10 +56,14 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     memory = remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id])
     decided = decided_by(plan, asked_of(plan, definitions, reader, row.run_id, memory))
     folder = definitions.store / "decisions"
+    file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
+    reach(Point.DECISION_WRITTEN)
+    remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
+    reach(Point.DECISION_UNRECORDED)
     flags = of_standing(decided, FLAG)
     return Decision(
-        file=write_named_by_digest(parquet_bytes(decided), folder, "parquet"),
-        memory=write_named_by_digest(parquet_bytes(memory), folder, "parquet"),
+        file=file,
+        memory=remembered,
         n_selected=len(flags),
         n_to_release=int(pc.sum(flags["release"]).as_py() or 0),
     )

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
-from batchscore.cli.outputs import Verified
+from batchscore.operations.verified import Verified
 from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
 from batchscore.store import open_reader
