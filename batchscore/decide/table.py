@@ -66,3 +66,11 @@ def of_standing(decided: pa.Table, *standings: str) -> pa.Table:
 def flags_in(decided: pa.Table) -> pa.Table:
     """The rows of a decision that are flags, whatever release wrote it."""
     return of_standing(decided, FLAG) if "standing" in decided.column_names else decided
+
+
+def as_earlier(decided: pa.Table, schema: pa.Schema) -> pa.Table:
+    """What a file of ``schema``, which an earlier release may have written, would hold of a decision: then flags alone."""
+    if "standing" in schema.names:
+        return decided
+    kept = flags_in(decided)
+    return whole(kept.select([name for name in schema.names if name in kept.column_names])).select(kept.column_names)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
-from batchscore.decide.table import flags_in
+from batchscore.decide.table import as_earlier, whole
 from batchscore.decision import MOMENT, asked_of, decided_by, flags_to_release
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
@@ -163,8 +163,7 @@ class _Run:
             return
         memory, frozen = pq.read_table(row.memory.path), pq.read_table(row.decision.path)
         again = decided_by(row.plan, asked_of(row.plan, self._definitions, self._reader, row.run_id, memory))
-        if "standing" not in frozen.column_names:  # an earlier release's holds flags alone
-            again = flags_in(again).select(frozen.column_names)
+        again, frozen = as_earlier(again, frozen.schema), whole(frozen)
         looked.n += len(frozen)
         for as_of in row.plan.spec.as_ofs():
             was, would_be = (table.filter(pc.equal(table["as_of"], pa.scalar(as_of, MOMENT))) for table in (frozen, again))
