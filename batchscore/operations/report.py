@@ -428,6 +428,8 @@ def _next(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags 
     holds = reader.holds(row.run_id)
     if row.state == "running":
         yield f"batchscore watch {row.run_id} --store {store}"
+    elif row.request is not None and row.request.wish == "paused":
+        yield f"batchscore continue {row.run_id} --store {store}"
     elif row.state == "held" and holds and holds[-1].approved_at is None:
         yield f"batchscore approve {row.run_id} --by NAME --store {store}"
     elif row.state != "finished":
