@@ -43,6 +43,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
     "account_unknown": (127, "No such account was frozen for the run."),
+    "flag_unknown": (133, "No released run has a flag of that account in that queue."),
     "extra_missing": (141, "What was asked for needs a library that is an extra, and is not installed."),
     "telling_failed": (142, "A log, metrics or a textfile cannot be written or served where they were asked for."),
     "certs_refused": (143, "Certificates were not made: what lies in their folder is not to be touched as asked."),
@@ -113,6 +114,9 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
+    "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
+    "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
+    "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -244,6 +248,12 @@ class Held(BatchscoreError):
 
 class Paused(BatchscoreError):
     """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
+
+    exit_code = HELD
+
+
+class Cancelled(BatchscoreError):
+    """A person ended the run from elsewhere. Everything committed is kept, and a person may resume it. Exit 4."""
 
     exit_code = HELD
 

@@ -22,6 +22,7 @@ from distributed.security import Security
 from batchscore.errors import Problem, Refused
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
+from batchscore.executors.preparing import Prepare, prepare_workers
 from batchscore.settings import library_versions
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -33,8 +34,11 @@ _LOCAL: Final = {
 
 
 @contextlib.contextmanager
-def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator[DaskExecutor]:
-    """An executor on worker processes of this machine, one thread each; ended with the block."""
+def local_cluster(attempt: Attempt, *, n_workers: int | None = None, prepare: Prepare | None = None) -> Iterator[DaskExecutor]:
+    """An executor on worker processes of this machine, one thread each; ended with the block.
+
+    Each runs ``prepare`` at once (see `preparing`), while the caller plans.
+    """
     n_workers = n_workers or os.cpu_count() or 1
     # Ctrl-C reaches the whole process group: workers inherit this, so that the driver alone decides how to stop.
     before = signal.getsignal(signal.SIGINT)
@@ -55,7 +59,7 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
             client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
         finally:
             _restore(before)
-        yield DaskExecutor(client, attempt)
+        yield DaskExecutor(client, attempt, prepared=prepare_workers(client, prepare) if prepare else None)
 
 
 @contextlib.contextmanager
