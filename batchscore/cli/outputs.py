@@ -25,6 +25,7 @@ from batchscore.operations.sweep import Sweep
 from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
+from batchscore.report.comparison import Comparison
 from batchscore.report.difference import Difference
 from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
@@ -278,6 +279,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "report": Report,
     "report diff": Difference,
     "explain": Explanation,
+    "compare": Comparison,
     "bundle pack": BundleShown,
     "bundle show": BundlesShown,
     "bundle verify": BundleVerified,

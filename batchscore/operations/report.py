@@ -128,7 +128,15 @@ def write_page(report: Report, path: Path) -> Path:
     Raises:
         Refused: ``report_unwritable``.
     """
-    drawn = page(report, plain=plain)
+    return write_html(page(report, plain=plain), path)
+
+
+def write_html(drawn: str, path: Path) -> Path:
+    """Write a page in place of an older one; a reader never meets half a page.
+
+    Raises:
+        Refused: ``report_unwritable``.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
