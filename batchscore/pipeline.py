@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
@@ -49,12 +50,13 @@ from batchscore.events import (
     Waiting,
 )
 from batchscore.features.input_gate import not_approved
+from batchscore.freeze_layout import closed_ranges, lay_out_freeze
 from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
+    frozen_events,
     in_one_pass,
-    lay_out_freeze,
     lay_out_merge,
     lay_out_reasons,
     lay_out_rollup,
@@ -64,7 +66,7 @@ from batchscore.layout import (
     scores_of,
     with_merged,
 )
-from batchscore.plan import Partition, Plan, Stage, Task
+from batchscore.plan import FreezeEvents, FreezeSql, Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
 from batchscore.receipt import Failed, Finished, Outcome, Output, Postponed, Receipt, Suspected
@@ -178,17 +180,25 @@ class _Walk:
         return self._handle.run_id
 
     def freeze(self) -> None:
-        """Bring the accounts into immutable snapshots; a live table gently."""
-        source = self._plan.spec.sources[self._definitions.feature_set.accounts.table].sql
-        self._stage(Stage.FREEZE, lambda: lay_out_freeze(self._plan, self._definitions, self._run_id), brake=Brake(source))
+        """Bring the accounts, and the events of live tables, into immutable files; live tables gently, one after the other."""
+        brakes = {table: Brake(source.sql) for table, source in self._plan.spec.sources.items() if source.sql is not None}
+
+        def lay_out() -> tuple[Partition, ...]:
+            closed = closed_ranges(self._plan, self._reader, self._run_id)
+            return lay_out_freeze(self._plan, self._definitions, self._run_id, closed)
+
+        self._stage(Stage.FREEZE, lay_out, brakes=brakes)
         self._stop_at_quarantine(Stage.FREEZE)
 
     def rollup(self) -> None:
         """Bring the events into partial aggregates."""
-        self._stage(
-            Stage.ROLLUP,
-            lambda: lay_out_rollup(self._plan, self._definitions, earlier_rollups(self._reader, self._run_id)),
-        )
+
+        def lay_out() -> tuple[Partition, ...]:
+            earlier = earlier_rollups(self._reader, self._run_id)
+            froze = self._reader.partitions(self._run_id, Stage.FREEZE), self._reader.receipts(self._run_id, Stage.FREEZE)
+            return lay_out_rollup(self._plan, self._definitions, earlier, frozen_events(*froze))
+
+        self._stage(Stage.ROLLUP, lay_out)
         self._stop_at_quarantine(Stage.ROLLUP)
 
     def merge(self) -> None:
@@ -302,12 +312,13 @@ class _Walk:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
 
     def _laid_out(
-        self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], brake: Brake = NO_BRAKE
+        self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], brakes: Iterable[Brake] = ()
     ) -> tuple[Partition, ...]:
         """The stage's partitions, cut once: a resumed run finds them."""
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
-            self._wait_for(brake)
+            for brake in brakes:
+                self._wait_for(brake)
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
         return partitions
@@ -318,11 +329,14 @@ class _Walk:
         lay_out: Callable[[], tuple[Partition, ...]],
         *,
         beside: Sequence[Partition] = (),
-        brake: Brake = NO_BRAKE,
+        brakes: Mapping[str, Brake] = MappingProxyType({}),
     ) -> None:
-        """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them."""
+        """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them.
+
+        ``brakes``: of the live tables that it reads, which are read one after the other.
+        """
         started = time.monotonic()
-        partitions = self._laid_out(stage, lay_out, brake)
+        partitions = self._laid_out(stage, lay_out, brakes.values())
         left = self._store.unfinished(self._handle, stage)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
@@ -336,7 +350,9 @@ class _Walk:
                 n_rows_done=n_rows - n_rows_left,
             )
         )
-        self._attempt_all(in_one_pass(left, beside), brake)
+        passes = in_one_pass(left, beside)
+        for table in dict.fromkeys(_live_table(partitions[0], brakes) for partitions in passes):
+            self._attempt_all([one for one in passes if _live_table(one[0], brakes) == table], brakes.get(table, NO_BRAKE))
         n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
         seconds = time.monotonic() - started
         self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))
@@ -498,6 +514,12 @@ class _Walk:
                 where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
                 remedy=f"mend the cause, then: batchscore retry {self._run_id} --quarantined --store {self._plan.spec.store}",
             )
+
+
+def _live_table(partition: Partition, brakes: Mapping[str, Brake]) -> str:
+    """The live table that a partition reads; empty when it reads none."""
+    work = partition.work
+    return work.table if isinstance(work, (FreezeSql, FreezeEvents)) and work.table in brakes else ""
 
 
 def _of_stage(outcome: Finished, stage: Stage) -> Iterator[tuple[Partition, Receipt]]:
