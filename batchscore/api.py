@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,23 @@ from batchscore.executors.connect import given_client, local_cluster, remote_clu
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
+from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
 from batchscore.planner import make_plan, plan_again
+from batchscore.readiness import get_ready
 from batchscore.spec import RunSpec, read_spec
 from batchscore.store import open_reader, open_store
 
 if TYPE_CHECKING:
     from batchscore.events import Event
     from batchscore.executors.connect import GivenClient
+    from batchscore.flag import AccountId
     from batchscore.hold import HoldRow
     from batchscore.ports import Executor, RunRow
+    from batchscore.report.explanation import Explanation
 
-__all__ = ["RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = ["RunSpec", "approve", "explain", "make_plan", "open_reader", "read_spec", "resume", "run"]
 
 
 def run(
@@ -89,6 +94,22 @@ def approve(run_id: str, *, store: Path | str, by: str, because: str = "") -> Ho
     return approve_hold(Path(store), run_id, by=by, because=because)
 
 
+def explain(run_id: str, account_id: AccountId, *, store: Path | str, as_of: datetime | None = None) -> Explanation:
+    """Why an account of a run was flagged, or was not; all of it made again, and compared to the bit. Changes nothing.
+
+    Args:
+        run_id: A run that has decided.
+        account_id: An id as the accounts' table has it: an int or a str.
+        store: The store's folder.
+        as_of: One of the run's; by default the newest at which the run selected the account, else its last.
+
+    Raises:
+        Refused: ``run_unknown``, ``run_unfinished``, ``account_unknown``; ``spec_invalid``: ``as_of`` is none of the run's.
+    """
+    reader = open_reader(Path(store))
+    return explain_account(reader.run(run_id), reader, account_id, as_of)
+
+
 def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:
     if sum((client is not None, scheduler is not None, workers is not None, inline)) > 1:
         msg = "client, scheduler, workers and inline exclude each other → keep one"
@@ -102,8 +123,11 @@ def _executor(client: GivenClient | None, scheduler: str | None, workers: int | 
         yield InlineExecutor(attempt)
     elif client is not None:
         yield given_client(attempt, client)
+    elif scheduler is not None:
+        with remote_cluster(attempt, scheduler) as opened:
+            yield opened
     else:
-        with remote_cluster(attempt, scheduler) if scheduler else local_cluster(attempt, n_workers=workers) as opened:
+        with local_cluster(attempt, n_workers=workers, prepare=get_ready) as opened:
             yield opened
 
 

@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore import log_fields
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.accounts import MOMENT, Accounts
@@ -102,6 +103,12 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
         AttemptFailed: a disk or a worker failed.
         Refused: the input is such that the whole run must end.
     """
+    drawn = uuid.uuid4().hex
+    with log_fields.bound(attempt=drawn):
+        return _attempt(task, route, drawn)
+
+
+def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
     work = task.partition.work
     outcome, beside = _Outcome(), [_Outcome() for _ in task.beside]
     started = time.perf_counter()
@@ -122,16 +129,17 @@ def attempt(task: Task, *, route: Route = "fastest") -> Receipt:
             _explain(task, work, outcome, route)
     named = sum(sum(one.seconds.values()) for one in (outcome, *beside))
     outcome.seconds["other"] = round(max(0.0, time.perf_counter() - started - named), 4)  # opening, hashing: what has no name
-    receipts = tuple(_receipt(partition, one) for partition, one in zip(task.beside, beside, strict=True))
-    return _receipt(task.partition, outcome).model_copy(update={"beside": receipts})
+    others = zip(task.beside, beside, strict=True)
+    receipts = tuple(_receipt(partition, one, uuid.uuid4().hex) for partition, one in others)
+    return _receipt(task.partition, outcome, drawn).model_copy(update={"beside": receipts})
 
 
-def _receipt(partition: Partition, outcome: _Outcome) -> Receipt:
+def _receipt(partition: Partition, outcome: _Outcome, drawn: str) -> Receipt:
     return Receipt(
         stage=partition.stage,
         number=partition.number,
         address=partition.address,
-        attempt=uuid.uuid4().hex,
+        attempt=drawn,
         outputs=tuple(outcome.outputs),
         counts=outcome.counts,
         keys={name: str(keys) for name, keys in outcome.keys.items()},

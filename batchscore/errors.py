@@ -43,6 +43,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
     "account_unknown": (127, "No such account was frozen for the run."),
+    "flag_unknown": (133, "No released run has a flag of that account in that queue."),
+    "extra_missing": (141, "What was asked for needs a library that is an extra, and is not installed."),
+    "telling_failed": (142, "A log, metrics or a textfile cannot be written or served where they were asked for."),
+    "certs_refused": (143, "Certificates were not made: what lies in their folder is not to be touched as asked."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
@@ -114,6 +118,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
     "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
+    "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
 }
 

@@ -1,9 +1,11 @@
-"""Values of the review queue: a flag, its state, and the account id it is about."""
+"""Values of the review queue: a flag, its state, who may change it to what, and the account id it is about. No I/O."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -17,8 +19,62 @@ class FlagState(StrEnum):
     """Where a flag stands. `open` is the only state in which the engine may still touch it."""
 
     OPEN = "open"
-    OVERTAKEN = "overtaken"  # at release another run's flag was already open for this account and queue
+    CLAIMED = "claimed"  # a reviewer is at it, until their claim is given back or runs out
+    AWAITING = "awaiting"  # one person has decided, and it needs a second reviewer
+    CONFIRMED = "confirmed"
+    CLEARED = "cleared"
+    INCONCLUSIVE = "inconclusive"
+    EXPIRED = "expired"  # nobody took it for longer than the queue's age
+    OVERTAKEN = "overtaken"  # at release another run's flag stood for this account and queue: this one is evidence on that
     WITHDRAWN = "withdrawn"  # its run was undone before a person touched it; the run's row says when, by whom and why
+
+
+class Disposition(StrEnum):
+    """What a reviewer decided."""
+
+    CONFIRMED = "confirmed"
+    CLEARED = "cleared"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Actor(StrEnum):
+    """Who changes a flag's state: the engine (release, undo, expiry) or a person (claim, decision)."""
+
+    ENGINE = "engine"
+    PERSON = "person"
+
+
+DECIDED: Final = frozenset({FlagState.CONFIRMED, FlagState.CLEARED, FlagState.INCONCLUSIVE})
+STANDING: Final = frozenset({FlagState.OPEN, FlagState.CLAIMED, FlagState.AWAITING})  # an account has one such in a queue
+TOUCHED: Final = DECIDED | {FlagState.CLAIMED, FlagState.AWAITING}  # by a person: no undo and no release changes it
+
+_BY_PERSON: Final = dict.fromkeys((*sorted(DECIDED), FlagState.AWAITING), Actor.PERSON)
+
+# State → what it may become, and by whom. The only such table: verbs, imports, undo, expiry, triggers and verify go by it.
+CHANGES: Final[Mapping[FlagState, Mapping[FlagState, Actor]]] = MappingProxyType(
+    {
+        FlagState.OPEN: {
+            FlagState.CLAIMED: Actor.PERSON,
+            **_BY_PERSON,
+            FlagState.EXPIRED: Actor.ENGINE,
+            FlagState.OVERTAKEN: Actor.ENGINE,  # of a run that stopped inside its release: nobody had seen it
+            FlagState.WITHDRAWN: Actor.ENGINE,
+        },
+        FlagState.CLAIMED: {FlagState.OPEN: Actor.PERSON, **_BY_PERSON},
+        FlagState.AWAITING: {FlagState.CLAIMED: Actor.PERSON, **dict.fromkeys(sorted(DECIDED), Actor.PERSON)},
+        FlagState.CONFIRMED: dict.fromkeys(sorted(DECIDED - {FlagState.CONFIRMED}), Actor.PERSON),
+        FlagState.CLEARED: dict.fromkeys(sorted(DECIDED - {FlagState.CLEARED}), Actor.PERSON),
+        FlagState.INCONCLUSIVE: dict.fromkeys(sorted(DECIDED - {FlagState.INCONCLUSIVE}), Actor.PERSON),
+        FlagState.EXPIRED: dict.fromkeys(sorted(DECIDED), Actor.PERSON),  # a decision that arrives late is one still
+        FlagState.OVERTAKEN: {FlagState.OPEN: Actor.ENGINE},  # what it gave way to was withdrawn
+        FlagState.WITHDRAWN: {},
+    }
+)
+
+
+def may_change(before: FlagState, after: FlagState, actor: Actor) -> bool:
+    """Whether ``actor`` may bring a flag from one state to the other."""
+    return CHANGES[before].get(after) is actor
 
 
 class Reason(Value):
@@ -33,7 +89,11 @@ REASONS: Final = TypeAdapter(tuple[Reason, ...])  # how reasons are kept as JSON
 
 
 class Flag(Value):
-    """A person should look at this account, for these reasons."""
+    """A person should look at this account, for these reasons.
+
+    ``group``: what it shares with other flags that are shown with it (a campaign), or empty. ``since``: what moved since a
+    person decided on the account, in words, or empty. ``second_reviewer``: two people must agree on it.
+    """
 
     queue: str
     account_id: AccountId
@@ -44,3 +104,6 @@ class Flag(Value):
     margin: float
     reasons: tuple[Reason, ...]
     bundle_digest: str
+    group: str = ""
+    since: str = ""
+    second_reviewer: bool = False

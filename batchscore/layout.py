@@ -27,6 +27,7 @@ from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.plan import (
     FUNCTION,
     FreezeEvents,
+    FreezeSql,
     InputFile,
     KeyRange,
     Merge,
@@ -309,6 +310,11 @@ def _features_of(partition: Partition) -> object:
     """Equal for partitions that are made of the same features."""
     work = partition.work
     return (work.keys, work.as_ofs) if isinstance(work, Score) else partition.number
+
+
+def live_table(partition: Partition) -> str | None:
+    """The live table that a partition reads; None when it reads none."""
+    return partition.work.table if isinstance(partition.work, (FreezeSql, FreezeEvents)) else None
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:

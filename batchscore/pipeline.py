@@ -1,53 +1,32 @@
 """The story of a run: plan, freeze, rollup, merge, gate, score, decide, reasons, prove, release.
 
-No SQL, Dask, XGBoost or pandas here. `run` reads top to bottom. What may go wrong with an attempt is handled once, in
-`_Walk._hear`. Nothing returns to an earlier step; the only loops are "next partition" and "next attempt", and the ledger owns
-both. A guard that finds what a person must see holds the run there (`_Walk._hold_for`).
+No SQL, Dask, XGBoost or pandas here. `run` reads top to bottom. Nothing returns to an earlier step; the only loops are "next
+partition" and "next attempt": they, and what may go wrong with an attempt, are `dispatch`'s, and the ledger owns both. A guard
+that finds what a person must see holds the run there (`_Walk._hold_for`).
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
 from batchscore.decision import flags_to_release, make_decision
+from batchscore.dispatch.dispatcher import Dispatcher
+from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.tenure import tenure
 from batchscore.driver import driver_name
-from batchscore.errors import (
-    BatchscoreError,
-    CommitUnknown,
-    DatabaseFailed,
-    Fenced,
-    Held,
-    Interrupted,
-    Paused,
-    Problem,
-    QuarantineStop,
-    Refused,
-    RunFailed,
-    TryAgain,
-    type_and_place,
-)
+from batchscore.errors import Held, QuarantineStop, RunFailed
 from batchscore.events import (
     DecisionRecorded,
     InputJudged,
-    PartitionAlerted,
-    PartitionCommitted,
-    PartitionFailed,
     Proven,
     Released,
     RunOpened,
     StageFinished,
     StageStarted,
-    Stopping,
-    Waiting,
 )
 from batchscore.features.input_gate import not_approved
 from batchscore.freeze_layout import closed_ranges, lay_out_freeze
@@ -62,30 +41,19 @@ from batchscore.layout import (
     lay_out_rollup,
     lay_out_score,
     lay_out_shadow,
+    live_table,
     rollups_of,
     scores_of,
     with_merged,
 )
-from batchscore.plan import FreezeEvents, FreezeSql, Partition, Plan, Stage, Task
+from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
-from batchscore.receipt import Failed, Finished, Outcome, Output, Postponed, Receipt, Suspected
+from batchscore.receipt import Output
 from batchscore.report.proof import Proof
-from batchscore.sources.brake import LOOK_EVERY_S, NO_BRAKE, Brake, paused
+from batchscore.sources.brake import NO_BRAKE, Brake
 
 MAX_PROBLEMS: Final = 30  # of a held run, told by its error; the ledger has all
-MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
-MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
-RENEW_EVERY_S: Final = 5.0
-COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What ends a walk early: a stop that is asked for, and a wait (for a live source, for workers) beyond ``max_wait``."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    max_wait: timedelta | None = None
 
 
 def run(
@@ -111,7 +79,7 @@ def run(
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
-    with _lease_kept(store, handle), _closed_properly(plan, store, handle):
+    with tenure(plan, store, handle):
         store.note_executor(handle, executor.describe())
         walk = _Walk(plan, handle, executor, store, observer, limits or Limits())
         walk.freeze()
@@ -126,38 +94,6 @@ def run(
         return store.close(handle, "finished")
 
 
-class _Worklist:
-    """Tasks still to be handed out: none once a stop is asked for, while the brake holds, or beyond the reads it allows."""
-
-    def __init__(self, tasks: Sequence[Task], stop: threading.Event, brake: Brake) -> None:
-        self._tasks = deque(tasks)
-        self._stop = stop
-        self._brake = brake
-        self._out: set[int] = set()  # numbers of the partitions that are under way
-
-    def next(self) -> Task | None:
-        if not self._tasks or self._stop.is_set() or self._brake.verdict().move != "go":
-            return None
-        others = self._out - {self._tasks[0].partition.number}  # another task of the same partition takes the older one's place
-        if self._brake.most_reads is not None and len(others) >= self._brake.most_reads:
-            return None
-        task = self._tasks.popleft()
-        self._out.add(task.partition.number)
-        return task
-
-    def put(self, task: Task) -> None:
-        self._tasks.append(task)
-
-    def put_first(self, task: Task) -> None:
-        self._tasks.appendleft(task)
-
-    def came_home(self, task: Task) -> None:
-        self._out.discard(task.partition.number)
-
-    def __len__(self) -> int:
-        return len(self._tasks)
-
-
 class _Walk:
     """One driver's walk over one run's stages."""
 
@@ -166,14 +102,11 @@ class _Walk:
     ) -> None:
         self._plan = plan
         self._handle = handle
-        self._executor = executor
         self._store = store
         self._reader = store.reader()
         self._observer = observer
-        self._stop, self._max_wait = limits.stop, limits.max_wait
+        self._dispatcher = Dispatcher(handle, executor, store, observer, limits)
         self._definitions = Definitions.of(plan).kept(plan)
-        self._waiting = ""
-        self._waiting_since = 0.0
 
     @property
     def _run_id(self) -> str:
@@ -192,11 +125,11 @@ class _Walk:
 
     def rollup(self) -> None:
         """Bring the events into partial aggregates."""
+        reader, run_id = self._reader, self._run_id
 
         def lay_out() -> tuple[Partition, ...]:
-            earlier = earlier_rollups(self._reader, self._run_id)
-            froze = self._reader.partitions(self._run_id, Stage.FREEZE), self._reader.receipts(self._run_id, Stage.FREEZE)
-            return lay_out_rollup(self._plan, self._definitions, earlier, frozen_events(*froze))
+            frozen = frozen_events(reader.partitions(run_id, Stage.FREEZE), reader.receipts(run_id, Stage.FREEZE))
+            return lay_out_rollup(self._plan, self._definitions, earlier_rollups(reader, run_id), frozen)
 
         self._stage(Stage.ROLLUP, lay_out)
         self._stop_at_quarantine(Stage.ROLLUP)
@@ -318,7 +251,7 @@ class _Walk:
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
             for brake in brakes:
-                self._wait_for(brake)
+                self._dispatcher.wait_until_free(brake)
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
         return partitions
@@ -351,158 +284,17 @@ class _Walk:
             )
         )
         passes = in_one_pass(left, beside)
-        for table in dict.fromkeys(_live_table(partitions[0], brakes) for partitions in passes):
-            self._attempt_all([one for one in passes if _live_table(one[0], brakes) == table], brakes.get(table, NO_BRAKE))
+        for table in dict.fromkeys(live_table(first) for first, *_ in passes) or [None]:
+            brake = brakes.get(table or "", NO_BRAKE)
+            tasks = [self._task(first, tuple(others), brake) for first, *others in passes if live_table(first) == table]
+            self._dispatcher.attempt_all(tasks, brake)
         n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
         seconds = time.monotonic() - started
         self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))
 
-    def _attempt_all(self, passes: Sequence[tuple[Partition, ...]], brake: Brake) -> None:
-        store, gentle = str(self._definitions.store), brake.gentle
-        tasks = [
-            Task(run_id=self._run_id, store=store, partition=first, beside=tuple(beside), gentle=gentle)
-            for first, *beside in passes
-        ]
-        worklist = _Worklist(tasks, self._stop, brake)
-        while worklist:
-            self._wait_for(brake)
-            self._attempt_some(worklist, brake)
-        self._stop_if_asked()
-        if brake.worst_lag_s is not None:
-            self._store.note_held_back(self._handle, 0.0, brake.worst_lag_s)
-
-    def _attempt_some(self, worklist: _Worklist, brake: Brake) -> None:
-        """Until nothing is under way and nothing more is handed out: all is done, or the brake holds."""
-        told = False
-        waiting: list[Finished] = []
-        committed_at = float("-inf")
-        try:
-            for outcomes in self._executor.outcomes(worklist):
-                self._tell_waiting(self._held_by(brake) or self._executor.waiting())
-                waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
-                # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
-                at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)
-                if waiting and (at_once or time.monotonic() - committed_at >= COMMIT_EVERY_S):
-                    self._commit(waiting)
-                    waiting, committed_at = [], time.monotonic()
-                for outcome in outcomes:
-                    self._hear(outcome, worklist)
-                if self._stop.is_set() and not told:
-                    self._observer(Stopping(run_id=self._run_id))
-                    told = True
-        finally:
-            self._commit(waiting)  # what came home counts, whatever ended the stage
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self._stop.is_set():
-            raise Interrupted("interrupted", "stopped on request; everything committed is kept")
-
-    def _wait_for(self, brake: Brake) -> None:
-        """Return when the brake lets go; meanwhile nothing is under way.
-
-        Raises:
-            Paused: it does not within ``max_wait``, or the source is above its critical load.
-            Interrupted: a stop was asked for.
-        """
-        began = time.monotonic()
-        try:
-            while reason := self._held_by(brake):
-                self._tell_waiting(reason)
-                self._stop.wait(LOOK_EVERY_S)
-                self._stop_if_asked()
-        finally:
-            if self._waiting:
-                self._store.note_held_back(self._handle, time.monotonic() - began, brake.worst_lag_s)
-        self._tell_waiting("")
-
-    def _held_by(self, brake: Brake) -> str:
-        """Why a live source is not read at the moment; empty when it is.
-
-        Raises:
-            Paused: ``source_overloaded``.
-        """
-        verdict = brake.verdict()
-        if verdict.move == "end":
-            raise paused(verdict)
-        return verdict.reason
-
-    def _tell_waiting(self, reason: str) -> None:
-        if reason != self._waiting:
-            if not self._waiting:
-                self._waiting_since = time.monotonic()
-            self._waiting = reason
-            self._store.note_waiting(self._handle, reason)
-            self._observer(Waiting(run_id=self._run_id, reason=reason))
-        waited = timedelta(seconds=time.monotonic() - self._waiting_since)
-        if reason and self._max_wait is not None and waited >= self._max_wait:
-            raise Paused("source_paused", f"waited as long as it was told to: {reason}")
-
-    def _commit(self, finished: Sequence[Finished]) -> None:
-        if not finished:
-            return
-        came = {stage: [pair for outcome in finished for pair in _of_stage(outcome, stage)] for stage in Stage}
-        for pairs in filter(None, came.values()):  # a transaction for each stage: its numbers say which are new
-            new = set(self._store.commit(self._handle, [receipt for _, receipt in pairs]))
-            for partition, receipt in pairs:
-                if partition.number in new:
-                    self._tell_committed(partition, receipt)
-
-    def _tell_committed(self, partition: Partition, receipt: Receipt) -> None:
-        stage, number = partition.stage, partition.number
-        for alert in receipt.alerts:
-            self._observer(PartitionAlerted(run_id=self._run_id, stage=stage, number=number, alert=alert))
-        seconds = sum(receipt.seconds.values())
-        self._observer(
-            PartitionCommitted(run_id=self._run_id, stage=stage, number=number, n_rows=partition.n_rows, seconds=seconds)
-        )
-
-    def _hear(self, outcome: Outcome, worklist: _Worklist) -> None:
-        """What an outcome means: a failure counts, a lost worker only accuses, and who gave way comes first again.
-
-        Of partitions that were done in one pass nobody knows whose failure it was: it counts once they are tried apart.
-        """
-        if not (isinstance(outcome, Suspected) and outcome.running):
-            worklist.came_home(outcome.task)
-        if isinstance(outcome, Postponed):
-            if outcome.reason == "source_overloaded":
-                raise Paused(outcome.reason, outcome.message)
-            worklist.put_first(outcome.task)
-        elif isinstance(outcome, Suspected):
-            self._suspect(outcome, worklist)
-        elif isinstance(outcome, Failed) and outcome.task.beside:
-            for task in _apart(outcome.task):
-                worklist.put(task)
-            self._tell_failure(outcome.task, outcome.reason, quarantined=False)
-        elif isinstance(outcome, Failed):
-            if outcome.stops_run:
-                found = Problem(where=f"{outcome.task.partition.stage} {outcome.task.partition.number}", what=outcome.message)
-                raise Refused(outcome.reason, "found while the run was under way", where=f"run {self._run_id}", problems=(found,))
-            limit = 1 if outcome.final else MAX_FAILURES
-            quarantined = self._store.count_failure(
-                self._handle, outcome.task, outcome.reason, outcome.message, quarantine_at=limit
-            )
-            if not quarantined:
-                worklist.put(outcome.task)
-            self._tell_failure(outcome.task, outcome.reason, quarantined=quarantined)
-
-    def _suspect(self, outcome: Suspected, worklist: _Worklist) -> None:
-        suspicions = self._store.count_suspicion(self._handle, outcome.task)
-        alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
-        if not outcome.running or (alone and not outcome.task.isolated):
-            first, *others = _apart(outcome.task) if alone else (outcome.task,)
-            for task in others:
-                worklist.put(task)
-            worklist.put_first(first.model_copy(update={"isolated": alone}))
-        self._tell_failure(outcome.task, "worker_lost", quarantined=False)
-
-    def _tell_failure(self, task: Task, reason: str, *, quarantined: bool) -> None:
-        partition = task.partition
-        self._observer(
-            PartitionFailed(
-                run_id=self._run_id, stage=partition.stage, number=partition.number, reason=reason, quarantined=quarantined
-            )
-        )
+    def _task(self, partition: Partition, beside: tuple[Partition, ...], brake: Brake) -> Task:
+        store = str(self._definitions.store)
+        return Task(run_id=self._run_id, store=store, partition=partition, beside=beside, gentle=brake.gentle)
 
     def _stop_at_quarantine(self, stage: Stage) -> None:
         """A missing snapshot, rollup or reason would make other partitions silently wrong: end the run here, scores unmade."""
@@ -514,72 +306,3 @@ class _Walk:
                 where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
                 remedy=f"mend the cause, then: batchscore retry {self._run_id} --quarantined --store {self._plan.spec.store}",
             )
-
-
-def _live_table(partition: Partition, brakes: Mapping[str, Brake]) -> str:
-    """The live table that a partition reads; empty when it reads none."""
-    work = partition.work
-    return work.table if isinstance(work, (FreezeSql, FreezeEvents)) and work.table in brakes else ""
-
-
-def _of_stage(outcome: Finished, stage: Stage) -> Iterator[tuple[Partition, Receipt]]:
-    """The partitions of the stage among those that were done, with their receipts."""
-    partitions = (outcome.task.partition, *outcome.task.beside)
-    pairs = zip(partitions, outcome.receipt.apart(), strict=True)
-    return (pair for pair in pairs if pair[0].stage is stage)
-
-
-def _apart(task: Task) -> list[Task]:
-    """The task's own partition alone, and those beside it, alone; but one of another stage waits for that stage."""
-    mine = (partition for partition in (task.partition, *task.beside) if partition.stage is task.partition.stage)
-    return [task.model_copy(update={"partition": partition, "beside": ()}) for partition in mine]
-
-
-@contextmanager
-def _lease_kept(store: Store, handle: RunHandle) -> Iterator[None]:
-    """Renew the lease in the background: a driver busy with a long step is alive. The fence is the epoch, not the lease."""
-    over = threading.Event()
-
-    def renew() -> None:
-        while not over.wait(RENEW_EVERY_S):
-            try:
-                store.renew(handle)
-            except Fenced:
-                return  # the next write of the walk says so
-            except BatchscoreError:
-                continue  # the database is away: it may come back before the lease runs out
-
-    thread = threading.Thread(target=renew, name="batchscore-lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
-@contextmanager
-def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[None]:
-    """Leave the run in the state that tells the next driver, and the next person, what happened."""
-    try:
-        yield
-    except (Fenced, Held):
-        raise  # somebody else's run now; or given back already, with what it is held for
-    except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
-        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
-        raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
-    except (DatabaseFailed, Interrupted, Paused) as error:
-        paused = isinstance(error, Paused)
-        with suppress(BatchscoreError):  # a full disk may keep the ledger from hearing of it: then the driver is gone
-            store.close(handle, "held" if paused else "interrupted", str(error))
-        first = f"{error.remedy}; then: " if error.remedy else ""
-        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
-        kind = Paused if paused else Interrupted
-        raise kind(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
-    except BatchscoreError as error:
-        store.close(handle, "failed", str(error))
-        raise
-    except Exception as error:
-        with suppress(BatchscoreError):  # what went wrong first is what is told
-            store.close(handle, "failed", type_and_place(error))
-        raise

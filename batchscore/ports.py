@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from batchscore.audit import AuditEntry
 from batchscore.events import Event
-from batchscore.flag import AccountId, Flag
+from batchscore.flag import AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
@@ -132,11 +132,37 @@ class FailureRow(Value):
 
 
 class PastFlag(Value):
-    """What decide may know of an earlier flag: when its account was flagged, and until when that flag was open."""
+    """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
+
+    ``run_id``, ``as_of``, ``score`` and ``reason_codes`` (those towards abuse, strongest first) are of the evidence that the
+    newest decision speaks of; before there is one, of the flag itself. ``decided_at``: when a person last decided, None if nobody
+    did. ``n_evidence``: how many released runs that stand selected the account while this flag stood, the first included.
+    """
 
     account_id: int | str
     opened_at: datetime
     closed_at: datetime | None
+    run_id: str
+    as_of: datetime
+    state: FlagState
+    score: float
+    reason_codes: tuple[str, ...]
+    decided_at: datetime | None
+    n_evidence: int
+
+
+class Suppression(Value):
+    """Accounts that are scored and not flagged from ``begins_at`` up to ``until``: why, and who answers for it.
+
+    ``key``: the account id as text, the domain, or the value of the segment. One that was removed has ended when it was.
+    """
+
+    scope: Literal["account", "domain", "segment"]
+    key: str
+    owner: str
+    why: str
+    begins_at: datetime
+    until: datetime
 
 
 class FlagRow(Value):
@@ -275,6 +301,9 @@ class StoreReader(Protocol):
         Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
+
+    def suppressions(self, queue: str) -> tuple[Suppression, ...]:
+        """Every suppression of the queue there ever was, by scope, key and begin; which hold depends on the moment."""
 
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, in any queue and state, by as-of."""

@@ -39,6 +39,23 @@ def succeed(task: Task) -> Receipt:
     return receipt_of(task)
 
 
+_prepared = False
+
+
+def prepare_slowly() -> None:
+    global _prepared  # noqa: PLW0603 (of the worker process)
+    time.sleep(0.5)
+    _prepared = True
+
+
+def fail_to_prepare() -> None:
+    raise ImportError("no such library here")
+
+
+def tell_whether_prepared(task: Task) -> Receipt:
+    return receipt_of(task).model_copy(update={"counts": {"prepared": int(_prepared)}})
+
+
 def fail_by_number(task: Task) -> Receipt:
     """1: final; 2: refused; 3: may be tried again; 4: a foreign exception whose text quotes a person; others succeed."""
     match task.partition.number:

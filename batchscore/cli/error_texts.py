@@ -74,6 +74,25 @@ ADVICE: Final[dict[str, Advice]] = {
         "Nothing needs to be done: the newer sweep scored every account. To see the older day, `batchscore backfill SPEC --from "
         "DAY --to DAY`, which releases nothing.",
     ),
+    "extra_missing": Advice(
+        "batchscore was installed without the extra that --log, --metrics or `cluster certs` needs.",
+        "The message has the line that installs it, into the environment in which the command runs.",
+    ),
+    "telling_failed": Advice(
+        "The port of --metrics is taken, mostly by another run that lives; the folder of --log or --metrics-textfile is not "
+        "there, or belongs to somebody else.",
+        "Give each schedule a port of its own, and name a folder that the user of the unit may write (`ls -ld FOLDER`).",
+    ),
+    "certs_refused": Advice(
+        "The folder holds a CA already, or the CA that should sign is not there or has run out.",
+        "`batchscore cluster certs DIR --renew` makes new certificates under the CA that is there; for a new CA name a new "
+        "folder, and hand all of it out: certificates of two CAs do not trust each other.",
+    ),
+    "metrics_open": Advice(
+        "--metrics names an address that is not 127.0.0.1 or ::1, such as 0.0.0.0 in a container.",
+        "Scrape from the same host; or say --metrics-off-host, where a firewall or a network policy lets only Prometheus in. "
+        "Metrics hold counts and names of specs and stages, nothing of an account.",
+    ),
     "nothing_to_retry": Advice(
         "The run set nothing aside, or what it set aside lies in inputs that are as they were: again would end the same.",
         "`batchscore status RUN --rejected` and `--quarantined` show what was set aside and where. Mend that place, then retry.",
@@ -97,6 +116,11 @@ ADVICE: Final[dict[str, Advice]] = {
     "account_unknown": Advice(
         "The id is of another kind (text where ids are integers), lost a digit to a float on its way, or came after the run.",
         "Compare it with the ids that the run has: `explorer.accounts().head()`.",
+    ),
+    "flag_unknown": Advice(
+        "The account was scored and not flagged, its flag was overtaken before the release, or it stands in another queue.",
+        "`batchscore explain RUN --account -` says why an account of a run was not flagged; `batchscore queue` shows the "
+        "open flags.",
     ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "

@@ -32,12 +32,14 @@ COMMANDS = {
     "status": "batchscore.cli.look",
     "watch": "batchscore.cli.look",
     "queue": "batchscore.cli.look",
+    "explain": "batchscore.cli.explain",
     "bundle": "batchscore.cli.bundle",
     "clean": "batchscore.cli.look",
     "report": "batchscore.cli.report",
     "schema": "batchscore.cli.learn",
     "help": "batchscore.cli.learn",
     "db": "batchscore.cli.db",
+    "cluster": "batchscore.cli.cluster",
     "completion": "batchscore.cli.completion",
 }
 _HELP = {
@@ -60,11 +62,13 @@ _HELP = {
     "watch": "Follow a run's progress until it ends.",
     "queue": "Show the flags before the reviewers, best first.",
     "report": "Report on a run, or on what differs between two: a page, or JSON.",
+    "explain": "Say why an account was flagged, or was not; made again to the bit.",
     "bundle": "Pack a trained model; show, verify and compare what was packed.",
     "clean": "Delete files no run refers to. Shows them first.",
     "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
     "help": "Explain an error by its code (BS-203) or reason.",
     "db": "Make the tables of a store on MySQL, or print their SQL.",
+    "cluster": "Make the certificates of a Dask cluster.",
     "completion": "Print the completion script of a shell.",
 }
 

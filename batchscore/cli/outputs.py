@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
+from batchscore.certificates import Certificates
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.hold import HoldRow
@@ -24,6 +25,7 @@ from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
 from batchscore.report.difference import Difference
+from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
 from batchscore.spec import RunSpec, Value
@@ -267,12 +269,14 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "queue": QueueShown,
     "report": Report,
     "report diff": Difference,
+    "explain": Explanation,
     "bundle pack": BundleShown,
     "bundle show": BundlesShown,
     "bundle verify": BundleVerified,
     "bundle diff": BundleDiff,
     "clean": Cleaned,
     "db upgrade": Upgraded,
+    "cluster certs": Certificates,
     "help": HelpShown,
     "completion": Script,
     "error": Failure,

@@ -18,11 +18,12 @@ from batchscore.demo.place import fill, holds
 from batchscore.demo.results import say, show_next, show_results
 from batchscore.demo.training import train_bundle
 from batchscore.demo.truth import Truth
+from batchscore.dispatch.limits import Limits
 from batchscore.errors import QUARANTINED, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.observe.progress import ProgressObserver
 from batchscore.observe.terminal import show_plan
-from batchscore.pipeline import Limits, run
+from batchscore.pipeline import run
 from batchscore.plan import Plan
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow

@@ -21,6 +21,7 @@ from distributed import Client, LocalCluster
 from batchscore.errors import Problem, Refused
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
+from batchscore.executors.preparing import Prepare, prepare_workers
 from batchscore.settings import library_versions
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -32,8 +33,11 @@ _LOCAL: Final = {
 
 
 @contextlib.contextmanager
-def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator[DaskExecutor]:
-    """An executor on worker processes of this machine, one thread each; ended with the block."""
+def local_cluster(attempt: Attempt, *, n_workers: int | None = None, prepare: Prepare | None = None) -> Iterator[DaskExecutor]:
+    """An executor on worker processes of this machine, one thread each; ended with the block.
+
+    Each runs ``prepare`` at once (see `preparing`), while the caller plans.
+    """
     n_workers = n_workers or os.cpu_count() or 1
     # Ctrl-C reaches the whole process group: workers inherit this, so that the driver alone decides how to stop.
     before = signal.getsignal(signal.SIGINT)
@@ -47,14 +51,14 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=False if "version" in dask.config.get("logging", {}) else logging.ERROR,  # a log was asked for
                     memory_limit="auto",
                 )
             )
             client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
         finally:
             _restore(before)
-        yield DaskExecutor(client, attempt)
+        yield DaskExecutor(client, attempt, prepared=prepare_workers(client, prepare) if prepare else None)
 
 
 @contextlib.contextmanager

@@ -24,16 +24,28 @@ from batchscore.errors import Refused, TryAgain
 from batchscore.flag import Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
-from batchscore.store.rows import FLAGS_OWN, FlagOwn, flag_own, flags_share, from_microseconds, microseconds, stored_id
+from batchscore.store.rows import (
+    FLAGS_OWN,
+    FlagOwn,
+    FlagsShare,
+    ReleasedAs,
+    flag_own,
+    flags_share,
+    from_microseconds,
+    microseconds,
+    stored_id,
+)
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT: Final = 500
 ROWS_A_TRANSACTION: Final = 10_000
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
+GROUP_CHARS: Final = 255
+SINCE_CHARS: Final = 1_024
 MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
 
-_flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
+_flags: Final = flags_table("raw")
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
@@ -145,13 +157,11 @@ def lock_queue(connection: sa.Connection, queue: str) -> None:
 def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int, database: ReviewDatabase) -> None:
     """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
     ids = [stored_id(flag.account_id, database.largest_id) for flag in flags]
-    raw = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
-    held = (_flags.c.queue == flags[0].queue) & raw.in_(ids)
+    held = (_flags.c.queue == flags[0].queue) & _flags.c.account_id.in_(ids)
     driven = (runs.c.state == "running") & (runs.c.lease_until >= database.now)
     there = (
         sa.select(
-            raw.label("account_id"),
-            *(_flags.c.run_id, _flags.c.open_marker, _flags.c.as_of, _flags.c.state),
+            *(_flags.c.account_id, _flags.c.run_id, _flags.c.open_marker, _flags.c.as_of, _flags.c.state),
             *(runs.c.released_at, runs.c.lease_owner, driven.label("driven")),
         )
         .select_from(_flags.outerjoin(runs, runs.c.run_id == _flags.c.run_id))
@@ -159,29 +169,46 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
     )
     standing = connection.execute(there).all()
     ours = {row.account_id for row in standing if row.run_id == run.run_id}
-    overtaken = {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": opened_at}
     as_of = microseconds(flags[0].as_of)
-    taken: dict[Any, str] = {}  # account → the run whose flag stands
+    taken: dict[Any, tuple[str, ReleasedAs]] = {}  # account → the run whose flag stands, and what ours is to it
     for row in standing:
         if row.run_id == run.run_id or row.state in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}:
             continue
         if row.open_marker == 1 and row.released_at is None and (not row.driven or is_gone(row.lease_owner)):
-            account = held & (raw == sa.literal(row.account_id, sa.types.NullType()))
-            gave_way = account & (_flags.c.overtaken_by == row.run_id)
-            connection.execute(_flags.update().where(gave_way).values(overtaken_by=run.run_id))
-            unseen = account & (_flags.c.run_id == row.run_id)
-            connection.execute(_flags.update().where(unseen).values(**overtaken, overtaken_by=run.run_id))
-        elif row.open_marker == 1 or (row.as_of == as_of and row.account_id not in taken):
-            taken[row.account_id] = row.run_id
-    rows_of: dict[str | None, list[FlagOwn]] = {}  # the run that they gave way to → flags
+            _give_way(connection, held & (_flags.c.account_id == row.account_id), row.run_id, run.run_id, opened_at)
+        elif row.open_marker == 1:
+            taken[row.account_id] = row.run_id, ReleasedAs.EVIDENCE
+        elif row.as_of == as_of and row.account_id not in taken:
+            taken[row.account_id] = row.run_id, ReleasedAs.KEPT
+    ordinal = _next_ordinal(connection, run)
+    rows_of: dict[FlagsShare, list[FlagOwn]] = {}
     for flag, account_id in zip(flags, ids, strict=True):
         if account_id not in ours:
-            rows_of.setdefault(taken.get(account_id), []).append(flag_own(flag, account_id))
-    for winner, rows in rows_of.items():
-        shared = flags_share(flags[0], opened_at, overtaken_by=winner)
-        for part in _bounded(rows):
+            winner, released_as = taken.get(account_id, (None, ReleasedAs.OPENED))
+            shared = FlagsShare(
+                winner, released_as, flag.bundle_digest, flag.group[:GROUP_CHARS], flag.since[:SINCE_CHARS], flag.second_reviewer
+            )
+            rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
+            ordinal += 1
+    for shared, rows in rows_of.items():
+        columns = flags_share(flags[0], opened_at, shared)
+        for part in _bounded(rows, len(shared.group) + len(shared.since)):
             values = tuple(value for row in part for value in row)
-            connection.exec_driver_sql(_insertion(connection, shared, len(part)), values)
+            connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
+
+
+def _give_way(connection: sa.Connection, account: sa.ColumnElement[bool], unseen: str, winner: str, at: int) -> None:
+    """The flag of a run that stopped inside its release, and what had given way to it, give way to the winner's."""
+    connection.execute(_flags.update().where(account & (_flags.c.overtaken_by == unseen)).values(overtaken_by=winner))
+    overtaken = {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": at, "overtaken_by": winner}
+    own = account & (_flags.c.run_id == unseen)
+    connection.execute(_flags.update().where(own).values(**overtaken, released_as=ReleasedAs.EVIDENCE.value))
+
+
+def _next_ordinal(connection: sa.Connection, run: RunHandle) -> int:
+    """Where the run's numbering of its flags goes on; its largest is the first of an index."""
+    largest = sa.select(sa.func.max(_flags.c.release_ordinal)).where(_flags.c.run_id == run.run_id)
+    return (connection.execute(largest).scalar() or 0) + 1
 
 
 def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:
@@ -198,12 +225,12 @@ def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None]
     return f"INSERT INTO flags ({names}) VALUES {rows}"  # noqa: S608 (our own names; values as literals of the dialect)
 
 
-def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
-    """Rows together up to what a server takes at once, however long their reasons are."""
+def _bounded(rows: list[FlagOwn], n_shared: int) -> Iterator[list[FlagOwn]]:
+    """Rows together up to what a server takes at once, however long their reasons are. ``n_shared``: characters each repeats."""
     part: list[FlagOwn] = []
     n_bytes = 0
     for row in rows:
-        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * len(row.reasons)
+        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * (len(row.reasons) + n_shared)
         if part and n_bytes + size > STATEMENT_BYTES:
             yield part
             part, n_bytes = [], 0

@@ -20,7 +20,7 @@ from batchscore.errors import Refused, TryAgain
 from batchscore.keys import IdKind
 from batchscore.store.place import DATABASE, database_name, keep_name, named_engine
 from batchscore.store.schema import REVISIONS, refuse_newer, require_kind, revision_of
-from batchscore.store.tables import metadata
+from batchscore.store.tables import WITH_IDS, metadata
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK_S: Final = 10
@@ -110,7 +110,7 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 def _refuse_strangers(connection: sa.Connection) -> None:
     """Tables without a version are somebody else's, or an upgrade's that was cut: neither is touched."""
-    found = sorted({*metadata.tables, "flags"} & {*sa.inspect(connection).get_table_names()})
+    found = sorted({*metadata.tables, *WITH_IDS} & {*sa.inspect(connection).get_table_names()})
     if found:
         raise Refused(
             "store_schema",

@@ -13,10 +13,13 @@ import sqlalchemy as sa
 
 from batchscore.database import code_of, translated
 from batchscore.errors import Problem, Refused
-from batchscore.store.tables import metadata
+from batchscore.store.tables import PEOPLES, WITH_IDS, metadata
 
 LEAST_PACKET_BYTES: Final = 1 << 20
 _READ_ONLY: Final = "is read-only"
+_OURS: Final = (*metadata.tables, *WITH_IDS)
+_ONLY_READ: Final = frozenset({"installation", *PEOPLES})  # by a driver
+_ONLY_ADDED: Final = frozenset({"audit", "events"})
 _EXACT: Final = {"score": "double", "margin": "double"}
 
 
@@ -63,7 +66,7 @@ def _of_server(connection: sa.Connection) -> Iterator[Problem]:
 
 def _of_tables(connection: sa.Connection) -> Iterator[Problem]:
     """Other engines lose rows in a crash; other collations and FLOAT fold or round what must be exact."""
-    ours: sa.BindParameter[Any] = sa.bindparam("ours", [*metadata.tables, "flags"], expanding=True)
+    ours: sa.BindParameter[Any] = sa.bindparam("ours", _OURS, expanding=True)
     tables = sa.text(
         "SELECT table_name AS name, engine, table_collation AS collation FROM information_schema.tables "
         "WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' AND table_name IN :ours ORDER BY table_name"
@@ -93,11 +96,12 @@ def _of_rights(connection: sa.Connection) -> Iterator[Problem]:
     """Each table is read, inserted into and updated, without a row."""
     account, database = connection.exec_driver_sql("SELECT CURRENT_USER(), DATABASE()").one()
     user, _, host = str(account).rpartition("@")
-    for name in [*metadata.tables, "flags"]:
-        column = "id_kind" if name == "installation" else next(iter(_columns(name)))
+    for name in _OURS:
         tried = {"SELECT": f"SELECT 1 FROM `{name}` LIMIT 0"}  # noqa: S608 (names of our own tables)
-        if name != "installation":
+        if name not in _ONLY_READ:
             tried["INSERT"] = f"INSERT INTO `{name}` SELECT * FROM `{name}` WHERE FALSE"  # noqa: S608
+        if name not in _ONLY_READ | _ONLY_ADDED:
+            column = _column(name)
             tried["UPDATE"] = f"UPDATE `{name}` SET `{column}` = `{column}` WHERE FALSE"  # noqa: S608
         for right, statement in tried.items():
             if not _is_allowed(connection, statement):
@@ -105,8 +109,8 @@ def _of_rights(connection: sa.Connection) -> Iterator[Problem]:
                 yield Problem(where=f"table {name}", what=f"the account may not {right}", remedy=remedy)
 
 
-def _columns(table: str) -> list[str]:
-    return [column.name for column in metadata.tables[table].c] if table in metadata.tables else ["queue"]
+def _column(table: str) -> str:
+    return next(column.name for column in metadata.tables[table].c) if table in metadata.tables else "queue"
 
 
 def _is_allowed(connection: sa.Connection, statement: str) -> bool:

@@ -12,24 +12,36 @@ import sqlalchemy as sa
 from batchscore.audit import AuditEntry
 from batchscore.database import now, read
 from batchscore.errors import Refused
-from batchscore.flag import AccountId, FlagState
+from batchscore.flag import AccountId
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
-from batchscore.ports import FailureRow, FlagRow, HeldFlag, HeldOutput, PastFlag, QuarantinedRow, RunRow, StageRow, SweepRow, Undo
+from batchscore.ports import (
+    FailureRow,
+    FlagRow,
+    HeldFlag,
+    HeldOutput,
+    PastFlag,
+    QuarantinedRow,
+    RunRow,
+    StageRow,
+    Suppression,
+    SweepRow,
+    Undo,
+)
 from batchscore.receipt import Output, Receipt
 from batchscore.store.audit import held_key
+from batchscore.store.past import past_flags
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
     from_microseconds,
     held_flag,
     hold_row,
-    microseconds,
     moment,
     partition_of,
-    past_flag,
     run_row,
     stored_id,
+    suppression,
 )
 from batchscore.store.tables import (
     attempts,
@@ -42,15 +54,16 @@ from batchscore.store.tables import (
     run_outputs,
     runs,
     stages,
+    suppressions,
     sweeps,
 )
 from batchscore.store.undo import undo_of
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
+_LONG_PAGE: Final = 10_000
 _APPROVALS: Final = 100  # of a spec that are remembered, the newest: each may speak of many days
 _RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
-_PAGE_OF_FLAGS = 10_000  # tests make it smaller
 
 
 def done_before(connection: sa.Connection, folder: Path, partition: Partition, *, hashed: bool) -> Receipt | None:
@@ -314,22 +327,20 @@ class Reader:
 
     def flags(self, run_id: str) -> Iterator[HeldFlag]:
         """All flags of a run, by queue and account id; a page at a time."""
-        table = flags_table("integer")  # columns by name only: ids come as the store holds them
-        account: sa.ColumnElement[Any] = sa.literal_column("flags.account_id")
-        columns = [column for column in table.c if column.name != "account_id"]
-        query = sa.select(account.label("account_id"), *columns).where(table.c.run_id == run_id)
-        query = query.order_by(table.c.queue, account).limit(_PAGE_OF_FLAGS)
+        table = flags_table("raw")
+        query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.queue, table.c.account_id).limit(_LONG_PAGE)
         rows = self._rows(query)
         while rows:
             yield from map(held_flag, rows)
-            queue, last = rows[-1]["queue"], sa.literal(rows[-1]["account_id"], sa.types.NullType())
-            rows = self._rows(query.where((table.c.queue > queue) | ((table.c.queue == queue) & (account > last))))
+            queue, last = rows[-1]["queue"], rows[-1]["account_id"]
+            after = (table.c.queue > queue) | ((table.c.queue == queue) & (table.c.account_id > last))
+            rows = self._rows(query.where(after))
 
     def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
         """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
         last = 0
         while True:
-            page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE_OF_FLAGS)
+            page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_LONG_PAGE)
             rows = self._rows(page if run_id is None else page.where(audit.c.run_id == run_id))
             for row in rows:
                 last = row["number"]
@@ -373,37 +384,14 @@ class Reader:
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
         """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
-        Not those of the run, nor of others of its spec for its last as-of. A page of accounts at a time, so that a caller may
-        take its time.
+        Not those of the run, nor of others of its spec for its last as-of.
         """
-        flags = flags_table("integer")  # columns by name only: ids come as the store holds them
-        account: sa.ColumnElement[Any] = sa.literal_column("flags.account_id")
-        as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
-        same_question = (runs.c.name == but_not_of.name) & (flags.c.as_of == as_of)
-        query = (
-            sa.select(account.label("account_id"), flags.c.opened_at, flags.c.closed_at)
-            .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
-            .where(
-                flags.c.queue == queue,
-                flags.c.run_id != but_not_of.run_id,
-                ~same_question,
-                flags.c.state.not_in([FlagState.OVERTAKEN.value, FlagState.WITHDRAWN.value]),
-                runs.c.released_at.is_not(None),
-                runs.c.undo_begun_at.is_(None) | (flags.c.state != FlagState.OPEN.value),
-            )
-            .order_by(account, flags.c.opened_at)
-        )
-        page: sa.Select[Any] | None = query
-        while page is not None:
-            rows = self._rows(page.limit(_PAGE_OF_FLAGS))
-            page = None
-            if len(rows) == _PAGE_OF_FLAGS:  # the last account's flags may go on: they come whole, and the next page after them
-                last = sa.literal(rows[-1]["account_id"], sa.types.NullType())
-                rows = [row for row in rows if row["account_id"] != rows[-1]["account_id"]] + [
-                    *self._rows(query.where(account == last))
-                ]
-                page = query.where(account > last)
-            yield from map(past_flag, rows)
+        return past_flags(self._rows, queue, but_not_of)
+
+    def suppressions(self, queue: str) -> tuple[Suppression, ...]:
+        """Every suppression of the queue there ever was, by scope, subject and begin."""
+        key = (suppressions.c.scope, suppressions.c.subject, suppressions.c.begins_at)
+        return tuple(map(suppression, self._rows(sa.select(suppressions).where(suppressions.c.queue == queue).order_by(*key))))
 
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""

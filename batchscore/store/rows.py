@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -13,7 +14,7 @@ from batchscore.errors import Refused
 from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
-from batchscore.ports import FlagRow, HeldFlag, PastFlag, RunRow
+from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
 from batchscore.store.tables import STRING_ID_BYTES
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
@@ -125,8 +126,28 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-def flags_share(flag: Flag, opened_at: int, *, overtaken_by: str | None) -> dict[str, str | int | None]:
-    """What flags of one release have in common in `flags`: those that open (None), or that were overtaken by one run's."""
+class ReleasedAs(StrEnum):
+    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing of what a person decided."""
+
+    OPENED = "opened"
+    EVIDENCE = "evidence"
+    KEPT = "kept"
+
+
+class FlagsShare(NamedTuple):
+    """What several flags of one release have in common; ``overtaken_by`` is None for those that open."""
+
+    overtaken_by: str | None
+    released_as: ReleasedAs
+    bundle_digest: str
+    group: str
+    since: str
+    second_reviewer: bool
+
+
+def flags_share(flag: Flag, opened_at: int, shared: FlagsShare) -> dict[str, str | int | None]:
+    """The columns of `flags` that those have in common."""
+    overtaken_by = shared.overtaken_by
     return {
         "queue": flag.queue,
         "run_id": flag.run_id,
@@ -136,24 +157,29 @@ def flags_share(flag: Flag, opened_at: int, *, overtaken_by: str | None) -> dict
         "opened_at": opened_at,
         "closed_at": None if overtaken_by is None else opened_at,
         "overtaken_by": overtaken_by,
+        "released_as": shared.released_as.value,
+        "bundle_digest": shared.bundle_digest,
+        "group_key": shared.group,
+        "since": shared.since,
+        "second_reviewer": int(shared.second_reviewer),
     }
 
 
 class FlagOwn(NamedTuple):
-    """What a flag has to itself in `flags`; ``account_id`` as the column holds it."""
+    """What a flag has to itself in `flags`; ``account_id`` as the column holds it, ``release_ordinal`` its place in the run."""
 
     account_id: int | bytes
     rank: int
     score: float
     margin: float
     reasons: str
-    bundle_digest: str
+    release_ordinal: int
 
 
 FLAGS_OWN: Final = FlagOwn._fields
 
 
-def flag_own(flag: Flag, account_id: int | bytes) -> FlagOwn:
+def flag_own(flag: Flag, account_id: int | bytes, ordinal: int) -> FlagOwn:
     """The flag's own columns."""
     return FlagOwn(
         account_id=account_id,
@@ -161,7 +187,7 @@ def flag_own(flag: Flag, account_id: int | bytes) -> FlagOwn:
         score=flag.score,
         margin=flag.margin,
         reasons=REASONS.dump_json(flag.reasons).decode(),
-        bundle_digest=flag.bundle_digest,
+        release_ordinal=ordinal,
     )
 
 
@@ -188,14 +214,19 @@ def _flag(row: RowMapping) -> Flag:
         margin=row["margin"],
         reasons=REASONS.validate_json(row["reasons"]),
         bundle_digest=row["bundle_digest"],
+        group=row["group_key"],
+        since=row["since"],
+        second_reviewer=bool(row["second_reviewer"]),
     )
 
 
-def past_flag(row: RowMapping) -> PastFlag:
-    """A row of `flags`, as decide may know it."""
-    closed = row["closed_at"]
-    return PastFlag(
-        account_id=account_id_of(row["account_id"]),
-        opened_at=from_microseconds(row["opened_at"]),
-        closed_at=None if closed is None else from_microseconds(closed),
+def suppression(row: RowMapping) -> Suppression:
+    """A row of `suppressions`."""
+    return Suppression(
+        scope=row["scope"],
+        key=row["subject"].decode(),
+        owner=row["owner"],
+        why=row["why"],
+        begins_at=from_microseconds(row["begins_at"]),
+        until=from_microseconds(row["until"]),
     )

@@ -1,13 +1,13 @@
 """The tables of a store, for queries. The migrations make them; a test compares the two.
 
-``*_at`` columns are seconds since 1970 in UTC by the database's clock (float64), except ``as_of`` and the times of flags,
-which are microseconds (integers), because they are compared for equality. Every key is natural: what is written twice is
-found, not added. On MySQL all tables are InnoDB and all text is compared by its bytes.
+``*_at`` columns are seconds since 1970 in UTC by the database's clock (float64), except ``as_of`` and the times of flags, claims,
+decisions, suppressions, events and the trail, which are microseconds (integers), because they are compared for equality. Every
+key is natural: what is written twice is found, not added. On MySQL all tables are InnoDB and text is compared by its bytes.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -167,19 +167,46 @@ audit_head: Final = sa.Table(
 )
 
 
-def flags_table(id_kind: str) -> sa.Table:
-    """The flags, with ids of the store's kind: exact integers, or the bytes of the text, which no collation folds.
+# Accounts that are scored and not flagged, for a while. ``subject``: an account id as text, a domain, a segment's value.
+suppressions: Final = sa.Table(
+    "suppressions",
+    metadata,
+    sa.Column("queue", sa.String(64), primary_key=True),
+    sa.Column("scope", sa.String(16), primary_key=True),
+    sa.Column("subject", STRING_ID, primary_key=True),
+    sa.Column("begins_at", sa.BigInteger, primary_key=True),
+    sa.Column("until", sa.BigInteger, nullable=False),  # one that is removed ends then
+    sa.Column("owner", sa.String(255), nullable=False),
+    sa.Column("why", LONG, nullable=False),
+    sa.Column("removed_by", sa.String(255)),
+)
 
-    ``open_marker`` is 1 while the flag is open and null otherwise: unique with queue and account, it lets the database
-    itself hold at most one open flag for each. ``overtaken_by`` is the run whose flag an overtaken one gave way to.
+# Tables that hold account ids of the store's kind; the functions below make them for queries.
+WITH_IDS: Final = ("flags", "claims", "dispositions", "events")
+# What people own: a driver reads these and has no right to write them.
+PEOPLES: Final = ("claims", "dispositions", "suppressions")
+
+
+def _held(id_kind: str) -> sa.types.TypeEngine[Any]:
+    """The type of a column of ids: exact integers, or the bytes of the text, which no collation folds; ``raw`` takes either."""
+    kinds: dict[str, sa.types.TypeEngine[Any]] = {"integer": INTEGER_ID, "string": STRING_ID, "raw": sa.types.NullType()}
+    return kinds[id_kind]
+
+
+def flags_table(id_kind: str) -> sa.Table:
+    """The flags. ``id_kind``: integer, string, or raw for queries that pass ids as the column holds them.
+
+    ``open_marker`` is 1 while the flag stands (open, claimed, awaiting) and null otherwise: unique with queue and account, it
+    lets the database itself hold at most one for each. ``overtaken_by`` is the run whose flag an overtaken one is evidence on.
+    ``released_as`` is what its release made of it: opened, evidence (on a flag that stood), or kept (a person had decided for
+    this as-of); ``release_ordinal`` counts a run's flags from 1, in the order of keys: the event of its release numbers them so.
     """
-    held = INTEGER_ID if id_kind == "integer" else STRING_ID
     return sa.Table(
         "flags",
         sa.MetaData(),
         sa.Column("queue", sa.String(64), primary_key=True),
-        sa.Column("account_id", held, primary_key=True),
-        sa.Column("run_id", sa.String(40), primary_key=True, index=True),
+        sa.Column("account_id", _held(id_kind), primary_key=True),
+        sa.Column("run_id", sa.String(40), primary_key=True),
         sa.Column("as_of", sa.BigInteger, nullable=False),
         sa.Column("rank", sa.BigInteger, nullable=False),
         sa.Column("score", sa.Double, nullable=False),
@@ -191,5 +218,70 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("opened_at", sa.BigInteger, nullable=False),
         sa.Column("closed_at", sa.BigInteger),
         sa.Column("overtaken_by", sa.String(40)),
+        sa.Column("released_as", sa.String(16), nullable=False, server_default="opened"),
+        sa.Column("release_ordinal", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("group_key", sa.String(255), nullable=False, server_default=""),
+        sa.Column("since", sa.String(1024), nullable=False, server_default=""),
+        sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
+        sa.Index("flags_by_run", "run_id", "release_ordinal"),
+    )
+
+
+def claims_table(id_kind: str) -> sa.Table:
+    """Who is at which flag: one row for each that was ever claimed, ``ended_at`` null while the claim is alive. People's."""
+    return sa.Table(
+        "claims",
+        sa.MetaData(),
+        sa.Column("queue", sa.String(64), primary_key=True),
+        sa.Column("account_id", _held(id_kind), primary_key=True),
+        sa.Column("run_id", sa.String(40), primary_key=True),
+        sa.Column("reviewer", sa.String(255), nullable=False),
+        sa.Column("claimed_at", sa.BigInteger, nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+        sa.Column("ended_at", sa.BigInteger),
+    )
+
+
+def dispositions_table(id_kind: str) -> sa.Table:
+    """What people decided of a flag, each decision a row that is only ever added; ``number`` from 1. People's.
+
+    ``state`` is what the flag became by it; ``evidence`` the version that the person saw, ``evidence_run`` its newest run.
+    """
+    return sa.Table(
+        "dispositions",
+        sa.MetaData(),
+        sa.Column("queue", sa.String(64), primary_key=True),
+        sa.Column("account_id", _held(id_kind), primary_key=True),
+        sa.Column("run_id", sa.String(40), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("disposition", sa.String(16), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("reviewer", sa.String(255), nullable=False),
+        sa.Column("decided_at", sa.BigInteger, nullable=False),
+        sa.Column("recorded_at", sa.BigInteger, nullable=False),
+        sa.Column("evidence", sa.Integer, nullable=False),
+        sa.Column("evidence_run", sa.String(40), nullable=False),
+        sa.Column("why", LONG, nullable=False),
+        sa.Column("source", sa.String(16), nullable=False),
+    )
+
+
+def events_table(id_kind: str) -> sa.Table:
+    """The outbox: one row for each change of a flag, numbered without a gap in the order of commits.
+
+    A release is one row for all its flags: it has the numbers from ``number - n + 1`` to ``number``, a flag each by its ordinal.
+    """
+    return sa.Table(
+        "events",
+        sa.MetaData(),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("n", sa.BigInteger, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("act", sa.String(16), nullable=False),
+        sa.Column("who", sa.String(255), nullable=False),
+        sa.Column("queue", sa.String(64), nullable=False),
+        sa.Column("account_id", _held(id_kind)),
+        sa.Column("run_id", sa.String(40), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
     )

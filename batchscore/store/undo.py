@@ -31,8 +31,7 @@ ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
 _FIRST: Final = object()
 
-_flags: Final = flags_table("string")  # the id's column takes what it is given: an integer or bytes
-_raw: Final[sa.ColumnElement[Any]] = sa.type_coerce(_flags.c.account_id, sa.types.NullType())
+_flags: Final = flags_table("raw")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,20 +228,20 @@ class _Look:
 def _page(connection: sa.Connection, run_id: str, queue: str, after: Any, n: int, *, locked: bool) -> _Page:
     """``n`` accounts of the run after that one. Locked, nobody changes its flags until the transaction ends."""
     query = (
-        sa.select(_raw.label("account_id"), _flags.c.state)
+        sa.select(_flags.c.account_id, _flags.c.state)
         .where(_flags.c.queue == queue, _flags.c.run_id == run_id)
-        .order_by(_raw)
+        .order_by(_flags.c.account_id)
         .limit(n)
     )
     if after is not _FIRST:
-        query = query.where(_raw > sa.literal(after, sa.types.NullType()))
+        query = query.where(_flags.c.account_id > after)
     own = connection.execute(query.with_for_update() if locked else query).all()
     others: defaultdict[Any, list[Any]] = defaultdict(list)
     if own:
         of_account = _of(queue, [row.account_id for row in own]) & (_flags.c.run_id != run_id)
         told = (_flags.c.overtaken_by == run_id) | (_flags.c.open_marker == 1)
         there = (
-            sa.select(_raw.label("account_id"), _flags.c.run_id, _flags.c.open_marker, _flags.c.opened_at)
+            sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.open_marker, _flags.c.opened_at)
             .add_columns(_flags.c.overtaken_by, runs.c.released_at, runs.c.undo_begun_at)
             .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
             .where(of_account, told)
@@ -284,7 +283,7 @@ def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
 
 
 def _of(queue: str, ids: Sequence[Any]) -> sa.ColumnElement[bool]:
-    return (_flags.c.queue == queue) & _raw.in_(ids)
+    return (_flags.c.queue == queue) & _flags.c.account_id.in_(ids)
 
 
 def _queues(connection: sa.Connection, run_id: str) -> tuple[str, ...]:

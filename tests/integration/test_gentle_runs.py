@@ -16,12 +16,13 @@ import sqlalchemy as sa
 from distributed import Client, LocalCluster
 
 from batchscore.attempt import attempt
+from batchscore.dispatch.limits import Limits
 from batchscore.errors import HELD, Paused, Refused
 from batchscore.events import Event, StageFinished, Waiting
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.inline import InlineExecutor
 from batchscore.operations.report import report_of
-from batchscore.pipeline import Limits, run
+from batchscore.pipeline import run
 from batchscore.plan import FreezeSql, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, Observer, RunRow
@@ -97,7 +98,7 @@ class Live:
 def live(tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Looked at twenty times a second, and read in several ranges of several pages."""
     monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr("batchscore.pipeline.LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("batchscore.dispatch.waits.LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
     monkeypatch.setattr(sql, "can_read_fast", lambda _url: False)

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.attempt import attempt
+from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
 from batchscore.events import Event
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.operations.compare import compare
 from batchscore.operations.report import report_of, write_page
-from batchscore.pipeline import Limits, run
+from batchscore.pipeline import run
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow

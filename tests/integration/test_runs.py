@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.attempt import attempt
+from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
 from batchscore.events import Event, PartitionAlerted, PartitionCommitted, PartitionFailed, StageStarted
 from batchscore.executors.connect import local_cluster
@@ -23,7 +24,7 @@ from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.layout import Definitions
-from batchscore.pipeline import Limits, run
+from batchscore.pipeline import run
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow, Worklist

@@ -120,8 +120,9 @@ LIES: dict[str, tuple[str, Plant]] = {
     "a flag is doubled": (
         "flags",
         sql(
-            "INSERT INTO flags SELECT 'other', account_id, run_id, as_of, rank, score, margin, reasons, bundle_digest, state, "
-            "open_marker, opened_at, closed_at, overtaken_by FROM flags WHERE run_id = '{flagged}' LIMIT 1"
+            "INSERT INTO flags (queue, account_id, run_id, as_of, rank, score, margin, reasons, bundle_digest, state, opened_at) "
+            "SELECT 'other', account_id, run_id, as_of, rank, score, margin, reasons, bundle_digest, state, opened_at "
+            "FROM flags WHERE run_id = '{flagged}' LIMIT 1"
         ),
     ),
     "a score is edited": ("flags", sql("UPDATE flags SET score = score + 1e-9 WHERE run_id = '{flagged}' AND rank = 1")),

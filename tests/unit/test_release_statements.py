@@ -10,14 +10,14 @@ from batchscore.store.rows import FlagOwn
 
 
 def row(number: int, n_chars: int) -> FlagOwn:
-    return FlagOwn(account_id=number, rank=number, score=0.5, margin=0.0, reasons='"' * n_chars, bundle_digest="0" * 64)
+    return FlagOwn(account_id=number, rank=number, score=0.5, margin=0.0, reasons='"' * n_chars, release_ordinal=1)
 
 
-@given(st.lists(st.integers(0, 300_000), max_size=40))
-def test_statements_are_bounded_in_bytes_whatever_the_reasons_are(lengths: list[int]) -> None:
+@given(st.lists(st.integers(0, 300_000), max_size=40), st.integers(0, 1_279))
+def test_statements_are_bounded_in_bytes_whatever_the_reasons_are(lengths: list[int], n_shared: int) -> None:
     rows = [row(number, n_chars) for number, n_chars in enumerate(lengths)]
-    parts = list(_bounded(rows))
+    parts = list(_bounded(rows, n_shared))
     assert [one for part in parts for one in part] == rows
     for part in parts:
-        escaped = sum(2 * len(one.reasons.encode()) + 300 for one in part)
+        escaped = sum(2 * len(one.reasons.encode()) + 300 + 2 * n_shared for one in part)
         assert escaped <= STATEMENT_BYTES or len(part) == 1

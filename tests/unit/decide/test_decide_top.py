@@ -18,6 +18,7 @@ from batchscore.decide import top
 from batchscore.decide.memory import blocked_accounts, blocked_now, remember
 from batchscore.decide.top import decide, decide_dates
 from batchscore.errors import RunFailed
+from batchscore.flag import FlagState
 from batchscore.ports import PastFlag
 from batchscore.spec import Policy
 
@@ -154,7 +155,16 @@ def test_memory_holds_the_budget_and_not_the_scores() -> None:
 
 def past(account_id: int, opened: int, closed: int | None) -> PastFlag:
     return PastFlag(
-        account_id=account_id, opened_at=AS_OF + opened * DAY, closed_at=None if closed is None else AS_OF + closed * DAY
+        account_id=account_id,
+        opened_at=AS_OF + opened * DAY,
+        closed_at=None if closed is None else AS_OF + closed * DAY,
+        run_id="r-0a1b2c3d-1",
+        as_of=AS_OF + opened * DAY,
+        state=FlagState.OPEN if closed is None else FlagState.CLEARED,
+        score=0.9,
+        reason_codes=("mails",),
+        decided_at=None if closed is None else AS_OF + closed * DAY,
+        n_evidence=1,
     )
 
 

@@ -1,0 +1,75 @@
+"""The loop over a stage's attempts: hand out, hear, commit; until all are done, or somebody wants it to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from batchscore.dispatch.hearing import Hearing
+from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.waits import Waits
+from batchscore.dispatch.worklist import HandOut
+from batchscore.events import Stopping
+from batchscore.plan import Task
+from batchscore.ports import Executor, Observer, RunHandle, Store
+from batchscore.receipt import Finished
+from batchscore.sources.brake import NO_BRAKE, Brake
+
+COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
+
+
+class Dispatcher:
+    """Brings one run's tasks to an executor, and what comes of them into the ledger."""
+
+    def __init__(self, handle: RunHandle, executor: Executor, store: Store, observer: Observer, limits: Limits) -> None:
+        self._handle = handle
+        self._executor = executor
+        self._store = store
+        self._observer = observer
+        self._hearing = Hearing(handle, store, observer)
+        self._waits = Waits(handle, store, observer, limits)
+
+    def wait_until_free(self, brake: Brake) -> None:
+        """Return when the brake lets go; nothing may be under way. Raises as `attempt_all`."""
+        self._waits.until_free(brake)
+
+    def attempt_all(self, tasks: Sequence[Task], brake: Brake = NO_BRAKE) -> None:
+        """Return when each task's partition is committed, or set aside.
+
+        Raises:
+            Paused: a wait lasted longer than it may, or a live source was above its critical load.
+            Interrupted: a stop was asked for, or the scheduler was lost; what is committed stays.
+            Refused: an attempt found what a plan could not see.
+            Fenced: a newer driver took the run.
+        """
+        worklist = HandOut(tasks, lambda: self._waits.may_hand_out(brake), brake.most_reads)
+        while worklist:
+            self._waits.until_free(brake)
+            self._attempt_some(worklist, brake)
+        self._waits.stop_if_asked()
+        if brake.worst_lag_s is not None:
+            self._store.note_held_back(self._handle, 0.0, brake.worst_lag_s)
+
+    def _attempt_some(self, worklist: HandOut, brake: Brake) -> None:
+        """Until nothing is under way and nothing more is handed out: all is done, or the brake holds."""
+        told = False
+        waiting: list[Finished] = []
+        committed_at = float("-inf")
+        try:
+            for outcomes in self._executor.outcomes(worklist):
+                self._waits.tell(self._waits.held_by(brake) or self._executor.waiting())
+                waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
+                # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
+                at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)
+                if waiting and (at_once or time.monotonic() - committed_at >= COMMIT_EVERY_S):
+                    self._hearing.commit(waiting)
+                    waiting, committed_at = [], time.monotonic()
+                for outcome in outcomes:
+                    self._hearing.hear(outcome, worklist)
+                if self._waits.stopping and not told:
+                    self._observer(Stopping(run_id=self._handle.run_id))
+                    told = True
+        finally:
+            self._hearing.commit(waiting)  # what came home counts, whatever ended the stage
+        self._waits.stop_if_asked()
