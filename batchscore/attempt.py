@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from batchscore import log_fields
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
+from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import MOMENT, Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
@@ -112,6 +113,7 @@ def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
     work = task.partition.work
     outcome, beside = _Outcome(), [_Outcome() for _ in task.beside]
     started = time.perf_counter()
+    reach(Point.ATTEMPT_BEGUN)
     match work:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
@@ -131,6 +133,7 @@ def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
     outcome.seconds["other"] = round(max(0.0, time.perf_counter() - started - named), 4)  # opening, hashing: what has no name
     others = zip(task.beside, beside, strict=True)
     receipts = tuple(_receipt(partition, one, uuid.uuid4().hex) for partition, one in others)
+    reach(Point.ATTEMPT_DONE)
     return _receipt(task.partition, outcome, drawn).model_copy(update={"beside": receipts})
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from batchscore.decide.memory import remember
 from batchscore.decide.top import decide_dates
+from batchscore.failpoints import Point, reach
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
 from batchscore.flag import REASONS, Flag, Reason
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, sort_by_key
@@ -50,9 +51,13 @@ def make_decision(
     memory = remember(past_flags, ID_TYPES[definitions.feature_set.account_id])
     decided = decided_by(plan, definitions, scores, memory)
     folder = definitions.store / "decisions"
+    file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
+    reach(Point.DECISION_WRITTEN)
+    remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
+    reach(Point.DECISION_UNRECORDED)
     return Decision(
-        file=write_named_by_digest(parquet_bytes(decided), folder, "parquet"),
-        memory=write_named_by_digest(parquet_bytes(memory), folder, "parquet"),
+        file=file,
+        memory=remembered,
         n_selected=len(decided),
         n_to_release=int(pc.sum(decided["release"]).as_py() or 0),
     )

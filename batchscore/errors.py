@@ -114,6 +114,9 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
+    "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
+    "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
+    "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
@@ -244,6 +247,12 @@ class Held(BatchscoreError):
 
 class Paused(BatchscoreError):
     """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
+
+    exit_code = HELD
+
+
+class Cancelled(BatchscoreError):
+    """A person ended the run from elsewhere. Everything committed is kept, and a person may resume it. Exit 4."""
 
     exit_code = HELD
 

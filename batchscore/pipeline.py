@@ -16,7 +16,9 @@ from batchscore.admission import judge_input
 from batchscore.decision import flags_to_release, make_decision
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.requests import Requests
 from batchscore.dispatch.tenure import tenure
+from batchscore.dispatch.waits import Waits
 from batchscore.driver import driver_name
 from batchscore.errors import Held, QuarantineStop, RunFailed
 from batchscore.events import (
@@ -70,7 +72,8 @@ def run(
     Raises:
         Refused: another driver has the run, or an attempt found what a plan could not see.
         Held: a guard found what a person must approve first.
-        Paused: a wait lasted longer than it may, or a live source was above its critical load.
+        Paused: a wait lasted longer than it may, or a live source was above its critical load; or a person paused the run.
+        Cancelled: a person cancelled the run.
         Interrupted: a stop was asked for, or the scheduler was lost; what is committed stays.
         Fenced: a newer driver took the run.
         RunFailed: the proof does not close, or two attempts gave different bytes.
@@ -79,9 +82,11 @@ def run(
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
-    with tenure(plan, store, handle):
+    requests = Requests(store, handle)
+    with tenure(plan, store, handle, requests):
         store.note_executor(handle, executor.describe())
-        walk = _Walk(plan, handle, executor, store, observer, limits or Limits())
+        waits = Waits(handle, store, observer, limits or Limits(), requests)
+        walk = _Walk(plan, handle, Dispatcher(handle, executor, store, observer, waits), waits, store, observer)
         walk.freeze()
         walk.rollup()
         walk.merge()
@@ -98,14 +103,15 @@ class _Walk:
     """One driver's walk over one run's stages."""
 
     def __init__(
-        self, plan: Plan, handle: RunHandle, executor: Executor, store: Store, observer: Observer, limits: Limits
+        self, plan: Plan, handle: RunHandle, dispatcher: Dispatcher, waits: Waits, store: Store, observer: Observer
     ) -> None:
         self._plan = plan
         self._handle = handle
         self._store = store
         self._reader = store.reader()
         self._observer = observer
-        self._dispatcher = Dispatcher(handle, executor, store, observer, limits)
+        self._dispatcher = dispatcher
+        self._waits = waits
         self._definitions = Definitions.of(plan).kept(plan)
 
     @property
@@ -183,6 +189,7 @@ class _Walk:
 
     def decide(self) -> RunRow:
         """Freeze memory and decision, once per run: a resumed run finds them and decides nothing."""
+        self._waits.until_free()
         row = self._reader.run(self._run_id)
         if row.decision is None:
             laid_out = self._reader.partitions(self._run_id, Stage.SCORE)
@@ -221,6 +228,7 @@ class _Walk:
     def release(self, row: RunRow, proof: Proof) -> None:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
         assert proof.closes, "release is given a proof that closes"
+        self._waits.until_free()  # the last moment at which a person keeps the flags from the reviewers: a release is not cut
         flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
@@ -251,7 +259,7 @@ class _Walk:
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
             for brake in brakes:
-                self._dispatcher.wait_until_free(brake)
+                self._waits.until_free(brake)
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
         return partitions

@@ -391,6 +391,20 @@ ADVICE: Final[dict[str, Advice]] = {
         "See what the server is busy with (SHOW PROCESSLIST), then `batchscore resume RUN`: ranges that were read are not read "
         "again. With fewer `connections`, under `gentle:` of the source, a run asks for less at a time.",
     ),
+    "run_paused": Advice(
+        "Somebody typed `batchscore pause RUN`, perhaps on another host; the message says who, since when and why.",
+        "Ask them, or look: `batchscore status RUN`. `batchscore continue RUN` lets it go on: a driver that waits does so by "
+        "itself, else `batchscore resume RUN` follows.",
+    ),
+    "run_cancelled": Advice(
+        "Somebody typed `batchscore cancel RUN`, perhaps on another host; the message says who, when and why.",
+        "What was committed is kept and reported. `batchscore resume RUN` goes on after all; `batchscore run SPEC --again` "
+        "begins a new run, which reuses what was done.",
+    ),
+    "nothing_to_control": Advice(
+        "The run is over or cancelled, or another person asked something of it a moment before you.",
+        "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
+    ),
     "scheduler_unreachable": Advice(
         "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
         "the other does not.",
@@ -438,6 +452,8 @@ _EXITS: Final = {
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
     "source_paused": "4: held, resumable",
+    "run_paused": "4: paused, a person lets it continue",
+    "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",
 }
 

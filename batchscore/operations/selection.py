@@ -81,6 +81,11 @@ class _Place:
     n_better: int = 0
 
 
+def selected_in(decided: pa.Table) -> pa.Table:
+    """The rows of a decision that are flags, as its run made them."""
+    return decided.replace_schema_metadata(None)
+
+
 def _placed(asked: Asked, scores: Iterable[pa.Table], blocked: pa.Array) -> _Place:
     """Over the scores, a table at a time; the order is decide's: the score, then the least id."""
     place = _Place()

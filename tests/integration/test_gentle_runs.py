@@ -98,7 +98,6 @@ class Live:
 def live(tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Looked at twenty times a second, and read in several ranges of several pages."""
     monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr("batchscore.dispatch.waits.LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
     monkeypatch.setattr(sql, "can_read_fast", lambda _url: False)
