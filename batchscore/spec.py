@@ -143,12 +143,34 @@ class Gentle(Value):
         return self
 
 
+IdCast = Literal["text", "hex", "uuid"]
+SqlColumn = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class SqlSource(Value):
-    """A table of a live database, reached by the *name* of its URL."""
+    """A table of a live database, reached by the *name* of its URL.
+
+    ``key``: the columns by which a table of MySQL is paged, where that is not the account id: those of its primary key, or of
+    another index. Of events it is the key along which the table grows, such as an auto-increment. ``reread``: of events, how long
+    after they were known their rows may still change, or come with a key below that of others; what is older is read once for
+    all runs. ``id_cast``: what account ids of MySQL become, exactly: ``text``, the digits of an integer; ``hex``, bytes
+    as lower-case hex; ``uuid``, BINARY(16) as 8-4-4-4-12 of these.
+    """
 
     url: str = Field(pattern=NAME)
     table: TableName
+    # Left out of digests where nothing is declared: plans of specs that are older stay what they were.
+    key: tuple[SqlColumn, ...] = Field(default=(), exclude_if=lambda key: not key)
+    id_cast: IdCast | None = Field(default=None, exclude_if=lambda cast: cast is None)
+    reread: Duration | None = Field(default=None, exclude_if=lambda reread: reread is None)
     gentle: Gentle = Gentle()
+
+    @model_validator(mode="after")
+    def _names_columns_once(self) -> SqlSource:
+        if len(set(self.key)) != len(self.key):
+            msg = "a column of the key is named twice → keep one"
+            raise ValueError(msg)
+        return self
 
 
 class Source(Value):

@@ -35,14 +35,15 @@ from batchscore.explore.parts import (
     read_features,
     read_files,
     read_flags,
+    read_frozen_events,
     score_again,
     to_pandas,
 )
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.files import verified
-from batchscore.key_index import KeyIndex, open_index
+from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
-from batchscore.layout import Definitions, decided_rows
+from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
 from batchscore.ports import FlagRow, RunRow, StoreReader
@@ -122,7 +123,9 @@ class Explorer:
         return self._by_range(read_accounts, self._snapshots.schema)
 
     def events(self, table: str | None = None) -> dd.DataFrame:
-        """The events of a table (to be named where there are several) as they are rolled up; a partition is an input file.
+        """The events of a table (to be named where there are several) as they are rolled up.
+
+        A partition is a file, of the input or, of a live table, of the freeze.
 
         In the order of the files: accounts are mixed, so divisions are unknown.
 
@@ -133,7 +136,15 @@ class Explorer:
         name = tables[0] if table is None and len(tables) == 1 else table
         if name not in tables:
             raise Refused("spec_invalid", f"tables of events: {', '.join(tables) or 'none'}", where="events(table)")
-        files, held = self.plan.inputs[name], self._works[0].feature_set
+        held = self._works[0].feature_set
+        if self.plan.spec.sources[name].sql is not None:
+            run_id, read = self.run.run_id, self._reader
+            froze = frozen_events(read.partitions(run_id, Stage.FREEZE), read.receipts(run_id, Stage.FREEZE))
+            parts = [Files(store=str(self.store), outputs=(output,)) for output in froze[name]]
+            with corrupt_told(self.store / parts[0].outputs[0].path):
+                schema = pq.read_schema(self.store / parts[0].outputs[0].path)
+            return _from_map(read_frozen_events, parts, meta=to_pandas(schema.remove_metadata().empty_table()))
+        files = self.plan.inputs[name]
         meta = to_pandas(empty_events(files[0], name, self.feature_set))
         return _from_map(read_events_of, list(files), meta=meta, table=name, feature_set=held)
 

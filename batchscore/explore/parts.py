@@ -90,6 +90,14 @@ def read_events_of(file: InputFile, table: str, feature_set: Reference, columns:
     return to_pandas(read if columns is None else read.select([ACCOUNT_ID, *columns]))
 
 
+def read_frozen_events(files: Files, columns: list[str] | None = None) -> pd.DataFrame:
+    """The events that a freeze left of a range of a live table, as `read_events_of`."""
+    names = None if columns is None else [ACCOUNT_ID, *columns]
+    (output,) = files.outputs
+    held = pq.read_table(verified(f"{files.store}/{output.path}", output.sha256), columns=names, use_threads=False)
+    return to_pandas(held.replace_schema_metadata(None))
+
+
 def read_decision(decision: Reference, columns: list[str] | None = None) -> pd.DataFrame:
     """The decision's rows, by as-of and rank."""
     table = decided_rows(decision).sort_by([("as_of", "ascending"), ("rank", "ascending")])
