@@ -114,11 +114,15 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
-    "audit_key_lost": (432, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
+    "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
+    "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
+    "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
+    "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
     "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
+    "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
 }
@@ -245,6 +249,12 @@ class Held(BatchscoreError):
 
 class Paused(BatchscoreError):
     """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
+
+    exit_code = HELD
+
+
+class Cancelled(BatchscoreError):
+    """A person ended the run from elsewhere. Everything committed is kept, and a person may resume it. Exit 4."""
 
     exit_code = HELD
 

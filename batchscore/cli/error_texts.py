@@ -88,6 +88,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "`batchscore cluster certs DIR --renew` makes new certificates under the CA that is there; for a new CA name a new "
         "folder, and hand all of it out: certificates of two CAs do not trust each other.",
     ),
+    "scheduler_uncertified": Advice(
+        "A tls:// scheduler, and Dask's configuration of this driver names no CA or client's certificate, or files that this "
+        "user may not read.",
+        "`batchscore cluster certs` makes them; the DASK_DISTRIBUTED__COMM__TLS__… variables of the message name them, as the "
+        "units in jobs/systemd do.",
+    ),
     "metrics_open": Advice(
         "--metrics names an address that is not 127.0.0.1 or ::1, such as 0.0.0.0 in a container.",
         "Scrape from the same host; or say --metrics-off-host, where a firewall or a network policy lets only Prometheus in. "
@@ -397,6 +403,20 @@ ADVICE: Final[dict[str, Advice]] = {
         "See what the server is busy with (SHOW PROCESSLIST), then `batchscore resume RUN`: ranges that were read are not read "
         "again. With fewer `connections`, under `gentle:` of the source, a run asks for less at a time.",
     ),
+    "run_paused": Advice(
+        "Somebody typed `batchscore pause RUN`, perhaps on another host; the message says who, since when and why.",
+        "Ask them, or look: `batchscore status RUN`. `batchscore continue RUN` lets it go on: a driver that waits does so by "
+        "itself, else `batchscore resume RUN` follows.",
+    ),
+    "run_cancelled": Advice(
+        "Somebody typed `batchscore cancel RUN`, perhaps on another host; the message says who, when and why.",
+        "What was committed is kept and reported. `batchscore resume RUN` goes on after all; `batchscore run SPEC --again` "
+        "begins a new run, which reuses what was done.",
+    ),
+    "nothing_to_control": Advice(
+        "The run is over or cancelled, or another person asked something of it a moment before you.",
+        "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
+    ),
     "scheduler_unreachable": Advice(
         "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
         "the other does not.",
@@ -444,6 +464,8 @@ _EXITS: Final = {
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
     "source_paused": "4: held, resumable",
+    "run_paused": "4: paused, a person lets it continue",
+    "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",
 }
 

@@ -29,10 +29,14 @@ COMMANDS = {
     "undo": "batchscore.cli.undo",
     "verify": "batchscore.cli.undo",
     "approve": "batchscore.cli.approve",
+    "pause": "batchscore.cli.control",
+    "continue": "batchscore.cli.control",
+    "cancel": "batchscore.cli.control",
     "status": "batchscore.cli.look",
     "watch": "batchscore.cli.look",
     "queue": "batchscore.cli.look",
     "explain": "batchscore.cli.explain",
+    "compare": "batchscore.cli.compare",
     "bundle": "batchscore.cli.bundle",
     "clean": "batchscore.cli.look",
     "report": "batchscore.cli.report",
@@ -58,11 +62,15 @@ _HELP = {
     "undo": "Show, or take back, what a run put before the reviewers.",
     "verify": "Prove a run again from its files and rows: finds whatever was changed since.",
     "approve": "Let a held run go on, in your name; shows what it is held for.",
+    "pause": "Let a run rest, from any host: its driver waits until `continue`.",
+    "continue": "Let a paused run go on.",
+    "cancel": "End a run, from any host: what is committed stays, `resume` goes on.",
     "status": "Show runs, or the progress of one.",
     "watch": "Follow a run's progress until it ends.",
     "queue": "Show the flags before the reviewers, best first.",
     "report": "Report on a run, or on what differs between two: a page, or JSON.",
     "explain": "Say why an account was flagged, or was not; made again to the bit.",
+    "compare": "Compare two runs, or two bundles on one run's input, at equal budget.",
     "bundle": "Pack a trained model; show, verify and compare what was packed.",
     "clean": "Delete files no run refers to. Shows them first.",
     "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
@@ -93,7 +101,7 @@ class _Lazy(click.Group):
 
 
 def _function(command: str) -> str:
-    return "help_" if command == "help" else command  # the builtin keeps its name
+    return f"{command}_" if command in {"continue", "help"} else command  # the keyword and the builtin keep their names
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

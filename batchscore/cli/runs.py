@@ -170,11 +170,15 @@ MIN_HASH = 8
 def resume(
     run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, telling: Telling, as_json: bool
 ) -> int:
-    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
+    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
+    from batchscore.driver import operator_name
+    from batchscore.operations.control import withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
-    made = plan_again(open_reader(store).run(run_id))
+    stood = open_reader(store).run(run_id)
+    made = plan_again(stood)
+    withdraw_cancel(store, stood, by=operator_name())
     row = run_plan(made, again=False, executor=executor(), max_wait=max_wait, telling=telling)
     return tell_end(row, as_json=as_json)
 

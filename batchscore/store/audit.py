@@ -92,7 +92,7 @@ def held_key(folder: Path) -> bytes:
             "the key of the audit trail cannot be read, and the trail has entries that were made with it",
             where=str(path),
             remedy="restore it from a backup of the folder, or let its owner look; "
-            "lost for good, which accounts the trail names can never be told again: batchscore help BS-432",
+            "lost for good, which accounts the trail names can never be told again: batchscore help BS-441",
         )
     return key
 

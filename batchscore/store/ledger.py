@@ -3,8 +3,9 @@
 Locks are taken in one order: the run's row, then the queue's, then rows by their keys. A transaction that the database gave
 up is done again from its start; one whose COMMIT got no answer left its mark in the run's row, or does not stand.
 
-The allowed changes of a run's state: running → finished, held, interrupted or failed; held, interrupted and failed → running
-(taken over). Of a partition's: planned → committed or quarantined, and nothing after that.
+The allowed changes of a run's state: running → finished, or (given back) held, paused, cancelled, interrupted or failed; and
+from each of these → running, taken over, but from paused and cancelled only by way of interrupted, which a person does.
+Of a partition's: planned → committed or quarantined, and nothing after that.
 """
 
 from __future__ import annotations
@@ -26,17 +27,27 @@ from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
+from batchscore.request import BY_CHARS, WHY_CHARS, Wish
 from batchscore.store.audit import AuditTrail
 from batchscore.store.flags import ReviewDatabase, release
 from batchscore.store.reader import Reader, done_before
-from batchscore.store.rows import FINDINGS, LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, hold_row, microseconds, moment, run_row
+from batchscore.store.requests import Ask, landed, put_request, refuse_requested
+from batchscore.store.rows import (
+    FINDINGS,
+    LARGEST_IN_MYSQL,
+    LARGEST_IN_SQLITE,
+    hold_row,
+    microseconds,
+    moment,
+    request_of,
+    run_row,
+)
 from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
 from batchscore.store.undo import Asked, apply_undo
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
 EXECUTOR_CHARS: Final = 255
-BY_CHARS: Final = 255
 
 T = TypeVar("T")
 
@@ -63,6 +74,7 @@ class Ledger:
 
         Raises:
             Refused: ``run_taken``: another driver's lease has not run out.
+            Paused, Cancelled: a person asked that the run should rest.
         """
 
         def take(connection: sa.Connection) -> tuple[RunHandle, RunRow]:
@@ -70,12 +82,13 @@ class Ledger:
             # either seen, or has this number, and the second insert of it fails.
             generation = self._next_generation(connection, plan)
             newest = self._newest(connection, plan.digest)
-            if newest is None or (again and newest["state"] in {"finished", "failed"}):
+            if newest is None or (again and newest["state"] in {"finished", "failed", "cancelled"}):
                 run_id = self._create(connection, plan, generation)
             elif newest["state"] == "finished":
                 return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
             else:
                 run_id = newest["run_id"]
+                refuse_requested(run_id, request_of(newest), plan.spec.store)
             self._take(connection, run_id, owner)
             row = self._row(connection, run_id)
             return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
@@ -199,13 +212,18 @@ class Ledger:
         reach(Point.RECEIPTS_COMMITTED)
         return committed
 
-    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
-        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int | None) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is.
+
+        None: the failure says nothing of the partition, and does not count.
+        """
         message = message[:MESSAGE_CHARS]
 
         def count(connection: sa.Connection) -> bool:
             at = self._clock(connection)
             self._log(connection, run, task, {"outcome": "failed", "reason": reason, "message": message, "ended_at": at})
+            if quarantine_at is None:
+                return False
             of_task = _of(run, task.partition) & (partitions.c.state == "planned")
             connection.execute(partitions.update().where(of_task).values(n_failures=partitions.c.n_failures + 1))
             aside = {"state": "quarantined", "reason": reason, "message": message, "epoch": run.epoch, "updated_at": at}
@@ -255,6 +273,29 @@ class Ledger:
         asked = Asked(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
         apply_undo(self._engine, row, asked)
         return self.reader().undo(run_id)
+
+    def request(self, run_id: str, wish: Wish | None, *, number: int, by: str, why: str) -> RunRow:
+        """Ask for something, or withdraw what is asked, in the name of ``by``. The row as it then stands."""
+        ask = Ask(wish=wish, number=number, by=by[:BY_CHARS], why=why[:WHY_CHARS])
+        transact(
+            self._engine,
+            lambda connection: put_request(connection, run_id, ask, self._trail, self._now),
+            where="store",
+            landed=lambda connection: landed(connection, run_id, ask),
+        )
+        return self.reader().run(run_id)
+
+    def note_request(self, run: RunHandle, number: int, *, met: bool) -> None:
+        """Say that the run's driver has seen the request of that number, or met it. Done twice it is done once."""
+        said: dict[str, Any] = {"request_seen_at": sa.func.coalesce(runs.c.request_seen_at, self._now)}
+        said |= {"request_met_at": self._now} if met else {}
+        this = runs.update().where(runs.c.run_id == run.run_id, runs.c.request_number == number).values(**said)
+
+        def note(connection: sa.Connection) -> None:
+            self._check(connection, run)
+            connection.execute(this)
+
+        transact(self._engine, note, where="store")
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
@@ -330,7 +371,7 @@ class Ledger:
         return approved
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""
+        """Give the run back: finished, paused, cancelled, interrupted or failed; `hold` gives it back held by a guard."""
 
         def end(connection: sa.Connection) -> RunRow:
             self._give_back(connection, run, self._clock(connection), state, why)
