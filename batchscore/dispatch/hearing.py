@@ -86,7 +86,7 @@ class Hearing:
         if self._writes_failed[partition.stage, partition.number] >= MAX_WRITES_FAILED:
             raise Interrupted(
                 failed.reason,
-                f"{partition.stage} {partition.number} could not be written {MAX_WRITES_FAILED} times: a disk is full, or failing",
+                f"{partition.stage} {partition.number} could not be written {MAX_WRITES_FAILED} times: a disk is full or fails",
                 remedy="free space or mend the disk",
             )
         worklist.put(failed.task)

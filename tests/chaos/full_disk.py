@@ -1,4 +1,4 @@
-"""A run whose store lies on a disk of its own that is too small again and again: STORE SPEC, in a namespace where that may be mounted.
+"""A run on a disk of its own that is too small again and again: STORE SPEC, in a namespace where one may be mounted.
 
 Prints how each try ended, by the reason of the error, then the digest of the finished run.
 """
@@ -18,7 +18,7 @@ from batchscore.spec import read_spec
 from batchscore.store import open_reader, open_store
 from tests.run_digest import run_digest
 
-FIRST_KB, MORE_KB, MOST_KB = 64, 48, 8_192
+SIZES_KB = (64, 128, 192, 256, 320, 384, 512, 640, 768, 1_024, 1_536, 2_048, 4_096, 16_384)
 
 
 def mount(store: Path, kilobytes: int, *, again: bool) -> None:
@@ -29,8 +29,8 @@ def mount(store: Path, kilobytes: int, *, again: bool) -> None:
 
 def main() -> int:
     store, spec = Path(sys.argv[1]), Path(sys.argv[2])
-    for kilobytes in range(FIRST_KB, MOST_KB, MORE_KB):
-        mount(store, kilobytes, again=kilobytes > FIRST_KB)
+    for n, kilobytes in enumerate(SIZES_KB):
+        mount(store, kilobytes, again=n > 0)
         try:
             plan = make_plan(read_spec(spec))
             row = run(plan, executor=InlineExecutor(attempt), store=open_store(store, "integer"), observer=lambda _event: None)

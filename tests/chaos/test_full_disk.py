@@ -1,10 +1,11 @@
-"""Guarantee 26: a disk that is full, or fails, at the N-th step of writing files, is a clean stop or a second try; the end is equal."""
+"""Guarantee 26: a disk that is full or fails at the N-th step of writing is a clean stop, or a second try; the end is equal."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.run_digest import run_digest
 from tests.small_world import make_small_world
 
 EVERY = bool(os.environ.get("BATCHSCORE_EVERY_FAULT"))
-MOST_STEPS = 400
+STRIDE = 40  # of some 150 steps
 OWN_DISK = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
@@ -30,25 +31,24 @@ def may_mount() -> bool:
     return subprocess.run(tried, check=False, capture_output=True).returncode == 0
 
 
-@pytest.mark.timeout(1_200 if EVERY else 120)
-@pytest.mark.parametrize("how", ["full", "io"])
-def test_a_disk_that_fails_at_the_nth_step_of_writing_changes_nothing(on_sqlite: Stage, how: str) -> None:
-    n_stopped = n_went_on = 0
-    first, stride = (1, 1) if EVERY else (1 if how == "full" else 12, 23)
-    for at in range(first, MOST_STEPS, stride):
+@pytest.mark.timeout(1_800 if EVERY else 120)
+@pytest.mark.parametrize(("how", "first"), [("full", 1), ("io", 12)])
+def test_a_disk_that_fails_at_the_nth_step_of_writing_changes_nothing(on_sqlite: Stage, how: str, first: int) -> None:
+    """The driver stops clean where it was its own file; an attempt is made again, and no partition is blamed."""
+    n_hit = 0
+    for at in count(1, 1) if EVERY else count(first, STRIDE):
         store = on_sqlite.make_store(f"{how}-{at}")
         with on_sqlite.child("run", store, f"file *={how}@{at}") as child:
             code = child.wait()
         assert code in {0, 5}, f"step {at}: a clean stop, or a second try"
-        n_stopped, n_went_on = n_stopped + (code == 5), n_went_on + (code == 0)
-        (row,) = open_reader(store).runs()
-        failed = open_reader(store).failures(row.run_id)
-        if code == 0 and not any(failure.reason == "write_failed" and failure.number != 0 for failure in failed) and at > 200:
-            break  # there is no step of that number
+        reader = open_reader(store)
+        (row,) = reader.runs()
+        if code == 0 and all(failure.reason != "write_failed" for failure in reader.failures(row.run_id)):
+            break  # no run has so many steps
+        n_hit += 1
         on_sqlite.whole("run", store)
         on_sqlite.check("run", store)
-    assert n_went_on
-    assert n_stopped or not EVERY
+    assert n_hit >= (100 if EVERY else 3)
 
 
 @pytest.mark.skipif(not may_mount(), reason="this machine lets nobody mount a disk of its own")
