@@ -142,13 +142,16 @@ def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, s
             yield canonical_accounts(named, accounts, [*columns, SEGMENT], feature_set.account_id, place)
 
 
-def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
+def read_events(work: Rollup, feature_set: FeatureSet, only: Sequence[str] | None = None) -> Iterator[Rows]:
     """Canonical events of the work's files, gathered into batches of about `RUN_ROWS`, each with its rejects.
+
+    ``only``: of the columns that features read, those; others are not read from the files.
 
     At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
     the others as `SEGMENT`.
     """
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
+    columns = columns if only is None else tuple(name for name in columns if name in only)
     raw = _numbered(work.files, _raw_columns(events, [*columns, *([work.by] if work.by else [])]))
     if work.by is not None:
         raw, columns = _named(raw, work.by), (*columns, SEGMENT)
