@@ -121,6 +121,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
     "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
+    "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
 }

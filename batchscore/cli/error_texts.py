@@ -88,6 +88,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "`batchscore cluster certs DIR --renew` makes new certificates under the CA that is there; for a new CA name a new "
         "folder, and hand all of it out: certificates of two CAs do not trust each other.",
     ),
+    "scheduler_uncertified": Advice(
+        "A tls:// scheduler, and Dask's configuration of this driver names no CA or client's certificate, or files that this "
+        "user may not read.",
+        "`batchscore cluster certs` makes them; the DASK_DISTRIBUTED__COMM__TLS__… variables of the message name them, as the "
+        "units in jobs/systemd do.",
+    ),
     "metrics_open": Advice(
         "--metrics names an address that is not 127.0.0.1 or ::1, such as 0.0.0.0 in a container.",
         "Scrape from the same host; or say --metrics-off-host, where a firewall or a network policy lets only Prometheus in. "

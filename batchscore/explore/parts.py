@@ -25,6 +25,7 @@ from batchscore.features.feature_set import open_feature_set
 from batchscore.files import verified
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64, sort_by_key
+from batchscore.layout import decided_rows
 from batchscore.models.contract import conform
 from batchscore.models.scorer import load_scorer
 from batchscore.operations.remade import features_again
@@ -127,18 +128,28 @@ def read_events_of(
     return to_pandas(read if columns is None else read.select([ACCOUNT_ID, *columns]))
 
 
+def read_frozen_events(files: Files, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
+    """The events that a freeze left of a range of a live table, as `read_events_of`."""
+    names = None if columns is None else [ACCOUNT_ID, *columns]
+    (output,) = files.outputs
+    path = verified(f"{files.store}/{output.path}", output.sha256)
+    wanted = expression_of(filters, pq.read_schema(path).field(ACCOUNT_ID).type)
+    held = pq.read_table(path, columns=names, filters=wanted, use_threads=False)
+    return to_pandas(held.replace_schema_metadata(None))
+
+
 def read_decision(decision: Reference, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
     """The decision's rows, by as-of and rank."""
-    path = verified(decision.path, decision.sha256)
-    wanted = expression_of(filters, pq.read_schema(path).field(ACCOUNT_ID).type)
-    table = pq.read_table(path, filters=wanted).sort_by([("as_of", "ascending"), ("rank", "ascending")])
+    table = decided_rows(decision)
+    wanted = expression_of(filters, table.schema.field(ACCOUNT_ID).type)
+    table = (table if wanted is None else table.filter(wanted)).sort_by([("as_of", "ascending"), ("rank", "ascending")])
     return to_pandas(table if columns is None else table.select([ACCOUNT_ID, *columns]))
 
 
 def read_flags(files: Files, decision: Reference, columns: list[str] | None = None) -> pd.DataFrame:
     """The decision's rows that have reasons, with these; the newest as-of first, then by rank."""
     explained = [pq.read_table(verified(f"{files.store}/{output.path}", output.sha256)) for output in files.outputs]
-    decided = pq.read_table(verified(decision.path, decision.sha256)).replace_schema_metadata(None)
+    decided = decided_rows(decision).replace_schema_metadata(None)
     reasons = pa.concat_tables([reasons_schema(decided.schema.field(ACCOUNT_ID).type).empty_table(), *explained])
     joined = decided.join(reasons.replace_schema_metadata(None), keys=[ACCOUNT_ID, "as_of"], join_type="inner")
     ordered = joined.sort_by([("as_of", "descending"), ("rank", "ascending")])
