@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchscore import log_fields
+from batchscore.decide.table import FLAG, RESERVE
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.failpoints import Point, reach
@@ -36,11 +36,11 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import ParquetDraft, verified, write_parquet
+from batchscore.files import ParquetDraft, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
-from batchscore.layout import KEYS_SCHEMA, flags_of
+from batchscore.layout import KEYS_SCHEMA, decided_rows, flags_of
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
@@ -421,7 +421,7 @@ def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: l
 
 def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
-    decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
+    decided = flags_of(decided_rows(work.decision, FLAG, RESERVE), work.score)
     accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundle, route=route)
     schema = reasons_schema(accounts.id_type)

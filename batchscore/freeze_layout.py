@@ -38,24 +38,27 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str, closed: Cl
 
 def _accounts(plan: Plan, definitions: Definitions, run_id: str) -> Iterator[_Part]:
     feature_set = definitions.feature_set
-    accounts, held, segment = feature_set.accounts, definitions.feature_set_file, plan.spec.segment
+    accounts, held, segment, groups = feature_set.accounts, definitions.feature_set_file, plan.spec.segment, plan.spec.groups
     reads = {
         "accounts": accounts.model_dump(mode="json"),
         "columns": feature_set.column_names(accounts.table),
         "kind": feature_set.account_id,
         **({"segment": segment} if segment else {}),
+        **({"groups": list(groups)} if groups else {}),
         **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
-        for work in plan_freeze(plan.inputs[accounts.table], accounts.table, held, segment=segment):
+        for work in plan_freeze(plan.inputs[accounts.table], accounts.table, held, segment=segment, groups=groups):
             yield work, n_rows_of_files(work.files), what_it_reads(reads, files=work.files)
         return
     from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: workers import this file and lay nothing out)
 
     ranges = key_ranges(source, accounts, feature_set.account_id)
     for low, high in ranges:
-        live = live_range(source, accounts.table, held, (low, high), run_id, segment)
+        live = live_range(source, accounts.table, held, (low, high), run_id).model_copy(
+            update={"segment": segment, "groups": groups}
+        )
         n_rows = -(-plan.n_rows_of(accounts.table) // len(ranges))
         yield live, n_rows, what_it_reads(reads, run=run_id, low=low, high=high)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.decide.table import FLAG, RESERVE, of_standing, whole
 from batchscore.features.accounts import Accounts, ordered
 from batchscore.features.coverage import begins
 from batchscore.features.feature_set import EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
@@ -312,14 +313,23 @@ def _features_of(partition: Partition) -> object:
     return (work.keys, work.as_ofs) if isinstance(work, Score) else partition.number
 
 
+def decided_rows(decision: Reference, *standings: str) -> pa.Table:
+    """Rows of a frozen decision, whatever release wrote it: those of the ``standings``, or its flags."""
+    held = whole(pq.read_table(verified(decision.path, decision.sha256)))
+    return of_standing(held, *(standings or (FLAG,)))
+
+
 def live_table(partition: Partition) -> str | None:
     """The live table that a partition reads; None when it reads none."""
     return partition.work.table if isinstance(partition.work, (FreezeSql, FreezeEvents)) else None
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """Key ranges with flags of the decision: up to `RANGES_PER_PARTITION` score partitions, `FLAGS_PER_PARTITION` flags each."""
-    decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
+    """Key ranges with flags of the decision, or what it keeps in reserve: each is explained while the rollups are there.
+
+    Up to `RANGES_PER_PARTITION` score partitions and `FLAGS_PER_PARTITION` flags each.
+    """
+    decided = decided_rows(decision, FLAG, RESERVE).select([ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
         first, last = _score_of(members[0]), _score_of(members[-1])

@@ -45,7 +45,6 @@ from batchscore.layout import (
     lay_out_shadow,
     live_table,
     rollups_of,
-    scores_of,
     with_merged,
 )
 from batchscore.plan import Partition, Plan, Stage, Task
@@ -192,10 +191,7 @@ class _Walk:
         self._waits.until_free()
         row = self._reader.run(self._run_id)
         if row.decision is None:
-            laid_out = self._reader.partitions(self._run_id, Stage.SCORE)
-            scores = scores_of(laid_out, self._reader.receipts(self._run_id, Stage.SCORE))
-            past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=row)
-            decision = make_decision(self._plan, self._definitions, scores, past)
+            decision = make_decision(self._plan, self._definitions, self._reader, row)
             row = self._store.record_decision(self._handle, decision.file, decision.memory)
             self._observer(
                 DecisionRecorded(run_id=self._run_id, n_selected=decision.n_selected, n_to_release=decision.n_to_release)

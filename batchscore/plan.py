@@ -78,6 +78,7 @@ class FreezeParquet(Value):
     feature_set: Reference
     files: tuple[InputFile, ...]
     segment: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class FreezeSql(Value):
@@ -97,6 +98,7 @@ class FreezeSql(Value):
     high: KeyBound | None
     opened_for: str  # the run: a live table is never the same input twice
     segment: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class FreezeEvents(Value):

@@ -23,7 +23,7 @@ from batchscore.settings import library_versions
 from batchscore.sources.live_events import inspect_events
 from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
 from batchscore.sources.recent import last_event
-from batchscore.sources.segment import gate_problems, segment_problems, segment_problems_of_files
+from batchscore.sources.segment import gate_problems, group_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import RunSpec, Source, SqlSource
 from batchscore.store.place import require_place
@@ -106,8 +106,8 @@ def read_inputs(
             passed_over += [f"{table.table}/{name}" for name in hidden]
             problems += _problems_of_files(files, table, feature_set)
             problems += _problem_of_large_ids(spec, files, table, feature_set)
-            if spec.segment and isinstance(table, AccountsTable):
-                problems += segment_problems_of_files(files, spec.segment, table.table)
+            for column in spec.group_columns if isinstance(table, AccountsTable) else ():
+                problems += segment_problems_of_files(files, column, table.table)
             if (gate := spec.gate.get(table.table)) is not None and gate.by is not None:
                 problems += segment_problems_of_files(files, gate.by, table.table)
         elif source.sql is not None:
@@ -135,7 +135,7 @@ def _inspect(
             gate = spec.gate.get(table.table)
             return inspect_events(source, table, feature_set, None if gate is None else gate.by)
         columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
-        return inspect_table(source, table, columns, spec.segment, categories, feature_set.account_id)
+        return inspect_table(source, table, columns, spec.group_columns, categories, feature_set.account_id)
     except TryAgain as error:  # there is no run yet that could wait for it
         remedy = "start the database or correct its URL, then plan again"
         raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
@@ -168,9 +168,15 @@ def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bu
         if not feature_set.is_whole(as_of)
     ]
     problems += gate_problems(spec.gate, feature_set, spec.sources)
-    if spec.segment:
-        accounts = feature_set.accounts
-        problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
+    accounts = feature_set.accounts
+    problems += group_problems(spec.segment, spec.groups, accounts, feature_set.column_names(accounts.table))
+    strange = [name for name in (spec.policy.again.counts if spec.policy.again else ()) if name not in feature_set.features]
+    problems += [
+        Problem(
+            where=f"policy.again.counts.{name}", what="the feature set makes no such feature", remedy="name one of its features"
+        )
+        for name in strange
+    ]
     names = [bundle.manifest.name for bundle in bundles]
     problems += [
         Problem(
@@ -265,7 +271,7 @@ def _pinned(
     pinned = {
         "spec": spec.name,
         "feature set": feature_set.digest,
-        "policy": digest_of(spec.policy.model_dump(mode="json")),
+        "policy": digest_of(spec.policy.pinned()),
         "as-of dates": digest_of(list(spec.as_ofs())),
         "release": spec.release,
     }
@@ -273,6 +279,8 @@ def _pinned(
         pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
+    if spec.groups:
+        pinned["groups"] = digest_of(list(spec.groups))
     if spec.gate:
         pinned["gate"] = digest_of({table: gate.model_dump(mode="json") for table, gate in spec.gate.items()})
     for place, bundle in enumerate(bundles):

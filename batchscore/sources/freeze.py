@@ -25,7 +25,7 @@ from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
-from batchscore.sources.segment import SEGMENT, segment_names
+from batchscore.sources.segment import SEGMENT, frozen_names, segment_names
 from batchscore.spec import Gentle, Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
@@ -37,11 +37,11 @@ Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
 
 
 def plan_freeze(
-    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None
+    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None, groups: tuple[str, ...] = ()
 ) -> tuple[FreezeParquet, ...]:
-    """Works that bring the accounts of ``files`` into snapshots, with the column ``segment`` if a spec names one."""
-    groups = group_files(files)
-    return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group, segment=segment) for group in groups)
+    """Works that bring the accounts of ``files`` into snapshots, with a spec's ``segment`` and ``groups``."""
+    work = FreezeParquet(table=table, feature_set=feature_set, files=(), segment=segment, groups=groups)
+    return tuple(work.model_copy(update={"files": together}) for together in group_files(files))
 
 
 def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference, *, by: str | None = None) -> tuple[Rollup, ...]:
@@ -69,8 +69,8 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
         PartitionError: a file is not what was planned, or does not decode.
     """
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    raw = _numbered(work.files, _raw_columns(accounts, [*columns, *([work.segment] if work.segment else [])]))
-    rows = _canonical(raw, feature_set, work.segment)
+    named = frozen_names(work.segment, work.groups)
+    rows = _canonical(_numbered(work.files, _raw_columns(accounts, [*columns, *named])), feature_set, named)
     return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
 
 
@@ -94,8 +94,9 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     categories = tuple(feature_set.categories.values())
     bounds = work.low, work.high
-    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
-    rows = _canonical(_braked(pages, brake), feature_set, work.segment)
+    named = frozen_names(work.segment, work.groups)
+    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, tuple(named), categories=categories)
+    rows = _canonical(_braked(pages, brake), feature_set, named)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
 
 
@@ -184,9 +185,8 @@ def live_range(
     feature_set: Reference,
     bounds: tuple[KeyBound | None, KeyBound | None],
     opened_for: str,
-    segment: str | None = None,
 ) -> FreezeSql:
-    """The work that reads one range of the accounts table ``table``."""
+    """The work that reads one range of the accounts table ``table``; no groups, which a run's spec may name."""
     return FreezeSql(
         table=table,
         feature_set=feature_set,
@@ -197,19 +197,17 @@ def live_range(
         low=bounds[0],
         high=bounds[1],
         opened_for=opened_for,
-        segment=segment,
     )
 
 
-def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:
-    """Canonical accounts of each batch, with their segment under a name of ours where there is one."""
+def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, named: Mapping[str, str]) -> Iterator[Rows]:
+    """Canonical accounts of each batch, with the groups they are in under names of ours (``named``)."""
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    for batch, place in raw:
-        if segment is None:
-            yield canonical_accounts(batch, accounts, columns, feature_set.account_id, place)
-        else:
-            named = batch.append_column(SEGMENT, segment_names(batch[segment], f"{place.source}: {segment}"))
-            yield canonical_accounts(named, accounts, [*columns, SEGMENT], feature_set.account_id, place)
+    for raw_batch, place in raw:
+        batch = raw_batch
+        for column, name in named.items():
+            batch = batch.append_column(name, segment_names(raw_batch[column], f"{place.source}: {column}"))
+        yield canonical_accounts(batch, accounts, [*columns, *named.values()], feature_set.account_id, place)
 
 
 def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:

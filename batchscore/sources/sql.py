@@ -59,14 +59,14 @@ def inspect_table(
     source: SqlSource,
     accounts: AccountsTable,
     columns: Iterable[str],
-    segment: str | None = None,
+    groups: Sequence[str] = (),
     categories: Collection[str] = (),
     kind: IdKind | None = None,
 ) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
 
-    ``categories``: those of the ``columns`` that must be text. ``kind``: of account ids. Of MySQL the rows are the server's own
-    estimate, which may be far off: counting them would read a whole index.
+    ``groups``: columns that name groups. ``categories``: those of the ``columns`` that must be text. ``kind``: of account ids. Of
+    MySQL the rows are the server's own estimate, which may be far off: counting them would read a whole index.
 
     Raises:
         Refused: ``table_missing`` or ``secret_missing``.
@@ -85,9 +85,9 @@ def inspect_table(
             for name in _names(accounts, columns)
             for problem in _problems_of(name, types, accounts, is_category=name in categories)
         ]
-        problems += _problems_of_segment(segment, types, accounts) if segment else ()
+        problems += [problem for name in groups for problem in _problems_of_group(name, types, accounts)]
         if is_mysql(connection):
-            problems += problems_of(connection, source, accounts.table, _roles(accounts, columns, segment, categories), kind)
+            problems += problems_of(connection, source, accounts.table, _roles(accounts, columns, groups, categories), kind)
         elif source.key or source.id_cast:
             what = "a table of SQLite is one range, by the account id as it stands"
             problems.append(Problem(where=f"sources.{accounts.table}", what=what, remedy="remove key and id_cast"))
@@ -135,7 +135,7 @@ def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable, *
         )
 
 
-def _problems_of_segment(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
+def _problems_of_group(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
     if name not in types:
         yield from _problems_of(name, types, accounts, is_category=True)
     elif isinstance(types[name], (sa.Numeric, sa.Float, sa.Date, sa.DateTime)):
@@ -206,13 +206,13 @@ def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers 
     columns: Sequence[str],
     kind: IdKind,
     bounds: tuple[KeyBound | None, KeyBound | None],
-    segment: str | None = None,
+    groups: Sequence[str] = (),
     *,
     categories: Collection[str] = (),
 ) -> Iterator[tuple[pa.Table, Place]]:
     """Raw rows with keys in (low, high], a page at a time; without a low, first those whose key is null.
 
-    ``categories``, of the ``columns``, are text. The column ``segment`` comes as text, unless a feature reads it too.
+    ``categories``, of the ``columns``, are text. The columns ``groups`` come as text, unless a feature reads them too.
 
     Raises:
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
@@ -221,12 +221,12 @@ def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers 
     low, high = bounds
     with opened(source) as engine:
         if is_mysql(engine):
-            for page, place in mysql_pages(engine, source, bounds, _roles(accounts, columns, segment, categories)):
+            for page, place in mysql_pages(engine, source, bounds, _roles(accounts, columns, groups, categories)):
                 yield with_moments(page, _times(accounts)), place
             return
     assert low is None, "a SQLite table is one range"
     assert not isinstance(high, tuple)
-    roles = dict(_roles(accounts, columns, segment, categories))
+    roles = dict(_roles(accounts, columns, groups, categories))
     names = list(roles)
     n_read = 0
     table = _table(source, names)
@@ -282,15 +282,15 @@ def mysql_pages(
 
 
 def _roles(
-    accounts: AccountsTable, columns: Iterable[str], segment: str | None, categories: Collection[str]
+    accounts: AccountsTable, columns: Iterable[str], groups: Iterable[str], categories: Collection[str]
 ) -> list[tuple[str, Role]]:
-    """What each column to read is for, the key first. A segment that a feature reads too is what it is to the feature."""
+    """What each column to read is for, the key first. A group that a feature reads too is what it is to the feature."""
     times: dict[str, Role] = {time.column: "time" for time in _times(accounts)}
     roles: dict[str, Role] = {accounts.key: "key", **times}
     for name in columns:
         roles.setdefault(name, "category" if name in categories else "number")
-    if segment:
-        roles.setdefault(segment, "segment")
+    for name in groups:
+        roles.setdefault(name, "segment")
     return list(roles.items())
 
 

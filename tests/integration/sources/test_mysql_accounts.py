@@ -168,10 +168,10 @@ def test_a_category_is_text_of_any_charset_with_its_bytes_and_never_a_number(rou
         "INSERT INTO accounts VALUES (1, 1, 'dé', 'B'), (2, 2, ' DE ', NULL), (3, 3, '', 'a')",
     )
     names = ("land", "tier")
-    assert inspect_table(SOURCE, ACCOUNTS, names, None, names)[1] == ()
+    assert inspect_table(SOURCE, ACCOUNTS, names, (), names)[1] == ()
     (page,) = [page for page, _ in read_pages(SOURCE, ACCOUNTS, names, "integer", (None, 3), categories=names)]
     assert page.select(names).to_pydict() == {"land": ["dé", " DE ", ""], "tier": ["B", None, "a"]}
-    (problem,) = inspect_table(SOURCE, ACCOUNTS, ("n",), None, ("n",))[1]
+    (problem,) = inspect_table(SOURCE, ACCOUNTS, ("n",), (), ("n",))[1]
     assert problem.what.startswith("column_type: is int")
 
 

@@ -91,7 +91,7 @@ def test_every_row_comes_once_in_balanced_ranges(case: str, route: str, make: Ma
     columns, values, key = KEYS[case]
     make(f"CREATE TABLE accounts ({columns}, id BIGINT UNSIGNED, plan INT)", FILL.format(key=values))
     live = source(*key)
-    assert inspect_table(live, ACCOUNTS, ("plan",), None, (), "integer")[1] == ()
+    assert inspect_table(live, ACCOUNTS, ("plan",), (), (), "integer")[1] == ()
     counts, plans = counts_and_plans(live)
     assert sorted(plans) == list(range(1, 1701))
     assert len(counts) == 3
@@ -157,7 +157,7 @@ def test_an_account_id_becomes_text_exactly_as_declared(
 ) -> None:
     make(f"CREATE TABLE accounts (id {declared} PRIMARY KEY, plan INT)", f"INSERT INTO accounts VALUES ({written}, 1)")
     live = SqlSource.model_validate({"url": "live", "table": "accounts", "id_cast": cast})
-    assert inspect_table(live, ACCOUNTS, ("plan",), None, (), "string")[1] == ()
+    assert inspect_table(live, ACCOUNTS, ("plan",), (), (), "string")[1] == ()
     pages = [
         page
         for bounds in key_ranges(live, ACCOUNTS, "string")
@@ -174,7 +174,7 @@ def test_an_account_id_becomes_text_exactly_as_declared(
 def test_ids_of_another_kind_are_refused_when_planning(declared: str, cast: str | None, kind: str, make: Make) -> None:
     make(f"CREATE TABLE accounts (id {declared} PRIMARY KEY, plan INT)")
     live = SqlSource.model_validate({"url": "live", "table": "accounts", "id_cast": cast})
-    (problem,) = inspect_table(live, ACCOUNTS, ("plan",), None, (), "integer" if kind == "integer" else "string")[1]
+    (problem,) = inspect_table(live, ACCOUNTS, ("plan",), (), (), "integer" if kind == "integer" else "string")[1]
     assert problem.what.startswith("column_type")
 
 
