@@ -110,6 +110,17 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
+    # 6xx: the review queue
+    "flag_unknown": (601, "The queue has no flag of that account that a person could look at."),
+    "flag_taken": (602, "Another reviewer has claimed the flag."),
+    "flag_changed": (603, "The flag is not what the reviewer saw: its evidence, or the flag itself, changed meanwhile."),
+    "flag_decided": (604, "A person has decided on the flag already."),
+    "second_reviewer": (605, "The flag needs two people, and both would be one."),
+    "dispositions_invalid": (
+        606,
+        "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
+    ),
+    "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
