@@ -20,6 +20,7 @@ from batchscore.store.tables import events_table, flags_table
 _ROWS_A_STATEMENT: Final = 500
 _events: Final = events_table("raw")
 _flags: Final = flags_table("raw")
+_OF_FLAG: Final = (_flags.c.queue, _flags.c.account_id, _flags.c.run_id, _flags.c.released_as, _flags.c.release_ordinal)
 
 
 class Change:
@@ -67,26 +68,42 @@ def events_after(connection: sa.Connection, number: int, limit: int) -> tuple[Qu
     return tuple(found)
 
 
+def events_of(connection: sa.Connection, queue: str, account_id: Any) -> tuple[QueueEvent, ...]:
+    """Every event of an account in a queue, by number."""
+    own = sa.select(_events).where(_events.c.queue == queue, _events.c.account_id == account_id)
+    found = [_event(row) for row in connection.execute(own).mappings()]
+    released = (
+        sa.select(_events.c.number, _events.c.n, _events.c.at, _events.c.who, *_OF_FLAG)
+        .select_from(_flags.join(_events, (_events.c.run_id == _flags.c.run_id) & (_events.c.act == Happened.RELEASED.value)))
+        .where(_flags.c.queue == queue, _flags.c.account_id == account_id)
+    )
+    found += [_of_release(row, row) for row in connection.execute(released).mappings()]
+    return tuple(sorted(found, key=lambda event: event.number))
+
+
 def _released(connection: sa.Connection, row: sa.RowMapping, after: int, limit: int) -> Iterator[QueueEvent]:
     before = row["number"] - row["n"]
     query = (
-        sa.select(_flags.c.queue, _flags.c.account_id, _flags.c.run_id, _flags.c.overtaken_by, _flags.c.released_as)
-        .add_columns(_flags.c.release_ordinal)
+        sa.select(*_OF_FLAG)
         .where(_flags.c.run_id == row["run_id"], _flags.c.release_ordinal > after - before)
         .order_by(_flags.c.release_ordinal)
         .limit(limit)
     )
     for flag in connection.execute(query).mappings():
-        yield QueueEvent(
-            number=before + flag["release_ordinal"],
-            at=from_microseconds(row["at"]),
-            act=Happened(flag["released_as"]),
-            who=row["who"],
-            queue=flag["queue"],
-            account_id=account_id_of(flag["account_id"]),
-            run_id=flag["run_id"],
-            state=FlagState.OPEN if flag["released_as"] == Happened.OPENED else FlagState.OVERTAKEN,
-        )
+        yield _of_release(row, flag)
+
+
+def _of_release(row: sa.RowMapping, flag: sa.RowMapping) -> QueueEvent:
+    return QueueEvent(
+        number=row["number"] - row["n"] + flag["release_ordinal"],
+        at=from_microseconds(row["at"]),
+        act=Happened(flag["released_as"]),
+        who=row["who"],
+        queue=flag["queue"],
+        account_id=account_id_of(flag["account_id"]),
+        run_id=flag["run_id"],
+        state=FlagState.OPEN if flag["released_as"] == Happened.OPENED else FlagState.OVERTAKEN,
+    )
 
 
 def _event(row: sa.RowMapping) -> QueueEvent:

@@ -31,7 +31,7 @@ from batchscore.ports import (
 )
 from batchscore.receipt import Output, Receipt
 from batchscore.store.audit import held_key
-from batchscore.store.outbox import events_after
+from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
 from batchscore.store.reviewed import of_account, shown
 from batchscore.store.rows import (
@@ -55,6 +55,7 @@ from batchscore.store.tables import (
     holds,
     outputs,
     partitions,
+    queues,
     run_outputs,
     runs,
     stages,
@@ -411,6 +412,18 @@ class Reader:
         except Refused:
             return ()
         return read(self._engine, lambda connection: of_account(connection, self._now, queue, held), where="store")
+
+    def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
+        """What happened to an account's flags in a queue, by number."""
+        try:
+            held = stored_id(account_id, LARGEST_IN_MYSQL)
+        except Refused:
+            return ()
+        return read(self._engine, lambda connection: events_of(connection, queue, held), where="store")
+
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues that flags were released into, by name."""
+        return tuple(row["queue"] for row in self._rows(sa.select(queues.c.queue).order_by(queues.c.queue)))
 
     def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""

@@ -82,7 +82,9 @@ def test_the_best_free_flag_is_claimed_and_nobody_else_gets_it(store: Ledger, de
 def test_fifty_who_claim_at_once_get_fifty_different_flags(store: Ledger, store_folder: Path) -> None:
     n = 50
     released(store, store_folder, "first", *range(n))
-    barrier, got, failed = threading.Barrier(n), [], []
+    barrier = threading.Barrier(n)
+    got: list[AccountId] = []
+    failed: list[Exception] = []
 
     def claim(number: int) -> None:
         barrier.wait()

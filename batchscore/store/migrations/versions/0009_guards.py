@@ -80,6 +80,8 @@ def upgrade() -> None:
     guard("flags_begin_untouched", "INSERT ON flags", "NEW.state NOT IN ('open', 'overtaken')", on_mysql=on_mysql)
     guard("dispositions_stay", "UPDATE ON dispositions", "1 = 1", on_mysql=on_mysql)
     guard("dispositions_are_not_deleted", "DELETE ON dispositions", "1 = 1", on_mysql=on_mysql)
+    op.create_index("events_by_account", "events", ["queue", "account_id"])
+    op.create_index("ix_events_run_id", "events", ["run_id"])
     for name, query in VIEWS.items():
         op.execute(f"DROP VIEW IF EXISTS {name}")
         op.execute(f"CREATE VIEW {name} AS {query}")
