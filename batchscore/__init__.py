@@ -8,10 +8,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchscore.api import RunSpec, approve, make_plan, open_reader, read_spec, resume, run
+    from batchscore.api import (
+        RunSpec,
+        approve,
+        cancel,
+        compare,
+        continue_,
+        explain,
+        make_plan,
+        open_reader,
+        pause,
+        read_spec,
+        resume,
+        run,
+    )
     from batchscore.explore.explorer import Explorer
 
-__all__ = ["Explorer", "RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = [
+    "Explorer",
+    "RunSpec",
+    "approve",
+    "cancel",
+    "compare",
+    "continue_",
+    "explain",
+    "make_plan",
+    "open_reader",
+    "pause",
+    "read_spec",
+    "resume",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

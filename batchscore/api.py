@@ -8,27 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.attempt import attempt
+from batchscore.driver import operator_name
 from batchscore.executors.connect import given_client, local_cluster, remote_cluster
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
+from batchscore.operations.compare import Asked, compare_bundle, compare_runs
+from batchscore.operations.control import Controlled, ask, withdraw_cancel
+from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
 from batchscore.planner import make_plan, plan_again
+from batchscore.readiness import get_ready
 from batchscore.spec import RunSpec, read_spec
 from batchscore.store import open_reader, open_store
 
 if TYPE_CHECKING:
     from batchscore.events import Event
     from batchscore.executors.connect import GivenClient
+    from batchscore.flag import AccountId
     from batchscore.hold import HoldRow
     from batchscore.ports import Executor, RunRow
+    from batchscore.report.comparison import Comparison
+    from batchscore.report.explanation import Explanation
 
-__all__ = ["RunSpec", "approve", "make_plan", "open_reader", "read_spec", "resume", "run"]
+__all__ = [
+    "RunSpec",
+    "approve",
+    "cancel",
+    "compare",
+    "continue_",
+    "explain",
+    "make_plan",
+    "open_reader",
+    "pause",
+    "read_spec",
+    "resume",
+    "run",
+]
 
 
 def run(
@@ -52,7 +74,8 @@ def run(
 
     Raises:
         Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
-        Paused: a live source was above its critical load; `resume` goes on.
+        Paused: a live source was above its critical load, and `resume` goes on; or the run is paused, and `continue_` is first.
+        Cancelled: a person cancelled the run.
         Interrupted: the scheduler was lost; `resume` goes on.
         Held: the input is not what it usually is; `approve`, then `resume` goes on.
         QuarantineStop: a partition without which nothing may be scored was set aside.
@@ -75,9 +98,16 @@ def resume(
     workers: int | None = None,
     inline: bool = False,
 ) -> RunRow:
-    """Go on with a run where it was stopped or killed. Arguments and errors as `run`; also ``plan_changed``, ``run_unknown``."""
+    """Go on with a run where it was stopped, killed or cancelled. Arguments as `run`.
+
+    Raises:
+        Refused: ``plan_changed``, ``run_unknown``, and as `run`.
+        Paused: ``run_paused``: `continue_` comes first; and as `run`.
+    """
     row = open_reader(Path(store)).run(run_id)
-    return run(plan_again(row), client=client, scheduler=scheduler, workers=workers, inline=inline)
+    made = plan_again(row)
+    withdraw_cancel(Path(store), row, by=operator_name())
+    return run(made, client=client, scheduler=scheduler, workers=workers, inline=inline)
 
 
 def approve(run_id: str, *, store: Path | str, by: str, because: str = "") -> HoldRow:
@@ -87,6 +117,68 @@ def approve(run_id: str, *, store: Path | str, by: str, because: str = "") -> Ho
         Refused: ``not_held``, ``run_unknown``.
     """
     return approve_hold(Path(store), run_id, by=by, because=because)
+
+
+def pause(run_id: str, *, store: Path | str, by: str = "", why: str = "") -> Controlled:
+    """Ask that a run rests, wherever its driver is: it finishes what is in flight and waits, with its lease, until `continue_`.
+
+    ``by``: who asks; by default whoever runs this process. Waits up to 5 seconds for the driver to say that it saw.
+
+    Raises:
+        Refused: ``nothing_to_control``, ``run_unknown``.
+    """
+    return ask(Path(store), run_id, "paused", by=by or operator_name(), why=why)
+
+
+def continue_(run_id: str, *, store: Path | str, by: str = "", why: str = "") -> Controlled:
+    """Let a paused run go on: its driver does within two seconds; if it has none, `resume` may. Arguments as `pause`."""
+    return ask(Path(store), run_id, None, by=by or operator_name(), why=why)
+
+
+def cancel(run_id: str, *, store: Path | str, by: str = "", why: str = "") -> Controlled:
+    """Ask that a run ends: its driver finishes what is in flight and raises Cancelled; only `resume` goes on. As `pause`."""
+    return ask(Path(store), run_id, "cancelled", by=by or operator_name(), why=why)
+
+
+def explain(run_id: str, account_id: AccountId, *, store: Path | str, as_of: datetime | None = None) -> Explanation:
+    """Why an account of a run was flagged, or was not; all of it made again, and compared to the bit. Changes nothing.
+
+    Args:
+        run_id: A run that has decided.
+        account_id: An id as the accounts' table has it: an int or a str.
+        store: The store's folder.
+        as_of: One of the run's; by default the newest at which the run selected the account, else its last.
+
+    Raises:
+        Refused: ``run_unknown``, ``run_unfinished``, ``account_unknown``; ``spec_invalid``: ``as_of`` is none of the run's.
+    """
+    reader = open_reader(Path(store))
+    return explain_account(reader.run(run_id), reader, account_id, as_of)
+
+
+def compare(
+    run_id: str, other: str | None = None, *, bundle: str | Path | None = None, store: Path | str, budget: int | None = None
+) -> Comparison:
+    """What another run, or another bundle on this run's frozen input, would put before the reviewers at equal budget, and why.
+
+    Args:
+        run_id: The run compared with: A.
+        other: A second run: B.
+        bundle: In its place: the name of one of the run's shadows, or the path of a bundle, which is scored now, in this process.
+        store: The store's folder.
+        budget: Accounts that each side may select at an as-of; by default as many as run A did.
+
+    Raises:
+        Refused: ``run_unknown``, ``run_unfinished``, ``feature_contract``, or what reading a bundle refuses.
+        ValueError: not exactly one of ``other`` and ``bundle``.
+    """
+    reader, asked = open_reader(Path(store)), Asked(budget=budget)
+    if bundle is not None and other is None:
+        return compare_bundle(reader, reader.run(run_id), str(bundle), asked)
+    if other is None or bundle is not None:
+        msg = "name one thing to compare with: another run, or bundle="
+        raise ValueError(msg)
+    return compare_runs(reader, reader.run(run_id), reader.run(other), asked)
 
 
 def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:
@@ -102,8 +194,11 @@ def _executor(client: GivenClient | None, scheduler: str | None, workers: int | 
         yield InlineExecutor(attempt)
     elif client is not None:
         yield given_client(attempt, client)
+    elif scheduler is not None:
+        with remote_cluster(attempt, scheduler) as opened:
+            yield opened
     else:
-        with remote_cluster(attempt, scheduler) if scheduler else local_cluster(attempt, n_workers=workers) as opened:
+        with local_cluster(attempt, n_workers=workers, prepare=get_ready) as opened:
             yield opened
 
 

@@ -34,6 +34,9 @@ class Act(StrEnum):
     WITHDRAWN = "withdrawn"  # one flag of the run
     RESTORED = "restored"  # one flag that the run's had superseded
     UNDONE = "undone"
+    PAUSED = "pause asked"
+    CANCELLED = "cancel asked"
+    CONTINUED = "request withdrawn"  # a pause by `continue`, a cancel by `resume`
 
 
 class AuditEntry(Value):

@@ -43,6 +43,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "column_unclear": (125, "Which column is meant cannot be told from names and types, and is not guessed."),
     "run_unfinished": (126, "The run has not decided yet: there are no flags, and not all scores, to look at."),
     "account_unknown": (127, "No such account was frozen for the run."),
+    "flag_unknown": (133, "No released run has a flag of that account in that queue."),
+    "extra_missing": (141, "What was asked for needs a library that is an extra, and is not installed."),
+    "telling_failed": (142, "A log, metrics or a textfile cannot be written or served where they were asked for."),
+    "certs_refused": (143, "Certificates were not made: what lies in their folder is not to be touched as asked."),
     # 2xx: what the input is
     "not_parquet": (201, "A file is empty, cut short, encrypted or not Parquet."),
     "parquet_codec": (202, "A Parquet file uses a compression codec this build cannot read."),
@@ -110,8 +114,18 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
+    "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
+    "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
+    "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
+    # 5xx: the cluster
+    "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
+    "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
+    "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
+    "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
+    "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
+    "no_workers": (504, "The scheduler has no workers."),
     # 6xx: the review queue
-    "flag_unknown": (601, "The queue has no flag of that account that a person could look at."),
+    "flag_absent": (601, "The queue has no flag of that account that a person could look at."),
     "flag_taken": (602, "Another reviewer has claimed the flag."),
     "flag_changed": (603, "The flag is not what the reviewer saw: its evidence, or the flag itself, changed meanwhile."),
     "flag_decided": (604, "A person has decided on the flag already."),
@@ -121,11 +135,6 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
     ),
     "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
-    # 5xx: the cluster
-    "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
-    "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),
-    "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
-    "no_workers": (504, "The scheduler has no workers."),
 }
 
 # reason → the code of a row that is set aside alone (written to the rejects file, never raised)
@@ -250,6 +259,12 @@ class Held(BatchscoreError):
 
 class Paused(BatchscoreError):
     """The moment is not right (a source is busy, its office is open); the run can be resumed when it is. Exit 4."""
+
+    exit_code = HELD
+
+
+class Cancelled(BatchscoreError):
+    """A person ended the run from elsewhere. Everything committed is kept, and a person may resume it. Exit 4."""
 
     exit_code = HELD
 

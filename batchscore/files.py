@@ -21,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
+from batchscore.failpoints import Point, reach
 from batchscore.plan import Reference
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
 _HASH_BLOCK: Final = 1 << 20
 _MEND_DISK: Final = "free space or mend the disk"
-Role = Literal["snapshot", "rollup", "scores", "rejects", "reasons", "keys", "days"]
+Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days"]
 
 
 def file_sha256(path: Path) -> str:
@@ -79,6 +80,7 @@ class ParquetDraft:
         with self._failing(), ExitStack() as opened:
             _make_folder(self._final.parent)
             opened.push(self._discard_at_error)
+            reach(Point.FILE_NAMED)
             sink = opened.enter_context(pa.OSFile(str(self._temporary), "wb"))
             self._writer = opened.enter_context(
                 pq.ParquetWriter(
@@ -86,6 +88,7 @@ class ParquetDraft:
                     self._schema,
                     compression=_compression(self._schema),
                     use_dictionary=False,
+                    write_statistics=_with_statistics(self._schema, self._role),
                     write_page_checksum=True,
                     store_schema=True,
                 )
@@ -122,6 +125,7 @@ class ParquetDraft:
     def _put(self, group: pa.Table) -> None:
         with self._failing():
             self._writer.write_table(group, row_group_size=self._group_rows)
+            reach(Point.FILE_GROWING)
         self._n_written += len(group)
 
     def _discard_at_error(self, kind: type[BaseException] | None, *_error: object) -> None:
@@ -141,23 +145,39 @@ def _compression(schema: pa.Schema) -> dict[str, str]:
     return {field.name: "none" if pa.types.is_floating(field.type) else "lz4" for field in schema}
 
 
+def _with_statistics(schema: pa.Schema, role: Role) -> list[str]:
+    """Columns whose extremes stand in the footer: what readers pick row groups by, which is never a feature of a snapshot."""
+    return [field.name for field in schema if role != "snapshot" or not pa.types.is_floating(field.type)]
+
+
 def publish(temporary: Path, final: Path) -> str:
     """Make a written file durable and visible under its final name, never over another; return its SHA-256.
 
     Raises:
         OSError: it could not be done, and nothing new stands under the name; ``FileExistsError`` when it is taken.
     """
+    reach(Point.FILE_WRITTEN)
     with temporary.open("rb") as stream:
         os.fsync(stream.fileno())
+    reach(Point.FILE_SYNCED)
     os.link(temporary, final)  # unlike rename, fails when the name is taken
     try:
+        reach(Point.FILE_LINKED)
         temporary.unlink()
+        reach(Point.FILE_RENAMED)
         for folder in (final.parent, final.parent.parent):
             _sync_folder(folder)
-        return file_sha256(final)
+        reach(Point.FILE_FOLDER_SYNCED)
+        return _read_back(final)
     except OSError:
         _discard(final)  # it was ours: link made it
         raise
+
+
+def _read_back(path: Path) -> str:
+    sha256 = file_sha256(path)
+    reach(Point.FILE_READ_BACK)
+    return sha256
 
 
 def _sync_folder(folder: Path) -> None:
@@ -208,6 +228,7 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
                 return named
             final.unlink()
         _make_folder(folder)
+        reach(Point.FILE_NAMED)
         try:
             temporary.write_bytes(payload)
             with suppress(FileExistsError):  # another driver wrote the same bytes first

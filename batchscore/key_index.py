@@ -168,9 +168,19 @@ def _read_groups(path: Path, groups: list[int], names: list[str], keys: KeyRange
             table = file.read_row_groups(groups, columns=names)
     except (OSError, pa.ArrowException) as error:
         raise PartitionError("input_corrupt", "a page does not decode", where=path.name, remedy="restore the file") from error
-    mask = in_range(table[ACCOUNT_ID], keys.low, keys.high)
-    table = table if mask is None else table.filter(mask)
+    table = _within(table, keys)
     return table if among is None else table.filter(pc.is_in(table[ACCOUNT_ID], value_set=among))
+
+
+def _within(table: pa.Table, keys: KeyRange) -> pa.Table:
+    """The rows of the key range; of rows in key order, as all files of ours are, they are a stretch, and nothing is copied."""
+    mask = in_range(table[ACCOUNT_ID], keys.low, keys.high)
+    if mask is None:
+        return table
+    first, n_rows = pc.index(mask, value=True).as_py(), pc.sum(mask).as_py() or 0
+    if n_rows and pc.all(mask.slice(first, n_rows)).as_py():
+        return table.slice(first, n_rows)
+    return table.filter(mask)
 
 
 def _row_groups(file: pq.ParquetFile, output: Output | Reference) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from batchscore.flag import AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
+from batchscore.request import Request, Wish
 from batchscore.spec import Value
 
 
@@ -51,7 +52,7 @@ class Executor(Protocol):
 
 
 class RunRow(Value):
-    """A run as the ledger holds it. ``state``: running, finished, held, interrupted, failed."""
+    """A run as the ledger holds it. ``state``: running, finished, held, paused, cancelled, interrupted, failed."""
 
     run_id: str
     name: str
@@ -75,11 +76,15 @@ class RunRow(Value):
     undone_at: datetime | None = None
     undone_by: str = ""
     undone_why: str = ""
+    request: Request | None = None  # what a person asks of it now
+    n_requests: int = 0  # so far: the number of the newest, which the next one is compared with
 
     @property
     def stands(self) -> str:
-        """The state in words: of a run that nobody drives it would be no use to say that it is running."""
-        return "driver gone" if self.driver_gone else self.state
+        """The state in words: of a run that nobody drives, or that rests, it would be no use to say that it is running."""
+        if self.driver_gone:
+            return "driver gone"
+        return self.request.stands if self.request is not None and self.state in {"running", "interrupted"} else self.state
 
     @property
     def failed_on_input(self) -> bool:
@@ -230,6 +235,9 @@ class StoreReader(Protocol):
     def run(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown``."""
 
+    def requested(self, run_id: str) -> Request | None:
+        """What a person asks of the run now. One row, without its plan: a driver looks every second."""
+
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""
 
@@ -335,6 +343,7 @@ class Store(Protocol):
 
         Raises:
             Refused: ``run_taken`` when another driver's lease has not run out.
+            Paused, Cancelled: a person asked that it should rest. ``again`` passes over a cancelled one.
         """
 
     def begin_sweep(self, plan: Plan) -> None:
@@ -383,6 +392,18 @@ class Store(Protocol):
             Refused: ``run_unknown``, or ``nothing_to_undo``: the run released nothing.
         """
 
+    def request(self, run_id: str, wish: Wish | None, *, number: int, by: str, why: str) -> RunRow:
+        """Ask for something, or withdraw what is asked, in the name of ``by``. The row as it then stands. No driver's.
+
+        ``number``: of the newest request that the caller saw, which must still be the newest.
+
+        Raises:
+            Refused: ``nothing_to_control``: the run is finished, or somebody was first.
+        """
+
+    def note_request(self, run: RunHandle, number: int, *, met: bool) -> None:
+        """Say that the run's driver has seen the request of that number, or that it has ``met`` it. Of another one, nothing."""
+
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits, for whoever looks from elsewhere; an empty reason says that it goes on."""
 
@@ -403,4 +424,4 @@ class Store(Protocol):
         """
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""
+        """Give the run back: finished, paused, cancelled, interrupted or failed; `hold` gives it back held by a guard."""

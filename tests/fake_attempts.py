@@ -39,6 +39,23 @@ def succeed(task: Task) -> Receipt:
     return receipt_of(task)
 
 
+_prepared = False
+
+
+def prepare_slowly() -> None:
+    global _prepared  # noqa: PLW0603 (of the worker process)
+    time.sleep(0.5)
+    _prepared = True
+
+
+def fail_to_prepare() -> None:
+    raise ImportError("no such library here")
+
+
+def tell_whether_prepared(task: Task) -> Receipt:
+    return receipt_of(task).model_copy(update={"counts": {"prepared": int(_prepared)}})
+
+
 def fail_by_number(task: Task) -> Receipt:
     """1: final; 2: refused; 3: may be tried again; 4: a foreign exception whose text quotes a person; others succeed."""
     match task.partition.number:
@@ -86,3 +103,14 @@ def wait_for_release(task: Task) -> Receipt:
         while not (folder / "go").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     return receipt_of(task)
+
+
+def score_when_told(task: Task) -> Receipt:
+    """The real attempt, but score partitions from the third on wait while the store's folder holds ``hold``."""
+    from batchscore.attempt import attempt
+
+    deadline = time.monotonic() + DEADLINE_S
+    while task.partition.stage is Stage.SCORE and task.partition.number >= 2 and (Path(task.store) / "hold").exists():
+        time.sleep(0.02)
+        assert time.monotonic() < deadline, "nobody let it go on"
+    return attempt(task)

@@ -74,6 +74,31 @@ ADVICE: Final[dict[str, Advice]] = {
         "Nothing needs to be done: the newer sweep scored every account. To see the older day, `batchscore backfill SPEC --from "
         "DAY --to DAY`, which releases nothing.",
     ),
+    "extra_missing": Advice(
+        "batchscore was installed without the extra that --log, --metrics or `cluster certs` needs.",
+        "The message has the line that installs it, into the environment in which the command runs.",
+    ),
+    "telling_failed": Advice(
+        "The port of --metrics is taken, mostly by another run that lives; the folder of --log or --metrics-textfile is not "
+        "there, or belongs to somebody else.",
+        "Give each schedule a port of its own, and name a folder that the user of the unit may write (`ls -ld FOLDER`).",
+    ),
+    "certs_refused": Advice(
+        "The folder holds a CA already, or the CA that should sign is not there or has run out.",
+        "`batchscore cluster certs DIR --renew` makes new certificates under the CA that is there; for a new CA name a new "
+        "folder, and hand all of it out: certificates of two CAs do not trust each other.",
+    ),
+    "scheduler_uncertified": Advice(
+        "A tls:// scheduler, and Dask's configuration of this driver names no CA or client's certificate, or files that this "
+        "user may not read.",
+        "`batchscore cluster certs` makes them; the DASK_DISTRIBUTED__COMM__TLS__… variables of the message name them, as the "
+        "units in jobs/systemd do.",
+    ),
+    "metrics_open": Advice(
+        "--metrics names an address that is not 127.0.0.1 or ::1, such as 0.0.0.0 in a container.",
+        "Scrape from the same host; or say --metrics-off-host, where a firewall or a network policy lets only Prometheus in. "
+        "Metrics hold counts and names of specs and stages, nothing of an account.",
+    ),
     "nothing_to_retry": Advice(
         "The run set nothing aside, or what it set aside lies in inputs that are as they were: again would end the same.",
         "`batchscore status RUN --rejected` and `--quarantined` show what was set aside and where. Mend that place, then retry.",
@@ -97,6 +122,11 @@ ADVICE: Final[dict[str, Advice]] = {
     "account_unknown": Advice(
         "The id is of another kind (text where ids are integers), lost a digit to a float on its way, or came after the run.",
         "Compare it with the ids that the run has: `explorer.accounts().head()`.",
+    ),
+    "flag_unknown": Advice(
+        "The account was scored and not flagged, its flag was overtaken before the release, or it stands in another queue.",
+        "`batchscore explain RUN --account -` says why an account of a run was not flagged; `batchscore queue` shows the "
+        "open flags.",
     ),
     "not_parquet": Advice(
         "An export was cut off or is still being written, a CSV or a _SUCCESS file lies in the folder, the disk was full, "
@@ -367,6 +397,20 @@ ADVICE: Final[dict[str, Advice]] = {
         "See what the server is busy with (SHOW PROCESSLIST), then `batchscore resume RUN`: ranges that were read are not read "
         "again. With fewer `connections`, under `gentle:` of the source, a run asks for less at a time.",
     ),
+    "run_paused": Advice(
+        "Somebody typed `batchscore pause RUN`, perhaps on another host; the message says who, since when and why.",
+        "Ask them, or look: `batchscore status RUN`. `batchscore continue RUN` lets it go on: a driver that waits does so by "
+        "itself, else `batchscore resume RUN` follows.",
+    ),
+    "run_cancelled": Advice(
+        "Somebody typed `batchscore cancel RUN`, perhaps on another host; the message says who, when and why.",
+        "What was committed is kept and reported. `batchscore resume RUN` goes on after all; `batchscore run SPEC --again` "
+        "begins a new run, which reuses what was done.",
+    ),
+    "nothing_to_control": Advice(
+        "The run is over or cancelled, or another person asked something of it a moment before you.",
+        "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
+    ),
     "scheduler_unreachable": Advice(
         "The scheduler is not started, the address or port is wrong, a firewall is between, or one side speaks TLS and "
         "the other does not.",
@@ -386,7 +430,7 @@ ADVICE: Final[dict[str, Advice]] = {
         "The scheduler is up and has no workers yet, or they all died (look for memory kills).",
         "Start some: `dask worker ADDRESS --nthreads 1 --nworkers 4`, then run again.",
     ),
-    "flag_unknown": Advice(
+    "flag_absent": Advice(
         "A digit of the account id was lost, the flag is in another queue, its run was never released, or the account was scored "
         "and not selected. For giving a claim back: it ran out, or is somebody else's.",
         "`batchscore queue list --queue NAME` shows what is before the reviewers, `--state STATE` what was decided; `queue show "
@@ -450,6 +494,8 @@ _EXITS: Final = {
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
     "source_paused": "4: held, resumable",
+    "run_paused": "4: paused, a person lets it continue",
+    "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",
 }
 

@@ -83,6 +83,8 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
 def _next(row: RunRow, holds: Sequence[HoldRow], *, set_aside: bool) -> str:
     if row.state == "held" and holds and holds[-1].approved_at is None:
         return f"batchscore approve {row.run_id} --by NAME"
+    if row.request is not None and row.request.wish == "paused":
+        return f"batchscore continue {row.run_id}"
     retried = row.state == "failed" and set_aside
     return f"batchscore retry {row.run_id} --quarantined" if retried else f"batchscore resume {row.run_id}"
 

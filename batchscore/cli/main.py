@@ -29,16 +29,22 @@ COMMANDS = {
     "undo": "batchscore.cli.undo",
     "verify": "batchscore.cli.undo",
     "approve": "batchscore.cli.approve",
+    "pause": "batchscore.cli.control",
+    "continue": "batchscore.cli.control",
+    "cancel": "batchscore.cli.control",
     "status": "batchscore.cli.look",
     "watch": "batchscore.cli.look",
     "queue": "batchscore.cli.queue",
     "suppress": "batchscore.cli.suppress",
+    "explain": "batchscore.cli.explain",
+    "compare": "batchscore.cli.compare",
     "bundle": "batchscore.cli.bundle",
     "clean": "batchscore.cli.look",
     "report": "batchscore.cli.report",
     "schema": "batchscore.cli.learn",
     "help": "batchscore.cli.learn",
     "db": "batchscore.cli.db",
+    "cluster": "batchscore.cli.cluster",
     "completion": "batchscore.cli.completion",
 }
 _HELP = {
@@ -57,16 +63,22 @@ _HELP = {
     "undo": "Show, or take back, what a run put before the reviewers.",
     "verify": "Prove a run again from its files and rows: finds whatever was changed since.",
     "approve": "Let a held run go on, in your name; shows what it is held for.",
+    "pause": "Let a run rest, from any host: its driver waits until `continue`.",
+    "continue": "Let a paused run go on.",
+    "cancel": "End a run, from any host: what is committed stays, `resume` goes on.",
     "status": "Show runs, or the progress of one.",
     "watch": "Follow a run's progress until it ends.",
     "queue": "Show, claim, decide and export flags; read decisions from files; follow what changes.",
     "suppress": "Keep accounts, a domain or a segment from being flagged for a while.",
     "report": "Report on a run, or on what differs between two: a page, or JSON.",
+    "explain": "Say why an account was flagged, or was not; made again to the bit.",
+    "compare": "Compare two runs, or two bundles on one run's input, at equal budget.",
     "bundle": "Pack a trained model; show, verify and compare what was packed.",
     "clean": "Delete files no run refers to. Shows them first.",
     "schema": "Print JSON Schemas: of specs for editors, of --json for programs.",
     "help": "Explain an error by its code (BS-203) or reason.",
     "db": "Make the tables of a store on MySQL, or print their SQL.",
+    "cluster": "Make the certificates of a Dask cluster.",
     "completion": "Print the completion script of a shell.",
 }
 
@@ -91,7 +103,7 @@ class _Lazy(click.Group):
 
 
 def _function(command: str) -> str:
-    return "help_" if command == "help" else command  # the builtin keeps its name
+    return f"{command}_" if command in {"continue", "help"} else command  # the keyword and the builtin keep their names
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

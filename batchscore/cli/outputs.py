@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
+from batchscore.certificates import Certificates
 from batchscore.desk import QueueEvent, Reviewed
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.hold import HoldRow
 from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
+from batchscore.operations.control import Controlled
 from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
@@ -24,9 +26,12 @@ from batchscore.operations.sweep import Sweep
 from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import QuarantinedRow, RunRow, StageRow, Suppression, Undo
+from batchscore.report.comparison import Comparison
 from batchscore.report.difference import Difference
+from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
+from batchscore.request import Request
 from batchscore.review.deciding import Imported
 from batchscore.spec import RunSpec, Value
 from batchscore.training.built import BuiltFrame
@@ -135,7 +140,8 @@ class PlanShown(Value):
 class RunShown(Value):
     """A run's row without its plan.
 
-    ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it; ``held_back_s``: for a live source.
+    ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it; ``held_back_s``: for a live source;
+    ``request``: what a person asks of it now, and whether its driver has seen and met it; ``stands``: the state in words.
     """
 
     run_id: str
@@ -143,6 +149,7 @@ class RunShown(Value):
     plan_digest: str
     generation: int
     state: str
+    stands: str
     driver_gone: bool
     epoch: int
     created_at: datetime
@@ -153,6 +160,7 @@ class RunShown(Value):
     why: str
     held_back_s: float
     worst_lag_s: float | None
+    request: Request | None
 
     @classmethod
     def of(cls, row: RunRow) -> Self:
@@ -306,6 +314,9 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "backfill": RunEnded,
     "sweep": Sweep,
     "approve": HoldRow,
+    "pause": Controlled,
+    "continue": Controlled,
+    "cancel": Controlled,
     "status": RunsShown,
     "status RUN": RunStatus,
     "status RUN --rejected": Rejected,
@@ -330,6 +341,8 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "suppress remove": Unsuppressed,
     "report": Report,
     "report diff": Difference,
+    "explain": Explanation,
+    "compare": Comparison,
     "bundle pack": BundleShown,
     "bundle show": BundlesShown,
     "bundle verify": BundleVerified,
@@ -337,6 +350,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "clean": Cleaned,
     "db upgrade": Upgraded,
     "db grants": Granted,
+    "cluster certs": Certificates,
     "help": HelpShown,
     "completion": Script,
     "error": Failure,

@@ -337,7 +337,7 @@ def _refuse_unknown(queue_name: str) -> None:
     from batchscore.errors import Refused
 
     raise Refused(
-        "flag_unknown",
+        "flag_absent",
         "no run ever put that account before the reviewers",
         where=f"queue {queue_name}",
         remedy="check the account id and the queue: batchscore queue list",

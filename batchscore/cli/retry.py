@@ -9,6 +9,7 @@ import click
 
 from batchscore.cli.options import JSON, RUN, STORE
 from batchscore.cli.runs import executor_options, run_plan, tell_end
+from batchscore.cli.telling import Telling
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
     store: Path,
     executor: OpenExecutor,
     max_wait: timedelta | None,
+    telling: Telling,
 ) -> int:
     """Show what is done again after a fix and what is reused, and do it with --apply. What RUN released stays as it is."""
     from batchscore.operations.retry import plan_retry
@@ -80,7 +82,8 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
         return 0
     _keep_sweep(row, made, reader)
     again = not found.changed  # a new plan that was retried already is reported, not run a second time
-    return tell_end(run_plan(made, again=again, executor=executor(), max_wait=max_wait), as_json=False)
+    done = run_plan(made, again=again, executor=executor(), max_wait=max_wait, telling=telling)
+    return tell_end(done, as_json=False)
 
 
 def show_rejected(run_id: str, store: Path, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.cli.telling import Telling, telling_options
 from batchscore.errors import QUARANTINED, Refused
 from batchscore.observe.text import plain
 
@@ -40,9 +41,9 @@ class _Minutes(click.ParamType[timedelta]):
 
 
 def executor_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Where attempts run, who scores, how long may be waited.
+    """Where attempts run, who scores, how long may be waited, who hears of it.
 
-    The command is given ``executor``, which opens what the options ask for, and ``max_wait``.
+    The command is given ``executor``, which opens what the options ask for, ``max_wait`` and ``telling``.
     """
 
     @wraps(command)
@@ -71,7 +72,7 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
             help="The compiled scorer where its bits are XGBoost's, or XGBoost alone.",
         ),
     )
-    decorated: Callable[..., int] = with_executor
+    decorated: Callable[..., int] = telling_options(with_executor)
     for option in options:
         decorated = option(decorated)
     return decorated
@@ -135,13 +136,14 @@ def plan(spec: Path, *, as_json: bool) -> int:
 @click.option("--again", is_flag=True, help="The plan was run before: run its next generation.")
 @executor_options
 @JSON
-def run(
+def run(  # noqa: PLR0913 (a command's options are its arguments)
     spec: Path,
     *,
     approved: str | None,
     again: bool,
     executor: OpenExecutor,
     max_wait: timedelta | None,
+    telling: Telling,
     as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
@@ -153,7 +155,7 @@ def run(
             where=f"run {spec.name}",
             remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
         )
-    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait)
+    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait, telling=telling)
     return tell_end(row, as_json=as_json)
 
 
@@ -165,29 +167,45 @@ MIN_HASH = 8
 @STORE
 @executor_options
 @JSON
-def resume(run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, as_json: bool) -> int:
-    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since."""
+def resume(
+    run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, telling: Telling, as_json: bool
+) -> int:
+    """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
+    from batchscore.driver import operator_name
+    from batchscore.operations.control import withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
-    made = plan_again(open_reader(store).run(run_id))
-    return tell_end(run_plan(made, again=False, executor=executor(), max_wait=max_wait), as_json=as_json)
+    stood = open_reader(store).run(run_id)
+    made = plan_again(stood)
+    withdraw_cancel(store, stood, by=operator_name())
+    row = run_plan(made, again=False, executor=executor(), max_wait=max_wait, telling=telling)
+    return tell_end(row, as_json=as_json)
 
 
-def run_plan(made: Plan, *, again: bool, executor: AbstractContextManager[Executor], max_wait: timedelta | None = None) -> RunRow:
-    """Walk a plan with progress on stderr."""
+def run_plan(
+    made: Plan,
+    *,
+    again: bool,
+    executor: AbstractContextManager[Executor],
+    max_wait: timedelta | None = None,
+    telling: Telling,
+) -> RunRow:
+    """Walk a plan; progress is told on stderr, and to whom ``telling`` names."""
     from batchscore.dispatch.limits import Limits
     from batchscore.features.feature_set import FeatureSet
-    from batchscore.observe.progress import ProgressObserver
+    from batchscore.operations.sweep import watermark
     from batchscore.pipeline import run as walk
     from batchscore.store import open_store
 
-    _warn(made)
     kind = FeatureSet.thaw(made.feature_set).account_id
-    console = Console(stderr=True)
-    with stop_on_signal() as stop, executor as opened, ProgressObserver(console) as observer:
+    with stop_on_signal() as stop, telling.opened(made.spec.name) as told, executor as opened:
+        _warn(made)
         store, limits = open_store(Path(made.spec.store), kind), Limits(stop=stop, max_wait=max_wait)
-        return walk(made, executor=opened, store=store, observer=observer, again=again, limits=limits)
+        told.watermark = lambda: watermark(store.reader().sweeps(made.spec.name))
+        row = walk(made, executor=opened, store=store, observer=told, again=again, limits=limits)
+        told.n_quarantined = len(store.reader().quarantined(row.run_id))
+        return row
 
 
 def tell_end(row: RunRow, *, as_json: bool) -> int:
@@ -273,7 +291,11 @@ def open_executor(
         yield InlineExecutor(attempt)
         return
     from batchscore.executors.connect import local_cluster, remote_cluster
+    from batchscore.readiness import get_ready
 
-    opened = remote_cluster(attempt, scheduler, insecure=insecure) if scheduler else local_cluster(attempt, n_workers=workers)
+    if scheduler:
+        opened = remote_cluster(attempt, scheduler, insecure=insecure)
+    else:
+        opened = local_cluster(attempt, n_workers=workers, prepare=get_ready)
     with opened as executor:
         yield executor

@@ -14,6 +14,7 @@ import stamina
 
 from batchscore.database.failures import is_lost, translated
 from batchscore.errors import CommitUnknown, TryAgain
+from batchscore.failpoints import Point, reach
 
 REDO_S: Final = 60.0  # a server that was killed is back well within; beyond that a person resumes the run
 _FIRST_PAUSE_S: Final = 0.02
@@ -41,6 +42,7 @@ def transact(engine: sa.Engine, body: Body[T], *, where: str, landed: Body[bool]
             with engine.connect() as connection:
                 transaction = connection.begin()
                 result = body(connection)
+                reach(Point.TRANSACTION_DONE)
                 try:
                     transaction.commit()
                 except sa.exc.DBAPIError as error:
@@ -51,6 +53,7 @@ def transact(engine: sa.Engine, body: Body[T], *, where: str, landed: Body[bool]
                     raise CommitUnknown(
                         "commit_unknown", "a COMMIT got no answer", where=where, remedy="batchscore status; then resume the run"
                     ) from None
+                reach(Point.TRANSACTION_COMMITTED)
             return result
     raise AssertionError("the loop returns or raises")
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from batchscore.dispatch.hearing import Hearing
-from batchscore.dispatch.limits import Limits
 from batchscore.dispatch.waits import Waits
 from batchscore.dispatch.worklist import HandOut
 from batchscore.events import Stopping
@@ -22,23 +21,20 @@ COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come f
 class Dispatcher:
     """Brings one run's tasks to an executor, and what comes of them into the ledger."""
 
-    def __init__(self, handle: RunHandle, executor: Executor, store: Store, observer: Observer, limits: Limits) -> None:
+    def __init__(self, handle: RunHandle, executor: Executor, store: Store, observer: Observer, waits: Waits) -> None:
         self._handle = handle
         self._executor = executor
         self._store = store
         self._observer = observer
         self._hearing = Hearing(handle, store, observer)
-        self._waits = Waits(handle, store, observer, limits)
-
-    def wait_until_free(self, brake: Brake) -> None:
-        """Return when the brake lets go; nothing may be under way. Raises as `attempt_all`."""
-        self._waits.until_free(brake)
+        self._waits = waits
 
     def attempt_all(self, tasks: Sequence[Task], brake: Brake = NO_BRAKE) -> None:
         """Return when each task's partition is committed, or set aside.
 
         Raises:
             Paused: a wait lasted longer than it may, or a live source was above its critical load.
+            Cancelled: a person asked for it.
             Interrupted: a stop was asked for, or the scheduler was lost; what is committed stays.
             Refused: an attempt found what a plan could not see.
             Fenced: a newer driver took the run.
@@ -47,7 +43,7 @@ class Dispatcher:
         while worklist:
             self._waits.until_free(brake)
             self._attempt_some(worklist, brake)
-        self._waits.stop_if_asked()
+        self._waits.until_free()
         if brake.worst_lag_s is not None:
             self._store.note_held_back(self._handle, 0.0, brake.worst_lag_s)
 
@@ -58,7 +54,7 @@ class Dispatcher:
         committed_at = float("-inf")
         try:
             for outcomes in self._executor.outcomes(worklist):
-                self._waits.tell(self._waits.held_by(brake) or self._executor.waiting())
+                self._waits.while_under_way(brake, self._executor.waiting())
                 waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
                 # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
                 at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)

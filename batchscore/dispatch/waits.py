@@ -1,25 +1,30 @@
-"""Why nothing is handed out at the moment, and until when: a stop, a live source that wants rest, nobody to work."""
+"""Why nothing is handed out at the moment, and until when: a stop, a person's wish, a live source that wants rest, no workers."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
+from typing import Final
 
 from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.requests import Requests
 from batchscore.errors import Interrupted, Paused
 from batchscore.events import Waiting
 from batchscore.ports import Observer, RunHandle, Store
-from batchscore.sources.brake import LOOK_EVERY_S, Brake, paused
+from batchscore.sources.brake import NO_BRAKE, Brake, paused
+
+PACE_S: Final = 0.25  # of a driver with nothing under way
 
 
 class Waits:
     """The waits of one run: each is told once, to the observer and in the run's row, and so is its end."""
 
-    def __init__(self, handle: RunHandle, store: Store, observer: Observer, limits: Limits) -> None:
+    def __init__(self, handle: RunHandle, store: Store, observer: Observer, limits: Limits, requests: Requests) -> None:
         self._handle = handle
         self._store = store
         self._observer = observer
         self._stop, self._max_wait = limits.stop, limits.max_wait
+        self._requests = requests
         self._reason = ""
         self._since = 0.0
 
@@ -35,39 +40,44 @@ class Waits:
 
     def may_hand_out(self, brake: Brake) -> bool:
         """Whether another attempt may begin."""
-        return not self.stopping and brake.verdict().move == "go"
+        return not self.stopping and self._requests.standing is None and brake.verdict().move == "go"
 
-    def until_free(self, brake: Brake) -> None:
-        """Return when the brake lets go; meanwhile nothing is under way.
+    def while_under_way(self, brake: Brake, others: str) -> None:
+        """Tell why nothing more is handed out, if so, while attempts are under way; ``others``: the executor's reason."""
+        request = self._requests.standing
+        if request is not None:
+            self.tell(f"{request.told}; what is in flight is finished first", "run_paused")
+        else:
+            self.tell(_held_by(brake) or others)
+
+    def until_free(self, brake: Brake = NO_BRAKE) -> None:
+        """Return when nothing is in the way; meanwhile nothing is under way.
 
         Raises:
-            Paused: it does not within ``max_wait``, or the source is above its critical load.
+            Paused: that takes longer than ``max_wait``, or the source is above its critical load.
+            Cancelled: somebody asked for it.
             Interrupted: a stop was asked for.
         """
-        began = time.monotonic()
+        held_s = 0.0
         try:
-            while reason := self.held_by(brake):
-                self.tell(reason)
-                self._stop.wait(LOOK_EVERY_S)
+            self.stop_if_asked()
+            while (request := self._requests.standing) is not None or _held_by(brake):
+                began = time.monotonic()
+                if request is not None:
+                    self.tell(request.told, "run_paused")
+                    self._requests.meet(request)
+                else:
+                    self.tell(_held_by(brake))
+                self._stop.wait(PACE_S)
+                held_s += 0.0 if request is not None else time.monotonic() - began
                 self.stop_if_asked()
         finally:
-            if self._reason:
-                self._store.note_held_back(self._handle, time.monotonic() - began, brake.worst_lag_s)
+            if held_s:
+                self._store.note_held_back(self._handle, held_s, brake.worst_lag_s)
         self.tell("")
 
-    def held_by(self, brake: Brake) -> str:
-        """Why a live source is not read at the moment; empty when it is.
-
-        Raises:
-            Paused: ``source_overloaded``.
-        """
-        verdict = brake.verdict()
-        if verdict.move == "end":
-            raise paused(verdict)
-        return verdict.reason
-
-    def tell(self, reason: str) -> None:
-        """Say why nothing goes on; an empty reason says that it does.
+    def tell(self, reason: str, code: str = "source_paused") -> None:
+        """Say why nothing goes on; an empty reason says that it does. ``code``: of the error when it has lasted too long.
 
         Raises:
             Paused: this wait has lasted as long as it may.
@@ -80,4 +90,16 @@ class Waits:
             self._observer(Waiting(run_id=self._handle.run_id, reason=reason))
         waited = timedelta(seconds=time.monotonic() - self._since)
         if reason and self._max_wait is not None and waited >= self._max_wait:
-            raise Paused("source_paused", f"waited as long as it was told to: {reason}")
+            raise Paused(code, f"waited as long as it was told to: {reason}")
+
+
+def _held_by(brake: Brake) -> str:
+    """Why a live source is not read at the moment; empty when it is.
+
+    Raises:
+        Paused: ``source_overloaded``.
+    """
+    verdict = brake.verdict()
+    if verdict.move == "end":
+        raise paused(verdict)
+    return verdict.reason

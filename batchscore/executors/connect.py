@@ -17,10 +17,12 @@ from urllib.parse import urlsplit
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.security import Security
 
 from batchscore.errors import Problem, Refused
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
+from batchscore.executors.preparing import Prepare, prepare_workers
 from batchscore.settings import library_versions
 
 CONNECT_TIMEOUT_S: Final = 10
@@ -32,8 +34,11 @@ _LOCAL: Final = {
 
 
 @contextlib.contextmanager
-def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator[DaskExecutor]:
-    """An executor on worker processes of this machine, one thread each; ended with the block."""
+def local_cluster(attempt: Attempt, *, n_workers: int | None = None, prepare: Prepare | None = None) -> Iterator[DaskExecutor]:
+    """An executor on worker processes of this machine, one thread each; ended with the block.
+
+    Each runs ``prepare`` at once (see `preparing`), while the caller plans.
+    """
     n_workers = n_workers or os.cpu_count() or 1
     # Ctrl-C reaches the whole process group: workers inherit this, so that the driver alone decides how to stop.
     before = signal.getsignal(signal.SIGINT)
@@ -47,14 +52,14 @@ def local_cluster(attempt: Attempt, *, n_workers: int | None = None) -> Iterator
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=False if "version" in dask.config.get("logging", {}) else logging.ERROR,  # a log was asked for
                     memory_limit="auto",
                 )
             )
             client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
         finally:
             _restore(before)
-        yield DaskExecutor(client, attempt)
+        yield DaskExecutor(client, attempt, prepared=prepare_workers(client, prepare) if prepare else None)
 
 
 @contextlib.contextmanager
@@ -74,17 +79,22 @@ def connected(address: str, *, insecure: bool) -> Client:
     """A client of a running scheduler; the caller closes it.
 
     Raises:
-        Refused: ``scheduler_insecure``, ``scheduler_unreachable``.
+        Refused: ``scheduler_insecure``, ``scheduler_uncertified``, ``scheduler_unreachable``.
     """
     refuse_open_wire(address, insecure=insecure)
+    _refuse_without_certificate(address)
     try:
         return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
+        tls = address.startswith("tls:")
         raise Refused(
             "scheduler_unreachable",
-            f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s",
+            f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s"
+            + (", or it and we do not trust each other's certificates" if tls else ""),
             where="--scheduler",
-            remedy="start it (dask scheduler), or leave --scheduler out to use this machine",
+            remedy="start it (dask scheduler), "
+            + ("compare the CA of both and when certificates end, " if tls else "")
+            + "or leave --scheduler out to use this machine",
         ) from error
 
 
@@ -110,6 +120,25 @@ def refuse_open_wire(address: str, *, insecure: bool) -> None:
         where=f"--scheduler {address}",
         remedy="use tls://… with certificates, or pass --insecure to accept that anybody on the network can run code",
     )
+
+
+def _refuse_without_certificate(address: str) -> None:
+    """Raise Refused ``scheduler_uncertified`` when the scheduler wants a certificate and we have none to show."""
+    if not address.startswith("tls:"):
+        return
+    try:
+        shown = Security().get_connection_args("client")["ssl_context"] is not None
+        what = "Dask's configuration names no CA or no certificate of a client"
+    except OSError as error:  # ssl.SSLError is one
+        shown, what = False, f"the certificates that Dask's configuration names cannot be used: {error.strerror}"
+    if not shown:
+        raise Refused(
+            "scheduler_uncertified",
+            what,
+            where=f"--scheduler {address}",
+            remedy="set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY to the ca.pem, "
+            "client.pem and client.key of batchscore cluster certs",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from distributed.utils import sync
 from batchscore.errors import Interrupted
 from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.isolated import attempted_alone
+from batchscore.executors.preparing import LONGEST_S, prepare_driver
 from batchscore.plan import Stage, Task
 from batchscore.ports import Worklist
 from batchscore.receipt import Failed, Outcome, Suspected
@@ -56,8 +58,9 @@ class _Flight:
 class DaskExecutor:
     """Runs attempts through a `distributed.Client`."""
 
-    def __init__(self, client: Client, attempt: Attempt) -> None:
+    def __init__(self, client: Client, attempt: Attempt, prepared: threading.Event | None = None) -> None:
         self._client = client
+        self._prepared = prepared  # set once the workers are ready for their first attempt
         self._attempt = attempt
         self._topic = f"batchscore-{uuid.uuid4().hex}"
         self._heard: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()  # ("start" or "done", key)
@@ -68,7 +71,7 @@ class DaskExecutor:
 
     def with_attempt(self, attempt: Attempt) -> DaskExecutor:
         """Another executor on the same client."""
-        return DaskExecutor(self._client, attempt)
+        return DaskExecutor(self._client, attempt, self._prepared)
 
     def describe(self) -> str:
         """One line for people: the scheduler's address and the number of workers."""
@@ -90,10 +93,12 @@ class DaskExecutor:
         """
         self._client.subscribe_topic(self._topic, self._hear_start)
         try:
+            yield from self._until_prepared()
             while True:
                 self._fill(worklist)
                 if not self._flights:
                     return
+                prepare_driver()  # while the workers are at it
                 yield self._collect()
         finally:
             with contextlib.suppress(Exception):  # a lost scheduler must not hide why we leave
@@ -101,6 +106,12 @@ class DaskExecutor:
                 self._client.unsubscribe_topic(self._topic)
             self._flights.clear()
             self._keys.clear()
+
+    def _until_prepared(self) -> Iterator[Sequence[Outcome]]:
+        """Nothing, once a heartbeat, until the workers are ready for their first attempt or have had their time."""
+        late = time.monotonic() + LONGEST_S
+        while self._prepared is not None and not self._prepared.wait(HEARTBEAT_S) and time.monotonic() < late:
+            yield []
 
     def _workers(self) -> dict[str, Any]:
         workers: dict[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]

@@ -6,17 +6,34 @@ any other exception only its type and the place in our code are told.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from typing import Final
 
+from batchscore import log_fields
 from batchscore.errors import BatchscoreError, PartitionError, Paused, Refused, type_and_place
 from batchscore.plan import Task
 from batchscore.receipt import Failed, Finished, Postponed, Receipt
 
 Attempt = Callable[[Task], Receipt]
+_log: Final = logging.getLogger(__name__)
 
 
 def attempted(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     """The outcome of one attempt; raises nothing but what ends the process."""
+    partition = task.partition
+    with log_fields.bound(run_id=task.run_id, stage=partition.stage.value, partition=partition.number):
+        outcome = _outcome(attempt, task)
+        if isinstance(outcome, Finished):
+            receipt = outcome.receipt
+            said = {"attempt": receipt.attempt, "seconds": round(sum(receipt.seconds.values()), 3)}
+            _log.info("attempt finished", extra={"batchscore": said})
+        else:  # its words are told by the driver, which knows what the failure means
+            _log.warning("attempt failed", extra={"batchscore": {"reason": outcome.reason}})
+    return outcome
+
+
+def _outcome(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     try:
         return Finished(task=task, receipt=attempt(task))
     except Paused as error:

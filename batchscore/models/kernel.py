@@ -55,6 +55,12 @@ def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Ma
     return margins
 
 
+def compile_ahead() -> None:
+    """Make the machine code now rather than with the first margins."""
+    with _compiling:
+        _compiled()
+
+
 def _aligned(n_bytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     held = np.zeros(n_bytes + _ALIGN, np.uint8)
     first = -held.ctypes.data % _ALIGN

@@ -74,7 +74,10 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
     tables.line(console, f"{row.run_id} of {row.name}: {row.stands}, epoch {row.epoch}")
     if row.undo_begun_at is not None:
         tables.line(console, f"undone {row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
-    if row.why:
+    if row.request is not None:
+        seen = "; its driver has not seen it yet" if row.request.seen_at is None and row.request.met_at is None else ""
+        tables.line(console, f"{row.request.told}{seen}")
+    if row.why and not (row.request is not None and row.why.startswith(row.request.told)):
         tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
     if row.held_back_s:
         lag = f"; replicas at most {row.worst_lag_s:,.0f} s behind" if row.worst_lag_s is not None else ""

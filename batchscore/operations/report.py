@@ -28,7 +28,7 @@ from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
 from batchscore.hold import Finding
-from batchscore.layout import Definitions
+from batchscore.layout import Definitions, decided_rows
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
 from batchscore.plan import Reference, Score, Stage
@@ -128,7 +128,15 @@ def write_page(report: Report, path: Path) -> Path:
     Raises:
         Refused: ``report_unwritable``.
     """
-    drawn = page(report, plain=plain)
+    return write_html(page(report, plain=plain), path)
+
+
+def write_html(drawn: str, path: Path) -> Path:
+    """Write a page in place of an older one; a reader never meets half a page.
+
+    Raises:
+        Refused: ``report_unwritable``.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -308,7 +316,7 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
     if row.decision is None:
         return None
     with gaps.around("flags"):
-        decided = pq.read_table(verified(row.decision.path, row.decision.sha256), columns=["as_of", "release"])
+        decided = decided_rows(row.decision).select(["as_of", "release"])
         return count_flags(
             decided,
             _explained(row, reader, gaps),
@@ -420,6 +428,8 @@ def _next(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags 
     holds = reader.holds(row.run_id)
     if row.state == "running":
         yield f"batchscore watch {row.run_id} --store {store}"
+    elif row.request is not None and row.request.wish == "paused":
+        yield f"batchscore continue {row.run_id} --store {store}"
     elif row.state == "held" and holds and holds[-1].approved_at is None:
         yield f"batchscore approve {row.run_id} --by NAME --store {store}"
     elif row.state != "finished":

@@ -61,6 +61,11 @@ def latest_whole(moment: datetime, grain: timedelta) -> datetime:
     return EPOCH + (moment - EPOCH) // grain * grain
 
 
+def watermark(sweeps: Sequence[SweepRow]) -> datetime | None:
+    """The newest as-of with a finished sweep; None when there is none."""
+    return max((sweep.as_of for sweep in sweeps if sweep.state == FINISHED), default=None)
+
+
 def due(name: str, sweeps: Sequence[SweepRow], as_of: datetime, every: timedelta) -> Due:
     """What a sweep of the spec ``name`` at ``as_of`` finds; one is expected ``every`` so long.
 
@@ -68,11 +73,11 @@ def due(name: str, sweeps: Sequence[SweepRow], as_of: datetime, every: timedelta
         Refused: ``as_of_behind``: a newer as-of was swept, and none at this one.
     """
     finished = {sweep.as_of: sweep for sweep in sweeps if sweep.state == FINISHED}  # the newest generation comes last
-    watermark = max(finished, default=None)
+    newest = watermark(sweeps)
     standing = finished[as_of].run_id if as_of in finished else None
-    if watermark is not None and as_of < watermark and standing is None:
-        raise _behind(name, as_of, watermark)
-    return Due(as_of=as_of, watermark=watermark, missed=_between(watermark, as_of, every), standing=standing)
+    if newest is not None and as_of < newest and standing is None:
+        raise _behind(name, as_of, newest)
+    return Due(as_of=as_of, watermark=newest, missed=_between(newest, as_of, every), standing=standing)
 
 
 def refuse_behind(name: str, found: Due) -> None:
@@ -121,7 +126,7 @@ def swept(row: RunRow, found: Due, reader: StoreReader) -> Sweep:
         run_id=row.run_id,
         state=row.state,
         as_of=found.as_of,
-        watermark=max((sweep.as_of for sweep in sweeps if sweep.state == FINISHED), default=None),
+        watermark=watermark(sweeps),
         missed=found.missed,
         n_quarantined=len(reader.quarantined(row.run_id)),
         staleness=staleness(sweeps, proof_of),

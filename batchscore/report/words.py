@@ -13,6 +13,8 @@ _STANDS = {
     "running": "The run is under way",
     "interrupted": "The run was stopped; it can be resumed",
     "held": "The run is held: a person must act",
+    "paused": "The run was paused by a person; it goes on once somebody lets it continue",
+    "cancelled": "The run was cancelled by a person; it can be resumed",
     "failed": "The run has failed",
 }
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from batchscore.audit import Act, AuditEntry, account_digest
 from batchscore.errors import DatabaseFailed, Refused
+from batchscore.failpoints import Point, reach
 from batchscore.flag import AccountId
 from batchscore.store.tables import audit, audit_head
 
@@ -69,6 +70,7 @@ class AuditTrail:
             rows.append({**entry.model_dump(), "digest": digest})
         for first in range(0, len(rows), _ROWS_A_STATEMENT):
             connection.execute(audit.insert(), rows[first : first + _ROWS_A_STATEMENT])
+        reach(Point.AUDIT_APPENDING)
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
 
 
@@ -100,6 +102,7 @@ def audit_key(folder: Path) -> bytes:
             made = path.with_name(f".{KEY}.{secrets.token_hex(8)}")
             made.touch(mode=0o660)
             made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
+            reach(Point.AUDIT_KEY_MADE)
             try:
                 path.hardlink_to(made)  # whoever is first gives the key; a half-written one is never read
             except FileExistsError:

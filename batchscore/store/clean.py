@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from batchscore.database import read
+from batchscore.failpoints import Point, reach
 from batchscore.plan import Stage
 from batchscore.store.tables import run_outputs
 
@@ -37,4 +38,5 @@ class Cleaner:
                     found.append(path)
                     if apply:
                         path.unlink(missing_ok=True)
+                        reach(Point.CLEAN_DELETED)
         return tuple(found)

@@ -91,7 +91,7 @@ def _meant(decision: Decision, account: Account | None) -> Reviewed:
     found = None if account is None or run_id is None else account.flags.get(run_id)
     if found is None:
         raise Refused(
-            "flag_unknown",
+            "flag_absent",
             "no such flag was ever before the reviewers",
             where=f"queue {decision.queue}",
             remedy="check the account id and the queue: batchscore queue list",

@@ -63,13 +63,13 @@ class ReviewDesk:
         """Give back what ``by`` has claimed, all of it or of the accounts ``only``; the accounts whose claim was.
 
         Raises:
-            Refused: ``flag_unknown``: an account of ``only`` is not claimed by them.
+            Refused: ``flag_absent``: an account of ``only`` is not claimed by them.
         """
         ids = None if only is None else [self._held(one) for one in only]
         given = self._give_back(queue, by, ids)
         if only is not None and len(given) < len(only):
             raise Refused(
-                "flag_unknown",
+                "flag_absent",
                 f"{len(only) - len(given)} of these flags are not claimed by {by}",
                 where=f"queue {queue}",
                 remedy="batchscore queue list --claimed-by NAME shows what is",
@@ -93,7 +93,7 @@ class ReviewDesk:
         """Record decisions, all or none of each ten thousand; how many said something new.
 
         Raises:
-            Refused: ``flag_unknown``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
+            Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
                 ``dispositions_invalid``, with each that does not stand.
         """
         n = 0
@@ -146,7 +146,7 @@ class ReviewDesk:
         if taken:
             raise Refused("flag_taken", f"claimed already by {', '.join(taken)}", where=where, remedy=remedy)
         n = len(missing)
-        raise Refused("flag_unknown", f"{n} of these accounts have no flag that could be claimed", where=where, remedy=remedy)
+        raise Refused("flag_absent", f"{n} of these accounts have no flag that could be claimed", where=where, remedy=remedy)
 
     def _held(self, account_id: AccountId) -> int | bytes:
         return stored_id(account_id, self._desk.largest_id)

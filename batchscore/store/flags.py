@@ -21,6 +21,7 @@ from batchscore.audit import Act
 from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
+from batchscore.failpoints import Point, reach
 from batchscore.flag import DECIDED, Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
@@ -38,8 +39,8 @@ from batchscore.store.rows import (
 )
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
-ROWS_A_STATEMENT: Final = 500
-ROWS_A_TRANSACTION: Final = 10_000
+ROWS_A_STATEMENT = 500  # tests make these two smaller
+ROWS_A_TRANSACTION = 10_000
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
 GROUP_CHARS: Final = 255
@@ -96,6 +97,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
             return
         _refuse_behind(connection, run)
         connection.execute(runs.update().where(unreleased).values(released_at=database.now))
+        reach(Point.RELEASING)
         count = _count(connection, run)
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
@@ -106,10 +108,13 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
     queue = ""
     released, opened_at = fenced(look)
     if released is None:
+        reach(Point.RELEASE_BEGUN)
         for part in _parts(flags, ROWS_A_TRANSACTION):
             queue = part[0].queue
             fenced(_Insertion(run, part, opened_at, database))
+            reach(Point.FLAGS_INSERTED)
         fenced(publish)
+        reach(Point.RELEASED)
     return fenced(lambda connection: _count(connection, run))
 
 
@@ -198,6 +203,7 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
         for part in _bounded(rows, len(shared.group) + len(shared.since)):
             values = tuple(value for row in part for value in row)
             connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
+            reach(Point.FLAGS_INSERTING)
 
 
 def _give_way(connection: sa.Connection, account: sa.ColumnElement[bool], unseen: str, winner: str, at: int) -> None:

@@ -3,8 +3,9 @@
 Locks are taken in one order: the run's row, then the queue's, then rows by their keys. A transaction that the database gave
 up is done again from its start; one whose COMMIT got no answer left its mark in the run's row, or does not stand.
 
-The allowed changes of a run's state: running → finished, held, interrupted or failed; held, interrupted and failed → running
-(taken over). Of a partition's: planned → committed or quarantined, and nothing after that.
+The allowed changes of a run's state: running → finished, or (given back) held, paused, cancelled, interrupted or failed; and
+from each of these → running, taken over, but from paused and cancelled only by way of interrupted, which a person does.
+Of a partition's: planned → committed or quarantined, and nothing after that.
 """
 
 from __future__ import annotations
@@ -20,22 +21,33 @@ from batchscore.database import is_mysql, now, read, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
+from batchscore.failpoints import Point, reach
 from batchscore.flag import Flag
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
+from batchscore.request import BY_CHARS, WHY_CHARS, Wish
 from batchscore.store.audit import AuditTrail
 from batchscore.store.flags import ReviewDatabase, release
 from batchscore.store.reader import Reader, done_before
-from batchscore.store.rows import FINDINGS, LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, hold_row, microseconds, moment, run_row
+from batchscore.store.requests import Ask, landed, put_request, refuse_requested
+from batchscore.store.rows import (
+    FINDINGS,
+    LARGEST_IN_MYSQL,
+    LARGEST_IN_SQLITE,
+    hold_row,
+    microseconds,
+    moment,
+    request_of,
+    run_row,
+)
 from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
 from batchscore.store.undo import Asked, apply_undo
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
 EXECUTOR_CHARS: Final = 255
-BY_CHARS: Final = 255
 
 T = TypeVar("T")
 
@@ -62,6 +74,7 @@ class Ledger:
 
         Raises:
             Refused: ``run_taken``: another driver's lease has not run out.
+            Paused, Cancelled: a person asked that the run should rest.
         """
 
         def take(connection: sa.Connection) -> tuple[RunHandle, RunRow]:
@@ -69,17 +82,20 @@ class Ledger:
             # either seen, or has this number, and the second insert of it fails.
             generation = self._next_generation(connection, plan)
             newest = self._newest(connection, plan.digest)
-            if newest is None or (again and newest["state"] in {"finished", "failed"}):
+            if newest is None or (again and newest["state"] in {"finished", "failed", "cancelled"}):
                 run_id = self._create(connection, plan, generation)
             elif newest["state"] == "finished":
                 return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
             else:
                 run_id = newest["run_id"]
+                refuse_requested(run_id, request_of(newest), plan.spec.store)
             self._take(connection, run_id, owner)
             row = self._row(connection, run_id)
             return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
 
-        return transact(self._engine, take, where="store")  # done twice it takes what is its own, under a higher epoch
+        taken = transact(self._engine, take, where="store")  # done twice it takes what is its own, under a higher epoch
+        reach(Point.RUN_OPENED)
+        return taken
 
     def begin_sweep(self, plan: Plan) -> None:
         """Record a sweep, before its run. What it comes to is the run's to say: a watermark is never written apart from it.
@@ -144,8 +160,10 @@ class Ledger:
                 connection.execute(partitions.insert(), [_planned(run, partition, at) for partition in laid_out])
             self._accept(connection, run, reused, at)
 
+        reach(Point.STAGE_CUT)
         reused = self._done_before(run, laid_out)  # outside the transaction: files may have to be hashed
         self._fenced(run, fix)
+        reach(Point.STAGE_LAID_OUT)
 
     def _done_before(self, run: RunHandle, laid_out: Sequence[Partition]) -> list[Receipt]:
         """Receipts that can be taken as they are. A run that is run again trusts no file of the store unseen."""
@@ -190,7 +208,9 @@ class Ledger:
             self._accept(connection, run, list(new.values()), self._clock(connection))
             return tuple(number for _, number in new)
 
-        return self._fenced(run, accept)
+        committed = self._fenced(run, accept)
+        reach(Point.RECEIPTS_COMMITTED)
+        return committed
 
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
         """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
@@ -206,7 +226,9 @@ class Ledger:
             state = connection.execute(sa.select(partitions.c.state).where(_of(run, task.partition))).scalar_one()
             return bool(state == "quarantined")
 
-        return self._fenced(run, count)
+        aside = self._fenced(run, count)
+        reach(Point.FAILURE_COUNTED)
+        return aside
 
     def count_suspicion(self, run: RunHandle, task: Task) -> int:
         """Record that a worker was lost at this partition; how often it has been."""
@@ -218,7 +240,9 @@ class Ledger:
             connection.execute(counted)
             return int(connection.execute(sa.select(partitions.c.n_suspicions).where(_of(run, task.partition))).scalar_one())
 
-        return self._fenced(run, count)
+        suspicions = self._fenced(run, count)
+        reach(Point.SUSPICION_COUNTED)
+        return suspicions
 
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. The row as it stands."""
@@ -229,7 +253,9 @@ class Ledger:
             connection.execute(runs.update().where(runs.c.run_id == run.run_id, runs.c.decision_sha256.is_(None)).values(**fixed))
             return self._row(connection, run.run_id)
 
-        return self._fenced(run, fix)
+        row = self._fenced(run, fix)
+        reach(Point.DECISION_RECORDED)
+        return row
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
@@ -242,6 +268,29 @@ class Ledger:
         asked = Asked(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
         apply_undo(self._engine, row, asked)
         return self.reader().undo(run_id)
+
+    def request(self, run_id: str, wish: Wish | None, *, number: int, by: str, why: str) -> RunRow:
+        """Ask for something, or withdraw what is asked, in the name of ``by``. The row as it then stands."""
+        ask = Ask(wish=wish, number=number, by=by[:BY_CHARS], why=why[:WHY_CHARS])
+        transact(
+            self._engine,
+            lambda connection: put_request(connection, run_id, ask, self._trail, self._now),
+            where="store",
+            landed=lambda connection: landed(connection, run_id, ask),
+        )
+        return self.reader().run(run_id)
+
+    def note_request(self, run: RunHandle, number: int, *, met: bool) -> None:
+        """Say that the run's driver has seen the request of that number, or met it. Done twice it is done once."""
+        said: dict[str, Any] = {"request_seen_at": sa.func.coalesce(runs.c.request_seen_at, self._now)}
+        said |= {"request_met_at": self._now} if met else {}
+        this = runs.update().where(runs.c.run_id == run.run_id, runs.c.request_number == number).values(**said)
+
+        def note(connection: sa.Connection) -> None:
+            self._check(connection, run)
+            connection.execute(this)
+
+        transact(self._engine, note, where="store")
 
     def note_waiting(self, run: RunHandle, reason: str) -> None:
         """Say in the run's row why it waits; an empty reason says that it goes on."""
@@ -280,7 +329,9 @@ class Ledger:
             self._give_back(connection, run, at, "held", why)
             return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
 
-        return self._fenced(run, end)
+        held = self._fenced(run, end)
+        reach(Point.RUN_HELD)
+        return held
 
     def approve(self, hold: HoldRow, *, by: str, because: str) -> HoldRow:
         """Record that a person approved exactly that hold; the hold as it then stands. Other findings hold again.
@@ -310,16 +361,20 @@ class Ledger:
             mine = this & (holds.c.approved_by == by) & (holds.c.approved_because == because)
             return connection.execute(sa.select(holds.c.digest).where(mine)).first() is not None
 
-        return transact(self._engine, put, where="store", landed=landed)
+        approved = transact(self._engine, put, where="store", landed=landed)
+        reach(Point.HOLD_APPROVED)
+        return approved
 
     def close(self, run: RunHandle, state: str, why: str = "") -> RunRow:
-        """Give the run back: finished, interrupted or failed; `hold` gives it back held."""
+        """Give the run back: finished, paused, cancelled, interrupted or failed; `hold` gives it back held by a guard."""
 
         def end(connection: sa.Connection) -> RunRow:
             self._give_back(connection, run, self._clock(connection), state, why)
             return self._row(connection, run.run_id)
 
-        return self._fenced(run, end)
+        row = self._fenced(run, end)
+        reach(Point.RUN_CLOSED)
+        return row
 
     def _give_back(self, connection: sa.Connection, run: RunHandle, at: float, state: str, why: str) -> None:
         finished = at if state == "finished" else None
@@ -439,6 +494,7 @@ class Ledger:
             for receipt in receipts
         ]
         connection.execute(accept, rows)
+        reach(Point.RECEIPTS_ACCEPTING)
         in_order = sorted(
             ((receipt, output) for receipt in receipts for output in receipt.outputs), key=lambda pair: pair[1].path
         )

@@ -30,9 +30,11 @@ from batchscore.ports import (
     Undo,
 )
 from batchscore.receipt import Output, Receipt
+from batchscore.request import Request
 from batchscore.store.audit import held_key
 from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
+from batchscore.store.requests import COLUMNS
 from batchscore.store.reviewed import of_account, shown
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
@@ -42,6 +44,7 @@ from batchscore.store.rows import (
     hold_row,
     moment,
     partition_of,
+    request_of,
     run_row,
     stored_id,
     suppression,
@@ -140,6 +143,11 @@ class Reader:
                 remedy=f"batchscore status --store {self._folder} lists the runs",
             )
         return run_row(row)
+
+    def requested(self, run_id: str) -> Request | None:
+        """What a person asks of the run now; one row without its plan."""
+        row = self._row(sa.select(*COLUMNS).where(runs.c.run_id == run_id))
+        return None if row is None else request_of(row)
 
     def runs(self, *, limit: int = 50) -> tuple[RunRow, ...]:
         """The newest runs first."""

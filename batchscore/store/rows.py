@@ -15,6 +15,7 @@ from batchscore.flag import REASONS, AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
+from batchscore.request import Request
 from batchscore.store.tables import STRING_ID_BYTES
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
@@ -98,6 +99,24 @@ def run_row(row: RowMapping) -> RunRow:
         undone_why=row["undone_why"] or "",
         held_back_s=row["held_back_s"],
         worst_lag_s=row["worst_lag_s"],
+        request=None if row["state"] == "finished" else request_of(row),
+        n_requests=row["request_number"],
+    )
+
+
+def request_of(row: RowMapping) -> Request | None:
+    """What is asked of the run of a row of `runs`."""
+    at = moment(row["requested_at"])
+    if not row["requested_state"] or at is None:
+        return None
+    return Request(
+        wish=row["requested_state"],
+        number=row["request_number"],
+        by=row["requested_by"] or "",
+        why=row["requested_why"] or "",
+        at=at,
+        seen_at=moment(row["request_seen_at"]),
+        met_at=moment(row["request_met_at"]),
     )
 
 

@@ -52,6 +52,14 @@ runs: Final = sa.Table(
     sa.Column("undone_at", sa.Double),
     sa.Column("undone_by", sa.String(255)),
     sa.Column("undone_why", LONG),
+    # People's part of the row (`batchscore.request`), compared and set by its number; only the last two are the driver's.
+    sa.Column("requested_state", sa.String(16), nullable=False, server_default=""),
+    sa.Column("request_number", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("requested_by", sa.String(255)),
+    sa.Column("requested_why", LONG),
+    sa.Column("requested_at", sa.Double),
+    sa.Column("request_seen_at", sa.Double),
+    sa.Column("request_met_at", sa.Double),
 )
 
 # The sweeps of each spec, by name. How far a spec has come (its watermark) follows from the runs of these plans.

@@ -21,6 +21,7 @@ from batchscore.audit import Act
 from batchscore.database import read, transact
 from batchscore.desk import Happened
 from batchscore.errors import Refused
+from batchscore.failpoints import Point, reach
 from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import LeftFlag, RunRow, Undo
 from batchscore.store.audit import AuditTrail, Done
@@ -111,12 +112,15 @@ def apply_undo(engine: sa.Engine, row: RunRow, asked: Asked) -> None:
     begun_by = transact(engine, lambda connection: _begin(connection, row.run_id, asked), where="store")
     if begun_by is None:
         return
+    reach(Point.UNDO_BEGUN)
     asked = replace(asked, by=begun_by)
     for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
         after: Any = _FIRST
         while after is not None:
             after = transact(engine, _Transaction(row.run_id, queue, after, asked), where="store")
+            reach(Point.UNDO_WITHDRAWN)
     transact(engine, lambda connection: _end(connection, row.run_id, asked), where="store")
+    reach(Point.UNDONE)
 
 
 def refuse_unreleased(row: RunRow) -> None:
@@ -226,6 +230,7 @@ def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_S
     if withdrawn:
         values = {"state": FlagState.WITHDRAWN.value, "open_marker": None, "closed_at": at}
         connection.execute(_flags.update().where(_of(queue, withdrawn), _flags.c.run_id == run_id).values(**values))
+    reach(Point.UNDO_WITHDRAWING)
     for (heir, seen), ids in sorted(heirs.items()):
         values = {"state": FlagState.OPEN.value, "open_marker": 1, "closed_at": None, "overtaken_by": None}
         if not seen:  # its release is still to come, and will say that it opened

@@ -47,9 +47,10 @@ def batchscore_run(folder: Path, accounts: Path, model: Path, *, partition_rows:
     from batchscore.executors.connect import local_cluster
     from batchscore.pipeline import run
     from batchscore.planner import make_plan
+    from batchscore.readiness import get_ready
     from batchscore.store import open_store
 
-    with tempfile.TemporaryDirectory(dir=folder) as store, local_cluster(attempt) as executor:
+    with tempfile.TemporaryDirectory(dir=folder) as store, local_cluster(attempt, prepare=get_ready) as executor:
         spec = wide.write_spec(folder, accounts, model, Path(store), partition_rows=partition_rows)
         start = time.perf_counter()
         row = run(make_plan(spec), executor=executor, store=open_store(Path(store), "integer"), observer=lambda _event: None)

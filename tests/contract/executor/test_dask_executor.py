@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,15 @@ def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> No
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(12))))
     assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(12))
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+@pytest.mark.parametrize(("prepare", "prepared"), [(fakes.prepare_slowly, 1), (fakes.fail_to_prepare, 0)])
+def test_no_attempt_begins_before_its_worker_is_prepared_and_none_depends_on_it(
+    tmp_path: Path, prepare: Callable[[], None], prepared: int
+) -> None:
+    with local_cluster(fakes.tell_whether_prepared, n_workers=2, prepare=prepare) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(4))))
+    assert [o.receipt.counts["prepared"] for o in outcomes if isinstance(o, Finished)] == [prepared] * 4
 
 
 def test_an_isolated_attempt_dies_alone_and_that_is_a_failure(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_a_claim_that_is_not_used_comes_back(store: Ledger, desk: ReviewDesk, st
     assert shown(store_folder, claimed_by="bob") == [(7, "claimed")]
     assert refused(desk, says(7)).reason == "flag_taken"
     assert desk.return_claims("abuse", by="bob", only=[7]) == (7,)
-    with pytest.raises(Refused, match="flag_unknown"):
+    with pytest.raises(Refused, match="flag_absent"):
         desk.return_claims("abuse", by="bob", only=[7])
     assert shown(store_folder) == [(7, "open")]
 

@@ -7,8 +7,8 @@ write those two tables.
 
 from alembic import context, op
 
-revision = "0009"
-down_revision = "0008"
+revision = "0010"
+down_revision = "0009"
 
 OF_FLAG = "queue = OLD.queue AND account_id = OLD.account_id AND run_id = OLD.run_id"
 # ruff: noqa: S608 (fixed text, of our own names)

@@ -1,0 +1,100 @@
+"""Control of a run from any host: a person's wish goes into the run's row, and its driver, wherever it is, sees it there."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from batchscore.errors import Refused
+from batchscore.features.feature_set import FeatureSet
+from batchscore.ports import RunRow
+from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.spec import Value
+from batchscore.store import open_reader, open_store
+
+SEEN_WITHIN_S: Final = 5.0  # how long is waited for a driver to say that it saw: it looks every second
+_LOOK_EVERY_S: Final = 0.1
+
+
+class Controlled(Value):
+    """How the run stands after a request. ``driven``: a driver has it; ``seen_after_s``: when it said that it saw, None: not yet.
+
+    ``changed``: the request is new; False when it stood already, or there was nothing to withdraw.
+    """
+
+    run_id: str
+    stands: str
+    changed: bool
+    driven: bool
+    seen_after_s: float | None = None
+    told: str = ""
+
+
+def ask(folder: Path, run_id: str, wish: Wish | None, *, by: str, why: str = "", wait_s: float = SEEN_WITHIN_S) -> Controlled:
+    """Ask that the run rests (``paused``), ends (``cancelled``) or goes on (None), in the name of ``by``.
+
+    Then wait up to ``wait_s`` for its driver to say that it saw. Asking for what stands already changes nothing.
+
+    Raises:
+        ValueError: ``by`` or ``why`` is nothing that could stand there.
+        Refused: ``nothing_to_control``, ``run_unknown``, ``run_id_invalid`` or ``store_missing``.
+    """
+    if mistake := mistake_of(by, why):
+        raise ValueError(mistake)
+    reader = open_reader(folder)
+    row = reader.run(run_id)
+    standing = row.request
+    if (standing.wish if standing else None) == wish and row.state != "finished":
+        return _controlled(row, changed=False)
+    if standing is not None and standing.wish == "cancelled":  # neither paused nor continued: it ends, or has ended
+        raise Refused(
+            "nothing_to_control",
+            f"nothing was asked: the run is {standing.told}",
+            where=f"run {run_id}",
+            remedy=f"to go on after all: batchscore resume {run_id} --store {folder}",
+        )
+    store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
+    row = store.request(run_id, wish, number=row.n_requests, by=by, why=why)
+    asked = time.monotonic()
+    while _waits_for_driver(row) and time.monotonic() - asked < wait_s:
+        time.sleep(_LOOK_EVERY_S)
+        row = reader.run(run_id)
+    seen = row.request.seen_at if row.request else None
+    seen_after_s = None if seen is None or row.request is None else (seen - row.request.at).total_seconds()
+    return _controlled(row, changed=True, seen_after_s=seen_after_s)
+
+
+def withdraw_cancel(folder: Path, row: RunRow, *, by: str) -> None:
+    """Let a cancelled run be gone on with, which is what `resume` asks; of any other, nothing. Raises as `ask`."""
+    if row.request is not None and row.request.wish == "cancelled" and not _is_driven(row):
+        store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
+        store.request(row.run_id, None, number=row.n_requests, by=by, why="resumed")
+
+
+def mistake_of(by: str, why: str) -> str:
+    """What is wrong with a name and a reason, in words; empty for nothing."""
+    if not by.strip() or len(by) > BY_CHARS or not by.isprintable():
+        return f"the name of who asks has 1 to {BY_CHARS} characters, on one line"
+    if len(why) > WHY_CHARS or not (not why or why.isprintable()):
+        return f"the reason has at most {WHY_CHARS:,} characters, on one line"
+    return ""
+
+
+def _is_driven(row: RunRow) -> bool:
+    return row.state == "running" and not row.driver_gone
+
+
+def _waits_for_driver(row: RunRow) -> bool:
+    return _is_driven(row) and row.request is not None and row.request.seen_at is None
+
+
+def _controlled(row: RunRow, *, changed: bool, seen_after_s: float | None = None) -> Controlled:
+    return Controlled(
+        run_id=row.run_id,
+        stands=row.stands,
+        changed=changed,
+        driven=_is_driven(row),
+        seen_after_s=seen_after_s,
+        told=row.request.told if row.request else "",
+    )

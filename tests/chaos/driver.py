@@ -1,0 +1,40 @@
+"""The driver of the kill programme: a real run on a real scheduler, its attempts slowed so that kills find some in flight."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from batchscore.attempt import attempt
+from batchscore.executors.connect import remote_cluster
+from batchscore.failpoints import arm
+from batchscore.pipeline import run
+from batchscore.plan import Task
+from batchscore.planner import make_plan
+from batchscore.receipt import Receipt
+from batchscore.spec import read_spec
+from batchscore.store import ledger, open_store
+
+SLOWED_S: Final = 0.02
+LEASE_S: Final = 1.5
+
+
+def slow_attempt(task: Task) -> Receipt:
+    """An attempt, a moment before it, and one after its files are written and before its receipt is home: the worst to die."""
+    time.sleep(SLOWED_S)
+    receipt = attempt(task)
+    time.sleep(SLOWED_S)
+    return receipt
+
+
+def drive(spec_path: str, address: str, armed: str = "", clock_s: int = 0) -> None:
+    """Drive the run to its end. ``clock_s``: how far the database's clock has jumped, as this driver sees it."""
+    arm(armed)
+    if clock_s:
+        right = vars(ledger)["now"]
+        vars(ledger)["now"] = lambda engine: right(engine) + clock_s
+    plan = make_plan(read_spec(Path(spec_path)))
+    with remote_cluster(slow_attempt, address) as executor:
+        store = open_store(Path(plan.spec.store), "integer", lease_s=LEASE_S)
+        run(plan, executor=executor, store=store, observer=lambda _event: None)
