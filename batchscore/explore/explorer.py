@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.attempt import rejects_schema, scores_schema
+from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
-from batchscore.decision import read_scores
+from batchscore.decision import asked_of
 from batchscore.errors import Refused
 from batchscore.explore.parts import (
     MOMENT,
@@ -34,14 +35,15 @@ from batchscore.explore.parts import (
     read_features,
     read_files,
     read_flags,
+    read_frozen_events,
     score_again,
     to_pandas,
 )
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.files import verified
-from batchscore.key_index import KeyIndex, open_index
+from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
-from batchscore.layout import scores_of
+from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
 from batchscore.ports import FlagRow, RunRow, StoreReader
@@ -121,7 +123,9 @@ class Explorer:
         return self._by_range(read_accounts, self._snapshots.schema)
 
     def events(self, table: str | None = None) -> dd.DataFrame:
-        """The events of a table (to be named where there are several) as they are rolled up; a partition is an input file.
+        """The events of a table (to be named where there are several) as they are rolled up.
+
+        A partition is a file, of the input or, of a live table, of the freeze.
 
         In the order of the files: accounts are mixed, so divisions are unknown.
 
@@ -132,7 +136,15 @@ class Explorer:
         name = tables[0] if table is None and len(tables) == 1 else table
         if name not in tables:
             raise Refused("spec_invalid", f"tables of events: {', '.join(tables) or 'none'}", where="events(table)")
-        files, held = self.plan.inputs[name], self._works[0].feature_set
+        held = self._works[0].feature_set
+        if self.plan.spec.sources[name].sql is not None:
+            run_id, read = self.run.run_id, self._reader
+            froze = frozen_events(read.partitions(run_id, Stage.FREEZE), read.receipts(run_id, Stage.FREEZE))
+            parts = [Files(store=str(self.store), outputs=(output,)) for output in froze[name]]
+            with corrupt_told(self.store / parts[0].outputs[0].path):
+                schema = pq.read_schema(self.store / parts[0].outputs[0].path)
+            return _from_map(read_frozen_events, parts, meta=to_pandas(schema.remove_metadata().empty_table()))
+        files = self.plan.inputs[name]
         meta = to_pandas(empty_events(files[0], name, self.feature_set))
         return _from_map(read_events_of, list(files), meta=meta, table=name, feature_set=held)
 
@@ -161,7 +173,7 @@ class Explorer:
 
     def decisions(self) -> dd.DataFrame:
         """What the run selected at each as-of, released or simulated: as_of, rank, score, margin, release, by account id."""
-        meta = to_pandas(pq.read_schema(self._decision.path).remove_metadata().empty_table())
+        meta = to_pandas(decided_rows(self._decision).replace_schema_metadata(None).slice(0, 0))
         return _from_map(read_decision, [self._decision], meta=meta)
 
     def flags(self) -> dd.DataFrame:
@@ -201,16 +213,10 @@ class Explorer:
         """
         assert self.run.memory is not None, "written with the decision"
         memory = pq.read_table(verified(self.run.memory.path, self.run.memory.sha256))
-        outputs = scores_of(self._partitions, self._reader.receipts(self.run.run_id, Stage.SCORE))
-        tables = decide_dates(
-            lambda as_of: read_scores(self.store, outputs.get(as_of, ()), as_of),
-            self.as_ofs,
-            policy,
-            memory,
-            release=self.plan.spec.release,
-        )
-        selected = pa.concat_tables(list(tables))
-        before = pq.read_table(verified(self._decision.path, self._decision.sha256))
+        asked = asked_of(self.plan, Definitions.of(self.plan), self._reader, self.run.run_id, memory, policy)
+        dates = decide_dates(asked, self.as_ofs, release=self.plan.spec.release)
+        selected = pa.concat_tables([flags_in(decided.table) for _, decided in dates])
+        before = decided_rows(self._decision)
         return WhatIf(policy=policy, flags=to_pandas(selected), changes=_changes(self.as_ofs, before, selected))
 
     def score(self, bundle: Path | str, as_of: datetime | None = None, *, fraction: float = 1.0) -> dd.DataFrame:

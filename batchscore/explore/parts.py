@@ -25,6 +25,7 @@ from batchscore.features.windows import prepare
 from batchscore.files import verified
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, hash64
+from batchscore.layout import decided_rows
 from batchscore.models.contract import conform
 from batchscore.models.scorer import load_scorer
 from batchscore.plan import InputFile, Reference, Rollup, Score
@@ -89,16 +90,24 @@ def read_events_of(file: InputFile, table: str, feature_set: Reference, columns:
     return to_pandas(read if columns is None else read.select([ACCOUNT_ID, *columns]))
 
 
+def read_frozen_events(files: Files, columns: list[str] | None = None) -> pd.DataFrame:
+    """The events that a freeze left of a range of a live table, as `read_events_of`."""
+    names = None if columns is None else [ACCOUNT_ID, *columns]
+    (output,) = files.outputs
+    held = pq.read_table(verified(f"{files.store}/{output.path}", output.sha256), columns=names, use_threads=False)
+    return to_pandas(held.replace_schema_metadata(None))
+
+
 def read_decision(decision: Reference, columns: list[str] | None = None) -> pd.DataFrame:
     """The decision's rows, by as-of and rank."""
-    table = pq.read_table(verified(decision.path, decision.sha256)).sort_by([("as_of", "ascending"), ("rank", "ascending")])
+    table = decided_rows(decision).sort_by([("as_of", "ascending"), ("rank", "ascending")])
     return to_pandas(table if columns is None else table.select([ACCOUNT_ID, *columns]))
 
 
 def read_flags(files: Files, decision: Reference, columns: list[str] | None = None) -> pd.DataFrame:
     """The decision's rows that have reasons, with these; the newest as-of first, then by rank."""
     explained = [pq.read_table(verified(f"{files.store}/{output.path}", output.sha256)) for output in files.outputs]
-    decided = pq.read_table(verified(decision.path, decision.sha256)).replace_schema_metadata(None)
+    decided = decided_rows(decision).replace_schema_metadata(None)
     reasons = pa.concat_tables([reasons_schema(decided.schema.field(ACCOUNT_ID).type).empty_table(), *explained])
     joined = decided.join(reasons.replace_schema_metadata(None), keys=[ACCOUNT_ID, "as_of"], join_type="inner")
     ordered = joined.sort_by([("as_of", "descending"), ("rank", "ascending")])

@@ -8,10 +8,11 @@ budget is asked for. Scores are read a table at a time; memory follows the budge
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -20,17 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.memory import blocked_accounts, blocked_now
+from batchscore.decide.memory import Moment
+from batchscore.decide.table import flags_in
+from batchscore.decide.top import Asked as Question
 from batchscore.decide.top import decide
 from batchscore.errors import Refused
 from batchscore.files import verified
 from batchscore.flag import DECIDED, AccountId, FlagState
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64
-from batchscore.layout import Definitions
+from batchscore.layout import Definitions, decided_rows
 from batchscore.models.scorer import load_scorer
 from batchscore.operations.compared_side import ComparedSide, committed_side, tried_side
 from batchscore.operations.contributions import codes_of
-from batchscore.operations.selection import MOMENT, selected_in
+from batchscore.operations.selection import MOMENT
+from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.report.comparison import (
     MAX_CODES,
@@ -153,22 +157,34 @@ def _selections(a: ComparedSide, b: ComparedSide, budget: int | None, id_type: p
     row = a.row
     assert row.decision is not None, "a side has decided"
     assert row.memory is not None, "written with the decision"
-    decided = selected_in(pq.read_table(verified(row.decision.path, row.decision.sha256)))
+    decided = decided_rows(row.decision)
     memory = pq.read_table(verified(row.memory.path, row.memory.sha256)).replace_schema_metadata(None)
     earlier = [pa.array([], id_type), pa.array([], id_type)]
     for as_ofs in _pairs(row.plan.spec.as_ofs(), b.row.plan.spec.as_ofs()):
         own = decided.filter(pc.equal(decided["as_of"], pa.scalar(as_ofs[0], MOMENT))).sort_by("rank")
         k = len(own) if budget is None else budget
-        policy = row.plan.spec.policy.model_copy(update={"threshold": None, "budget": k})
+        policy = Policy(budget=k, cool_down=row.plan.spec.policy.cool_down)
         released = row.plan.spec.release == "latest" and as_ofs[0] == row.plan.spec.as_ofs()[-1]
-        standing = blocked_now(memory) if released else blocked_accounts(memory, as_ofs[0])
-        blocked = [standing if released else pa.concat_arrays([standing, before]) for before in earlier]
-        mine = own if budget is None else decide(a.scores(as_ofs[0]), as_ofs[0], policy, blocked[0])
-        theirs = decide(b.scores(as_ofs[1]), as_ofs[1], policy, blocked[1])
+        at = Moment(as_of=as_ofs[0], released=released)
+        before_a, before_b = (before[:0] if released else before for before in earlier)
+        mine = own if budget is None else _best(partial(_scores, a, as_ofs[0]), policy, memory, at, before_a)
+        theirs = _best(partial(_scores, b, as_ofs[1]), policy, memory, at, before_b)
         chosen = [table[ACCOUNT_ID].combine_chunks() for table in (mine, theirs)]
         earlier = [pa.concat_arrays([before, ids]) for before, ids in zip(earlier, chosen, strict=True)]
         ranks = [dict(zip(ids.to_pylist(), range(1, len(ids) + 1), strict=True)) for ids in chosen]
         yield _Selected(as_ofs, k, ranks[0], ranks[1])
+
+
+def _scores(side: ComparedSide, own: datetime, _: datetime) -> Iterable[pa.Table]:
+    """A side's scores at its own as-of of a pair."""
+    return side.scores(own)
+
+
+def _best(
+    scores: Callable[[datetime], Iterable[pa.Table]], policy: Policy, memory: pa.Table, at: Moment, earlier: pa.Array
+) -> pa.Table:
+    """What a policy flags of those scores."""
+    return flags_in(decide(Question(policy=policy, memory=memory, scores=scores), at, earlier).table)
 
 
 def _pairs(a: Sequence[datetime], b: Sequence[datetime]) -> list[tuple[datetime, datetime]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID
+from batchscore.layout import decided_rows
 from batchscore.operations.report import Gaps, report_of
 from batchscore.ports import FlagRow, RunRow, StoreReader
 from batchscore.report.difference import MAX_SHOWN, Difference, flag_pairs, pinned_parts, score_pairs, stage_pairs
@@ -46,7 +45,7 @@ def _decision(row: RunRow, gaps: Gaps) -> pa.Table | None:
         return None
     with gaps.around(f"decision of {row.run_id}"):
         columns = [ACCOUNT_ID, "as_of", "rank"]
-        return pq.read_table(verified(row.decision.path, row.decision.sha256), columns=columns)
+        return decided_rows(row.decision).select(columns)
     return None
 
 

@@ -28,7 +28,7 @@ from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
 from batchscore.hold import Finding
-from batchscore.layout import Definitions
+from batchscore.layout import Definitions, decided_rows
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
 from batchscore.plan import Reference, Score, Stage
@@ -316,7 +316,7 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
     if row.decision is None:
         return None
     with gaps.around("flags"):
-        decided = pq.read_table(verified(row.decision.path, row.decision.sha256), columns=["as_of", "release"])
+        decided = decided_rows(row.decision).select(["as_of", "release"])
         return count_flags(
             decided,
             _explained(row, reader, gaps),

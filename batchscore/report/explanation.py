@@ -12,7 +12,9 @@ from batchscore.spec import Value
 Outcome = Literal["scored", "rejected", "unscoreable", "outside", "quarantined"]
 
 # What of the policy decided that an account was or was not flagged.
-Because = Literal["selected", "below_threshold", "beyond_budget", "open_flag", "flagged_earlier", "policy", "not_scored"]
+Because = Literal[
+    "selected", "reserve", "below_threshold", "beyond_budget", "open_flag", "flagged_earlier", "withheld", "policy", "not_scored"
+]
 
 
 class MadeAgain(Value):
