@@ -1,4 +1,4 @@
-"""Every Monday, before reviewers begin: the flags of the day on which the data interval ends. The backfill's scores are reused."""
+"""Every Monday, before reviewers begin: the flags of the day that the data interval ends with, by the backfill's scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that `make test-deploy` lays out in .deploy/, or that the machine has; what is not there skips its test, and is told."""
+"""Programs that `make test-deploy` lays out in .deploy/, or that the machine has; what is not there skips its test."""
 
 from __future__ import annotations
 
