@@ -28,6 +28,7 @@ from batchscore.models.contract import CategorySet
 from batchscore.models.model_document import NotReadable, read_json
 from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import NAME, Value
 
 MANIFEST: Final = "manifest.json"
@@ -161,8 +162,8 @@ class Manifest(Value):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+@dataclass(frozen=True, slots=True, repr=False)
+class Bundle(Showable):
     """A manifest and where it lies; ``reference`` is what travels, its sha256 is the bundle's digest."""
 
     manifest: Manifest
@@ -172,6 +173,21 @@ class Bundle:
     def digest(self) -> str:
         """64 hex; two bundles of one digest give equal bits."""
         return self.reference.sha256
+
+    def shown(self) -> Shown:
+        """What the manifest says, and the sentence of each feature."""
+        held = self.manifest
+        facts = [
+            ("digest", self.digest),
+            ("trained as of", "unknown" if held.trained_as_of is None else f"{held.trained_as_of:%Y-%m-%d}"),
+            ("trees", f"{held.n_trees:,}"),
+            ("feature set", held.feature_set_digest),
+            ("calibration", "none" if held.calibration is None else held.calibration.kind),
+            ("written by", f"xgboost {held.written_by}"),
+            *sorted(held.notes.items()),
+        ]
+        rows = [(name, held.reasons[name].code, held.reasons[name].sentence) for name in held.names]
+        return Shown(f"bundle {held.name}", facts, (ShownTable(("feature", "reason", "sentence"), rows),))
 
 
 @dataclass(frozen=True, slots=True)
