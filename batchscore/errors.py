@@ -128,6 +128,17 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
+    # 6xx: the review queue
+    "flag_absent": (601, "The queue has no flag of that account that a person could look at."),
+    "flag_taken": (602, "Another reviewer has claimed the flag."),
+    "flag_changed": (603, "The flag is not what the reviewer saw: its evidence, or the flag itself, changed meanwhile."),
+    "flag_decided": (604, "A person has decided on the flag already."),
+    "second_reviewer": (605, "The flag needs two people, and both would be one."),
+    "dispositions_invalid": (
+        606,
+        "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
+    ),
+    "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
 }
 
 # reason → the code of a row that is set aside alone (written to the rejects file, never raised)

@@ -213,10 +213,11 @@ class HeldOutput(Value):
 
 
 class ReleaseCount(Value):
-    """What a release did."""
+    """What a release did. ``n_overtaken``: flags that did not open, ``n_decided_kept`` of them for what a person had decided."""
 
     n_flags: int
     n_overtaken: int
+    n_decided_kept: int = 0
 
 
 class LeftFlag(Value):
