@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_bundle, bench_cli, bench_compiled, bench_engine, bench_features, bench_mysql, bench_score
+from tests.benchmarks import (
+    bench_bundle,
+    bench_cli,
+    bench_compiled,
+    bench_durability,
+    bench_engine,
+    bench_features,
+    bench_mysql,
+    bench_score,
+)
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -26,6 +35,8 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "freeze": bench_mysql.freeze,
     "release": bench_mysql.release,
     "ledger overhead": bench_engine.ledger_overhead,
+    "durability sqlite": bench_durability.on_sqlite,
+    "durability mysql": bench_durability.on_mysql,
     "driver time": bench_engine.driver_time,
     "resume finished": bench_engine.resume_finished,
     "cli help": bench_cli.help_time,
