@@ -113,6 +113,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_paused": (418, "A live source asked for rest longer than the run was told to wait; the run can be resumed."),
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
+    "release_held": (
+        422,
+        "The flags are not what they usually are; the run is held before it releases, until a person approves them.",
+    ),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),

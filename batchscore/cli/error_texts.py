@@ -338,6 +338,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "plan, and what is whole is reused. Is it right as it is? `batchscore approve RUN --by NAME --reason TEXT`, then "
         "`batchscore resume RUN`. What was approved is not held again in later runs of the spec, unless it gets worse.",
     ),
+    "release_held": Advice(
+        "The policy declares a `guard`, and the flags in all, of a reason, a segment or a domain, the scores above the "
+        "threshold, their drift or a feature that is missing are beyond its limits. The list names each with its usual range.",
+        "Nobody sees the flags yet. Is the model or the input wrong? Mend it and run the spec again. Are they right as they are? "
+        "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`. The approval is of this run alone.",
+    ),
     "not_held": Advice(
         "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
         "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
@@ -487,6 +493,7 @@ _EXITS: Final = {
     "proof_failed": "1: nothing is released",
     "interrupted": "5: resumable",
     "input_held": "4: held, a person must act",
+    "release_held": "4: held, a person must act",
     "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",
