@@ -44,7 +44,7 @@ from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
-from batchscore.plan import InputFile, KeyRange, Partition, Reference, Score, Stage
+from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
 from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
@@ -97,7 +97,7 @@ class Explorer(Showable):
         run = self.run.shown()
         frames = [
             ("accounts()", f"{self._snapshots.n_rows:,} frozen rows, {len(self._ranges):,} partitions"),
-            *((f"events({table!r})", f"{len(files):,} files") for table, files in self._events.items()),
+            *((f"events({events.table!r})", self._event_files(events.table)) for events in self.feature_set.events),
             (
                 "features(as_of)",
                 f"{len(self.feature_set.names):,} features, of any whole {format_duration(self.feature_set.grain)}",
@@ -107,9 +107,9 @@ class Explorer(Showable):
         ]
         return Shown(f"explorer of {run.title}", [*run.facts, *frames])
 
-    @property
-    def _events(self) -> dict[str, tuple[InputFile, ...]]:
-        return {events.table: self.plan.inputs[events.table] for events in self.feature_set.events}
+    def _event_files(self, table: str) -> str:
+        live = self.plan.spec.sources[table].sql is not None
+        return "frozen of a live table" if live else f"{len(self.plan.inputs[table]):,} files"
 
     # Frames. A selection of columns is pushed down to the files by Dask: ``explorer.accounts()[["plan"]]`` reads two columns.
     # So are ``filters``, as of `dd.read_parquet`: ``explorer.scores(filters=[("score", ">=", 0.9)])``.
