@@ -248,6 +248,19 @@ def moved(copy: SmallWorld, world: SmallWorld) -> None:
                 database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)", (str(world.folder), str(copy.folder)))
 
 
+def test_without_the_bundle_what_can_be_compared_is_and_the_kept_reasons_are_shown(world: SmallWorld) -> None:
+    flag = flags_of(world, "after")[0]
+    bundle = world.folder / "bundle"
+    bundle.rename(world.folder / "gone")
+    try:
+        found = explained(world, "after", flag.account_id)
+    finally:
+        (world.folder / "gone").rename(bundle)
+    assert [check.name for check in found.checks if check.untrue] == ["margin"]
+    assert {"rows", "decision", "flag"} <= {check.name for check in found.checks}
+    assert (found.outcome, found.score, found.reasons) == ("scored", flag.score, flag.reasons)
+
+
 def test_a_decision_that_is_damaged_is_for_a_person(world: SmallWorld) -> None:
     row = open_reader(world.store).run(run_of(world, "simulated"))
     assert row.decision is not None
