@@ -123,6 +123,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "version_skew": (503, "Driver and workers run different versions of what decides the bits of a score."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
+    "stalled": (505, "An attempt did not end, or was not begun, within the stall limit; it was given up and is tried elsewhere."),
 }
 
 # reason → the code of a row that is set aside alone (written to the rejects file, never raised)
