@@ -8,7 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchscore.api import RunSpec, approve, cancel, continue_, explain, make_plan, open_reader, pause, read_spec, resume, run
+    from batchscore.api import (
+        RunSpec,
+        approve,
+        cancel,
+        compare,
+        continue_,
+        explain,
+        make_plan,
+        open_reader,
+        pause,
+        read_spec,
+        resume,
+        run,
+    )
     from batchscore.explore.explorer import Explorer
 
 __all__ = [
@@ -16,6 +29,7 @@ __all__ = [
     "RunSpec",
     "approve",
     "cancel",
+    "compare",
     "continue_",
     "explain",
     "make_plan",

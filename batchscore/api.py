@@ -18,6 +18,7 @@ from batchscore.executors.connect import given_client, local_cluster, remote_clu
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
+from batchscore.operations.compare import Asked, compare_bundle, compare_runs
 from batchscore.operations.control import Controlled, ask, withdraw_cancel
 from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     from batchscore.flag import AccountId
     from batchscore.hold import HoldRow
     from batchscore.ports import Executor, RunRow
+    from batchscore.report.comparison import Comparison
     from batchscore.report.explanation import Explanation
 
 __all__ = [
     "RunSpec",
     "approve",
     "cancel",
+    "compare",
     "continue_",
     "explain",
     "make_plan",
@@ -151,6 +154,31 @@ def explain(run_id: str, account_id: AccountId, *, store: Path | str, as_of: dat
     """
     reader = open_reader(Path(store))
     return explain_account(reader.run(run_id), reader, account_id, as_of)
+
+
+def compare(
+    run_id: str, other: str | None = None, *, bundle: str | Path | None = None, store: Path | str, budget: int | None = None
+) -> Comparison:
+    """What another run, or another bundle on this run's frozen input, would put before the reviewers at equal budget, and why.
+
+    Args:
+        run_id: The run compared with: A.
+        other: A second run: B.
+        bundle: In its place: the name of one of the run's shadows, or the path of a bundle, which is scored now, in this process.
+        store: The store's folder.
+        budget: Accounts that each side may select at an as-of; by default as many as run A did.
+
+    Raises:
+        Refused: ``run_unknown``, ``run_unfinished``, ``feature_contract``, or what reading a bundle refuses.
+        ValueError: not exactly one of ``other`` and ``bundle``.
+    """
+    reader, asked = open_reader(Path(store)), Asked(budget=budget)
+    if bundle is not None and other is None:
+        return compare_bundle(reader, reader.run(run_id), str(bundle), asked)
+    if other is None or bundle is not None:
+        msg = "name one thing to compare with: another run, or bundle="
+        raise ValueError(msg)
+    return compare_runs(reader, reader.run(run_id), reader.run(other), asked)
 
 
 def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchscore import log_fields
+from batchscore.decide.table import FLAG, RESERVE
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
 from batchscore.failpoints import Point, reach
@@ -36,22 +36,22 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import ParquetDraft, verified, write_parquet
+from batchscore.files import ParquetDraft, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
-from batchscore.layout import KEYS_SCHEMA, flags_of
+from batchscore.layout import KEYS_SCHEMA, decided_rows, flags_of
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
-from batchscore.plan import FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
+from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
 from batchscore.receipt import HELD_BACK, Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
 from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Rows
-from batchscore.sources.freeze import Frozen, freeze_parquet, freeze_sql, live_source, read_events, write_rejects
+from batchscore.sources.freeze import Frozen, freeze_events, freeze_parquet, freeze_sql, live_source, read_events, write_rejects
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
@@ -118,7 +118,9 @@ def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
         case FreezeParquet():
             _freeze(task, freeze_parquet, work, outcome)
         case FreezeSql():
-            _freeze_gently(task, work, outcome)
+            _freeze_gently(task, freeze_sql, work, outcome)
+        case FreezeEvents():
+            _freeze_gently(task, freeze_events, work, outcome)
         case Rollup():
             _roll_up(task, work, outcome)
         case Merge():
@@ -202,7 +204,7 @@ class _Slice:
 Freeze = Callable[[Any, Path, str, FeatureSet], Frozen]
 
 
-def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome: _Outcome) -> None:
+def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql | FreezeEvents, outcome: _Outcome) -> None:
     with outcome.timed("freeze"):
         outputs, counts, keys = freeze(work, Path(task.store), task.partition.address, open_feature_set(work.feature_set))
     outcome.outputs += outputs
@@ -210,9 +212,9 @@ def _freeze(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql, outcome
     outcome.keys |= keys
 
 
-def _freeze_gently(task: Task, work: FreezeSql, outcome: _Outcome) -> None:
+def _freeze_gently(task: Task, freeze: Callable[..., Frozen], work: FreezeSql | FreezeEvents, outcome: _Outcome) -> None:
     brake = Brake(live_source(work, task.gentle), just_looked=True)  # by the driver, which handed it out
-    _freeze(task, partial(freeze_sql, brake=brake), work, outcome)
+    _freeze(task, partial(freeze, brake=brake), work, outcome)
     outcome.worst_lag_s = brake.worst_lag_s
     if brake.held_s:
         outcome.seconds[HELD_BACK] = round(brake.held_s, 4)
@@ -419,7 +421,7 @@ def _score_as_of(id_type: pa.DataType, scorer: Scorer, there: _There, rejects: l
 
 def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
-    decided = flags_of(pq.read_table(verified(work.decision.path, work.decision.sha256)), work.score)
+    decided = flags_of(decided_rows(work.decision, FLAG, RESERVE), work.score)
     accounts = _Slice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundle, route=route)
     schema = reasons_schema(accounts.id_type)

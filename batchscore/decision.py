@@ -6,7 +6,7 @@ them decides again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,15 +17,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.decide.memory import remember
-from batchscore.decide.top import decide_dates
+from batchscore.decide.table import FLAG, RESERVE, of_standing
+from batchscore.decide.top import Asked, Told, decide_dates, to_metadata
 from batchscore.failpoints import Point, reach
+from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
 from batchscore.flag import REASONS, Flag, Reason
+from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, sort_by_key
-from batchscore.layout import Definitions
-from batchscore.plan import Plan, Reference
-from batchscore.ports import PastFlag, RunRow
+from batchscore.layout import Definitions, decided_rows, scores_of
+from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
+from batchscore.policy import Policy
+from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
+from batchscore.sources.segment import frozen_names
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
@@ -35,7 +40,7 @@ _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 class Decision:
     """Where the decision and the memory lie, and how many flags it holds.
 
-    Columns of the decision: account_id, as_of, rank, score, margin, release (bool: this as-of goes to the reviewers).
+    Columns of the decision: those of `decide.table.decision_schema`, and release (bool: this flag goes to the reviewers).
     """
 
     file: Reference
@@ -44,51 +49,74 @@ class Decision:
     n_to_release: int
 
 
-def make_decision(
-    plan: Plan, definitions: Definitions, scores: Mapping[datetime, Sequence[Output]], past_flags: Iterable[PastFlag]
-) -> Decision:
-    """Decide every as-of of the run and write both files. ``scores``: as-of → the files that hold its scores."""
-    memory = remember(past_flags, ID_TYPES[definitions.feature_set.account_id])
-    decided = decided_by(plan, definitions, scores, memory)
+def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> Decision:
+    """Decide every as-of of the run and write both files."""
+    queue = plan.spec.policy.queue
+    past, suppressions = reader.past_flags(queue, but_not_of=row), reader.suppressions(queue)
+    memory = remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id])
+    decided = decided_by(plan, asked_of(plan, definitions, reader, row.run_id, memory))
     folder = definitions.store / "decisions"
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
     remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
     reach(Point.DECISION_UNRECORDED)
+    flags = of_standing(decided, FLAG)
     return Decision(
         file=file,
         memory=remembered,
-        n_selected=len(decided),
-        n_to_release=int(pc.sum(decided["release"]).as_py() or 0),
+        n_selected=len(flags),
+        n_to_release=int(pc.sum(flags["release"]).as_py() or 0),
     )
 
 
-def decided_by(plan: Plan, definitions: Definitions, scores: Mapping[datetime, Sequence[Output]], memory: pa.Table) -> pa.Table:
-    """What the policy selects of those scores, given that memory: a decision's table. Writes nothing."""
+def asked_of(
+    plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str, memory: pa.Table, policy: Policy | None = None
+) -> Asked:
+    """What decide is asked for a run whose scores are committed; ``policy``: another than the plan's."""
+    laid_out = reader.partitions(run_id, Stage.SCORE)
+    scores = scores_of(laid_out, reader.receipts(run_id, Stage.SCORE))
+    return Asked(
+        policy=policy or plan.spec.policy,
+        memory=memory,
+        scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
+        groups=_groups(plan, definitions, laid_out),
+        segment=plan.spec.segment,
+        seed=plan.digest,
+    )
+
+
+def decided_by(plan: Plan, asked: Asked) -> pa.Table:
+    """What the policy says of those scores, given that memory: a decision's table. Writes nothing."""
     spec = plan.spec
     latest = spec.as_ofs()[-1] if spec.release == "latest" else None
-    selected = [
-        table.append_column("release", pa.repeat(as_of == latest, len(table)))
-        for as_of, table in zip(
-            spec.as_ofs(),
-            decide_dates(
-                lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
-                spec.as_ofs(),
-                spec.policy,
-                memory,
-                release=spec.release,
-            ),
-            strict=True,
-        )
-    ]
-    return pa.concat_tables(selected).combine_chunks()
+    tables: list[pa.Table] = []
+    told: dict[datetime, Told] = {}
+    for as_of, decided in decide_dates(asked, spec.as_ofs(), release=spec.release):
+        told[as_of] = decided.told
+        released = pc.and_(pc.equal(decided.table["standing"], FLAG), pa.scalar(as_of == latest))
+        tables.append(decided.table.append_column("release", released))
+    return pa.concat_tables(tables).combine_chunks().replace_schema_metadata(to_metadata(told))
 
 
 def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
     """The flags of the released as-of in key order, with their reasons; nothing when the run releases nothing."""
     assert row.decision is not None, "a run is released after it has decided"
-    decided = pq.read_table(verified(row.decision.path, row.decision.sha256))
-    decided = sort_by_key(decided.filter(decided["release"]))
+    decided = decided_rows(row.decision)
+    return flags_of_rows(decided.filter(decided["release"]), row, definitions, explained)
+
+
+def reserve_of(row: RunRow) -> pa.Table:
+    """What the decision keeps in reserve for the released as-of, by rank; nothing when the run releases nothing."""
+    assert row.decision is not None, "asked for once the run has decided"
+    kept = decided_rows(row.decision, RESERVE)
+    latest = pa.scalar(row.plan.spec.as_ofs()[-1], MOMENT)
+    kept = kept.filter(pc.equal(kept["as_of"], latest))
+    return kept.sort_by("rank") if row.plan.spec.release == "latest" else kept.slice(0, 0)
+
+
+def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+    """Rows of a decision, of one as-of, as flags in key order."""
+    decided = sort_by_key(decided)
     reasons = _reasons(definitions, explained, decided)
     for record in decided.to_pylist():
         yield Flag(
@@ -101,6 +129,9 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
             margin=float(record["margin"]),
             reasons=reasons[record[ACCOUNT_ID]],
             bundle_digest=definitions.bundle.sha256,
+            group=record["group"] or "",
+            since=record["since"] or "",
+            second_reviewer=record["second_reviewer"],
         )
 
 
@@ -113,8 +144,29 @@ def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterat
             yield table.replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
 
 
+def _groups(
+    plan: Plan, definitions: Definitions, laid_out: Sequence[Partition]
+) -> Callable[[datetime, pa.Array], pa.Table] | None:
+    """(as-of, accounts) → their groups by the names of the spec, from the snapshots; None where the spec names none."""
+    names = frozen_names(plan.spec.segment, plan.spec.groups)
+    works = [partition.work for partition in laid_out if isinstance(partition.work, Score)]
+    if not names or not works:
+        return None
+    declared = definitions.feature_set.accounts
+    snapshots = open_index(str(definitions.store), definitions.feature_set.account_id, works[0].snapshots)
+    frozen = {column: name for column, name in names.items() if name in snapshots.schema.names}
+
+    def read(as_of: datetime, accounts: pa.Array) -> pa.Table:
+        columns = [ACCOUNT_ID, *declared.times, *frozen.values()]
+        held = Accounts.of(snapshots.read(KeyRange(), columns=columns, among=accounts), declared)
+        rows = held.at(as_of)
+        return pa.table({ACCOUNT_ID: held.ids} | {column: rows[name].cast(pa.string()) for column, name in frozen.items()})
+
+    return read
+
+
 def _reasons(definitions: Definitions, explained: Iterable[Receipt], decided: pa.Table) -> dict[Any, tuple[Reason, ...]]:
-    """Account id → its reasons at the released as-of."""
+    """Account id → its reasons at the as-of of ``decided``."""
     if not len(decided):
         return {}
     as_of = decided["as_of"][0]

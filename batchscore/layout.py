@@ -1,7 +1,8 @@
 """Lays a stage out in partitions, and says what each partition's output depends on: its address. Reads; writes only indexes.
 
-freeze and rollup follow from the plan. score is laid out once those two are committed, because its key ranges are cut from
-what they wrote; reasons once the decision stands. The ledger keeps the layout, so that a resumed run never cuts again.
+rollup follows from the plan, and from what the freeze (`freeze_layout`) left of live tables. score is laid out once those two are
+committed, because its key ranges are cut from what they wrote; reasons once the decision stands. The ledger keeps the layout,
+so that a resumed run never cuts again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.decide.table import FLAG, RESERVE, of_standing, whole
 from batchscore.features.accounts import Accounts, ordered
 from batchscore.features.coverage import begins
 from batchscore.features.feature_set import EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
@@ -25,6 +27,7 @@ from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.plan import (
     FUNCTION,
+    FreezeEvents,
     FreezeSql,
     InputFile,
     KeyRange,
@@ -41,7 +44,7 @@ from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
 from batchscore.report.proof import KeysSetAside
 from batchscore.settings import library_versions
-from batchscore.sources.freeze import plan_freeze, plan_rollup
+from batchscore.sources.freeze import plan_rollup
 
 EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group of its own, read and let go again
@@ -79,69 +82,46 @@ class Definitions:
         return self
 
 
-def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str) -> tuple[Partition, ...]:
-    """One partition per group of account files, or per range of keys of a live table, up to its largest key as of now."""
-    feature_set = definitions.feature_set
-    accounts = feature_set.accounts
-    reads = {
-        "accounts": accounts.model_dump(mode="json"),
-        "columns": feature_set.column_names(accounts.table),
-        "kind": feature_set.account_id,
-        **({"segment": plan.spec.segment} if plan.spec.segment else {}),
-        **({"categories": categories} if (categories := sorted(feature_set.categories.values())) else {}),
-    }
-    source = plan.spec.sources[accounts.table].sql
-    if source is None:
-        works = plan_freeze(plan.inputs[accounts.table], accounts.table, definitions.feature_set_file, segment=plan.spec.segment)
-        return tuple(
-            Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=_reads(reads, files=work.files))
-            for number, work in enumerate(works)
-        )
-    from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: workers import this file and lay nothing out)
-
-    ranges = key_ranges(source, accounts, feature_set.account_id)
-    n_rows = -(-int(plan.observed.get(f"rows of {accounts.table}", 0)) // len(ranges))
-    partitions = []
-    for number, (low, high) in enumerate(ranges):
-        live = FreezeSql(
-            table=accounts.table,
-            feature_set=definitions.feature_set_file,
-            url=source.url,
-            sql_table=source.table,
-            low=low,
-            high=high,
-            opened_for=run_id,
-            segment=plan.spec.segment,
-        )
-        partitions.append(Partition.of(live, number=number, n_rows=n_rows, reads=_reads(reads, run=run_id, low=low, high=high)))
-    return tuple(partitions)
-
-
-def lay_out_rollup(plan: Plan, definitions: Definitions, earlier: Iterable[Partition]) -> tuple[Partition, ...]:
+def lay_out_rollup(
+    plan: Plan, definitions: Definitions, earlier: Iterable[Partition], frozen: Mapping[str, Sequence[Output]]
+) -> tuple[Partition, ...]:
     """One partition per group of event files; its address holds the partials it makes, not the whole feature set.
+
+    ``frozen``: table → the files that the freeze of a live table left; each is a partition by its bytes, wherever it lies.
 
     Groups of ``earlier`` runs' rollups, whose files are all still what they were, stay as they are; the files that are left are
     grouped anew. So an appended day is rolled up alone, and a rewritten file takes only its group with it.
     """
     works: list[tuple[Rollup, dict[str, object]]] = []
+    of_frozen: list[tuple[Rollup, dict[str, object], int]] = []
     for events in definitions.feature_set.events:
-        left = dict.fromkeys(plan.inputs[events.table])
+        left = dict.fromkeys(plan.inputs.get(events.table, ()))
         by = plan.spec.gate[events.table].by if events.table in plan.spec.gate else None
         parameters = definitions.feature_set.rollup_parameters(events.table) | ({"by": by} if by else {})
         for partition in earlier:
             held = partition.work
-            if isinstance(held, Rollup) and held.table == events.table and all(file in left for file in held.files):
+            if (
+                isinstance(held, Rollup)
+                and held.table == events.table
+                and held.files
+                and all(file in left for file in held.files)
+            ):
                 work = held.model_copy(update={"feature_set": definitions.feature_set_file, "by": by})
-                reads = _reads(parameters, files=work.files)
+                reads = what_it_reads(parameters, files=work.files)
                 if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
                     works.append((work, reads))
                     for file in held.files:
                         del left[file]
         new = plan_rollup(tuple(left), events.table, definitions.feature_set_file, by=by)
-        works += [(work, _reads(parameters, files=work.files)) for work in new]
+        works += [(work, what_it_reads(parameters, files=work.files)) for work in new]
+        for output in frozen.get(events.table, ()):
+            reference = (Reference(path=str(definitions.store / output.path), sha256=output.sha256),)
+            live = Rollup(table=events.table, feature_set=definitions.feature_set_file, frozen=reference, by=by)
+            of_frozen.append((live, what_it_reads(parameters, frozen=[output.sha256]), output.n_rows))
     works.sort(key=lambda pair: (pair[0].table, pair[0].files[0].path))
+    sized = [*((work, reads, n_rows_of_files(work.files)) for work, reads in works), *of_frozen]
     return tuple(
-        Partition.of(work, number=number, n_rows=_n_rows(work.files), reads=reads) for number, (work, reads) in enumerate(works)
+        Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, reads, n_rows) in enumerate(sized)
     )
 
 
@@ -159,6 +139,16 @@ def rollups_of(
     found: dict[str, list[Output]] = {}
     for receipt in receipts:
         found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], role))
+    return found
+
+
+def frozen_events(partitions: Iterable[Partition], receipts: Iterable[Receipt]) -> dict[str, list[Output]]:
+    """Table → the files that a freeze left of the events of a live table, by range."""
+    table_of = {partition.number: partition.work.table for partition in partitions if isinstance(partition.work, FreezeEvents)}
+    found: dict[str, list[Output]] = {}
+    for receipt in receipts:
+        if receipt.number in table_of:
+            found.setdefault(table_of[receipt.number], []).extend(_outputs([receipt], "events"))
     return found
 
 
@@ -203,7 +193,7 @@ def lay_out_merge(definitions: Definitions, rollups: Mapping[str, Sequence[Outpu
             if len(members) > 1:
                 held = tuple(Reference(path=str(definitions.store / one.path), sha256=one.sha256) for one in members)
                 work = Merge(table=table, feature_set=definitions.feature_set_file, rollups=held)
-                reads = _reads(parameters, rollups=[one.sha256 for one in members])
+                reads = what_it_reads(parameters, rollups=[one.sha256 for one in members])
                 n_rows = sum(one.n_rows for one in members)
                 partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows, reads=reads))
     return tuple(partitions)
@@ -294,7 +284,7 @@ def lay_out_shadow(definitions: Definitions, score: Sequence[Partition]) -> tupl
 
 def _score_partition(work: Score, feature_set: FeatureSet, *, number: int, n_rows: int) -> Partition:
     floored = {"began"} if feature_set.coverage is not None else set()
-    reads = _reads(
+    reads = what_it_reads(
         work.model_dump(mode="json", include={"keys", "as_ofs", "functions", "guarded"} | floored),
         feature_set=work.feature_set.sha256,
         bundles=[work.bundle.sha256],
@@ -323,9 +313,23 @@ def _features_of(partition: Partition) -> object:
     return (work.keys, work.as_ofs) if isinstance(work, Score) else partition.number
 
 
+def decided_rows(decision: Reference, *standings: str) -> pa.Table:
+    """Rows of a frozen decision, whatever release wrote it: those of the ``standings``, or its flags."""
+    held = whole(pq.read_table(verified(decision.path, decision.sha256)))
+    return of_standing(held, *(standings or (FLAG,)))
+
+
+def live_table(partition: Partition) -> str | None:
+    """The live table that a partition reads; None when it reads none."""
+    return partition.work.table if isinstance(partition.work, (FreezeSql, FreezeEvents)) else None
+
+
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """Key ranges with flags of the decision: up to `RANGES_PER_PARTITION` score partitions, `FLAGS_PER_PARTITION` flags each."""
-    decided = pq.read_table(verified(decision.path, decision.sha256), columns=[ACCOUNT_ID, "as_of"])
+    """Key ranges with flags of the decision, or what it keeps in reserve: each is explained while the rollups are there.
+
+    Up to `RANGES_PER_PARTITION` score partitions and `FLAGS_PER_PARTITION` flags each.
+    """
+    decided = decided_rows(decision, FLAG, RESERVE).select([ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
         first, last = _score_of(members[0]), _score_of(members[-1])
@@ -402,11 +406,12 @@ def _outputs(receipts: Iterable[Receipt], role: str) -> list[Output]:
     return [output for receipt in receipts for output in receipt.outputs if output.role == role]
 
 
-def _n_rows(files: Iterable[InputFile]) -> int:
+def n_rows_of_files(files: Iterable[InputFile]) -> int:
+    """Rows of all files, by their footers."""
     return sum(file.n_rows for file in files)
 
 
-def _reads(parameters: Mapping[str, object], **more: object) -> dict[str, object]:
+def what_it_reads(parameters: Mapping[str, object], **more: object) -> dict[str, object]:
     """What an address is the digest of: parameters, inputs, and the libraries that decide bits."""
     files = more.get("files")
     if isinstance(files, tuple):

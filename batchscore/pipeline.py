@@ -8,8 +8,9 @@ that finds what a person must see holds the run there (`_Walk._hold_for`).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
@@ -31,19 +32,21 @@ from batchscore.events import (
     StageStarted,
 )
 from batchscore.features.input_gate import not_approved
+from batchscore.freeze_layout import closed_ranges, lay_out_freeze
+from batchscore.guarding import judge_release
 from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
     earlier_rollups,
+    frozen_events,
     in_one_pass,
-    lay_out_freeze,
     lay_out_merge,
     lay_out_reasons,
     lay_out_rollup,
     lay_out_score,
     lay_out_shadow,
+    live_table,
     rollups_of,
-    scores_of,
     with_merged,
 )
 from batchscore.plan import Partition, Plan, Stage, Task
@@ -93,7 +96,9 @@ def run(
         walk.score()
         row = walk.decide()
         walk.reasons(row)
-        walk.release(row, walk.prove())
+        proof = walk.prove()
+        walk.guard(row)
+        walk.release(row, proof)
         walk.shadow()
         return store.close(handle, "finished")
 
@@ -118,17 +123,25 @@ class _Walk:
         return self._handle.run_id
 
     def freeze(self) -> None:
-        """Bring the accounts into immutable snapshots; a live table gently."""
-        source = self._plan.spec.sources[self._definitions.feature_set.accounts.table].sql
-        self._stage(Stage.FREEZE, lambda: lay_out_freeze(self._plan, self._definitions, self._run_id), brake=Brake(source))
+        """Bring the accounts, and the events of live tables, into immutable files; live tables gently, one after the other."""
+        brakes = {table: Brake(source.sql) for table, source in self._plan.spec.sources.items() if source.sql is not None}
+
+        def lay_out() -> tuple[Partition, ...]:
+            closed = closed_ranges(self._plan, self._reader, self._run_id)
+            return lay_out_freeze(self._plan, self._definitions, self._run_id, closed)
+
+        self._stage(Stage.FREEZE, lay_out, brakes=brakes)
         self._stop_at_quarantine(Stage.FREEZE)
 
     def rollup(self) -> None:
         """Bring the events into partial aggregates."""
-        self._stage(
-            Stage.ROLLUP,
-            lambda: lay_out_rollup(self._plan, self._definitions, earlier_rollups(self._reader, self._run_id)),
-        )
+        reader, run_id = self._reader, self._run_id
+
+        def lay_out() -> tuple[Partition, ...]:
+            frozen = frozen_events(reader.partitions(run_id, Stage.FREEZE), reader.receipts(run_id, Stage.FREEZE))
+            return lay_out_rollup(self._plan, self._definitions, earlier_rollups(reader, run_id), frozen)
+
+        self._stage(Stage.ROLLUP, lay_out)
         self._stop_at_quarantine(Stage.ROLLUP)
 
     def merge(self) -> None:
@@ -183,10 +196,7 @@ class _Walk:
         self._waits.until_free()
         row = self._reader.run(self._run_id)
         if row.decision is None:
-            laid_out = self._reader.partitions(self._run_id, Stage.SCORE)
-            scores = scores_of(laid_out, self._reader.receipts(self._run_id, Stage.SCORE))
-            past = self._reader.past_flags(self._plan.spec.policy.queue, but_not_of=row)
-            decision = make_decision(self._plan, self._definitions, scores, past)
+            decision = make_decision(self._plan, self._definitions, self._reader, row)
             row = self._store.record_decision(self._handle, decision.file, decision.memory)
             self._observer(
                 DecisionRecorded(run_id=self._run_id, n_selected=decision.n_selected, n_to_release=decision.n_to_release)
@@ -216,6 +226,10 @@ class _Walk:
                 remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}",
             )
 
+    def guard(self, row: RunRow) -> None:
+        """Hold the run where its flags are not what earlier runs let expect, and no person approved them."""
+        self._hold_for("release", "release_held", judge_release(row, self._definitions, self._reader))
+
     def release(self, row: RunRow, proof: Proof) -> None:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
         assert proof.closes, "release is given a proof that closes"
@@ -244,12 +258,13 @@ class _Walk:
         return rollups_of(self._reader.partitions(self._run_id, stage), self._reader.receipts(self._run_id, stage))
 
     def _laid_out(
-        self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], brake: Brake = NO_BRAKE
+        self, stage: Stage, lay_out: Callable[[], tuple[Partition, ...]], brakes: Iterable[Brake] = ()
     ) -> tuple[Partition, ...]:
         """The stage's partitions, cut once: a resumed run finds them."""
         partitions = self._reader.partitions(self._run_id, stage)
         if not partitions:
-            self._waits.until_free(brake)
+            for brake in brakes:
+                self._waits.until_free(brake)
             partitions = lay_out()
             self._store.lay_out(self._handle, stage, partitions)
         return partitions
@@ -260,11 +275,14 @@ class _Walk:
         lay_out: Callable[[], tuple[Partition, ...]],
         *,
         beside: Sequence[Partition] = (),
-        brake: Brake = NO_BRAKE,
+        brakes: Mapping[str, Brake] = MappingProxyType({}),
     ) -> None:
-        """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them."""
+        """Every partition of the stage: committed, or quarantined. Partitions of another stage may be done ``beside`` them.
+
+        ``brakes``: of the live tables that it reads, which are read one after the other.
+        """
         started = time.monotonic()
-        partitions = self._laid_out(stage, lay_out, brake)
+        partitions = self._laid_out(stage, lay_out, brakes.values())
         left = self._store.unfinished(self._handle, stage)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
@@ -278,8 +296,11 @@ class _Walk:
                 n_rows_done=n_rows - n_rows_left,
             )
         )
-        tasks = [self._task(first, tuple(others), brake) for first, *others in in_one_pass(left, beside)]
-        self._dispatcher.attempt_all(tasks, brake)
+        passes = in_one_pass(left, beside)
+        for table in dict.fromkeys(live_table(first) for first, *_ in passes) or [None]:
+            brake = brakes.get(table or "", NO_BRAKE)
+            tasks = [self._task(first, tuple(others), brake) for first, *others in passes if live_table(first) == table]
+            self._dispatcher.attempt_all(tasks, brake)
         n_quarantined = sum(row.stage == stage for row in self._reader.quarantined(self._run_id))
         seconds = time.monotonic() - started
         self._observer(StageFinished(run_id=self._run_id, stage=stage, n_quarantined=n_quarantined, seconds=seconds))

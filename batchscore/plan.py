@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
-from batchscore.spec import Gentle, RunSpec, Value
+from batchscore.shown import Showable, Shown, ShownTable
+from batchscore.spec import Gentle, IdCast, RunSpec, SqlSource, Value
 
 
 class Stage(StrEnum):
@@ -59,6 +60,10 @@ class Reference(Value):
     sha256: str
 
 
+# A position in a live table: its key's value, or the values of its key's columns.
+KeyBound = int | str | tuple[int | str, ...]
+
+
 class KeyRange(Value):
     """Account ids from ``low`` (included) to ``high`` (not included); None is open. Never a float."""
 
@@ -74,6 +79,7 @@ class FreezeParquet(Value):
     feature_set: Reference
     files: tuple[InputFile, ...]
     segment: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 class FreezeSql(Value):
@@ -87,19 +93,42 @@ class FreezeSql(Value):
     feature_set: Reference
     url: str
     sql_table: str
-    low: int | str | None = None
-    high: int | str | None
+    key: tuple[str, ...] = ()  # as the source declares it
+    id_cast: IdCast | None = None
+    low: KeyBound | None = None
+    high: KeyBound | None
     opened_for: str  # the run: a live table is never the same input twice
     segment: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class FreezeEvents(Value):
+    """Read the events of a live table whose append keys lie in (low, high] into files; ``high`` None: the table is empty.
+
+    Of a ``closed`` range no row will change or come any more: its files serve every run. An open one is read anew by each.
+    """
+
+    kind: Literal["freeze_events"] = "freeze_events"
+    table: str
+    feature_set: Reference
+    source: SqlSource
+    low: KeyBound | None = None
+    high: KeyBound | None
+    closed: bool
+    by: str | None = None
 
 
 class Rollup(Value):
-    """Aggregate the events of some Parquet files per account, event grain and known grain; count them by day, and ``by``."""
+    """Aggregate the events of some Parquet files per account, event grain and known grain; count them by day, and ``by``.
+
+    Of a live table they are those that a freeze left, ``frozen``; there are ``files`` or these.
+    """
 
     kind: Literal["rollup"] = "rollup"
     table: str
     feature_set: Reference
-    files: tuple[InputFile, ...]
+    files: tuple[InputFile, ...] = ()
+    frozen: tuple[Reference, ...] = ()
     by: str | None = None
 
 
@@ -144,10 +173,11 @@ class Reasons(Value):
     decision: Reference
 
 
-Work = Annotated[FreezeParquet | FreezeSql | Rollup | Merge | Score | Reasons, Field(discriminator="kind")]
+Work = Annotated[FreezeParquet | FreezeSql | FreezeEvents | Rollup | Merge | Score | Reasons, Field(discriminator="kind")]
 _STAGE_OF: Final = {
     "freeze_parquet": Stage.FREEZE,
     "freeze_sql": Stage.FREEZE,
+    "freeze_events": Stage.FREEZE,
     "rollup": Stage.ROLLUP,
     "merge": Stage.MERGE,
     "score": Stage.SCORE,
@@ -189,6 +219,11 @@ class Task(Value):
     gentle: Gentle = Gentle()  # how a live source is read: as the plan at hand says, which may be newer than the layout
 
 
+def rows_of(table: str, *, estimated: bool = False) -> str:
+    """The name under which a plan's ``observed`` holds how many rows a live table has, or is believed to have."""
+    return f"rows of {table}{' (estimate)' if estimated else ''}"
+
+
 class StageEstimate(Value):
     """What a plan says of one stage; figures are observed, so they are not in the plan's hash."""
 
@@ -199,7 +234,7 @@ class StageEstimate(Value):
     n_bytes: int | None = None
 
 
-class Plan(Value):
+class Plan(Showable, Value):
     """A run, before it runs. `digest` covers ``pinned``, which names the digest of every part; ``observed`` is estimated."""
 
     spec: RunSpec
@@ -219,11 +254,39 @@ class Plan(Value):
         """64 hex; two plans with equal digests give equal scores and flags."""
         return digest_of(self.pinned)
 
+    def n_rows_of(self, table: str) -> int:
+        """How many rows a live table had when it was planned, or was believed to have; 0 of any other."""
+        return int(self.observed.get(rows_of(table)) or self.observed.get(rows_of(table, estimated=True)) or 0)
+
     def bundle_names(self) -> dict[str, str]:
         """Digest of each bundle → its name, in the order of ``bundles``."""
         names = {self.pinned[part]: part.partition(" ")[2] for part in self.pinned if part.startswith((BUNDLE, SHADOW))}
         return {bundle.sha256: names[bundle.sha256] for bundle in self.bundles}
 
+    def shown(self) -> Shown:
+        """What is asked for, the stages, and what is pinned."""
+        spec, as_ofs, policy = self.spec, self.spec.as_ofs(), self.spec.policy
+        dates = f"{as_ofs[0]:%Y-%m-%d %H:%M} … {as_ofs[-1]:%Y-%m-%d %H:%M} UTC ({len(as_ofs)})" if as_ofs else "none"
+        facts = [
+            ("plan", self.digest),
+            ("as of", dates),
+            ("bundles", ", ".join(self.bundle_names().values())),
+            ("queue", policy.queue),
+            ("threshold", "none" if policy.threshold is None else f"{policy.threshold:g}"),
+            ("budget", "none" if policy.budget is None else f"{policy.budget:,}"),
+            ("release", spec.release),
+            *(("warning", warning) for warning in self.warnings),
+        ]
+        numbers = [[_said(stage.n_partitions), _said(stage.n_rows), _said(stage.n_bytes)] for stage in self.stages]
+        rows = [[stage.stage, stage.does, *said] for stage, said in zip(self.stages, numbers, strict=True)]
+        stages = ShownTable(("stage", "does", "partitions", "rows", "bytes"), rows)
+        pinned = ShownTable(("pinned", "digest or version"), sorted(self.pinned.items()))
+        return Shown(f"plan of {spec.name}", facts, (stages, pinned))
+
     def differences(self, pinned: dict[str, str]) -> tuple[str, ...]:
         """Names of the pinned parts in which this plan and ``pinned`` differ."""
         return tuple(sorted(name for name in self.pinned.keys() | pinned.keys() if self.pinned.get(name) != pinned.get(name)))
+
+
+def _said(n: int | None) -> str:
+    return "–" if n is None else f"{n:,}"

@@ -17,14 +17,15 @@ from batchscore.features.input_gate import days_needed, silence_told, silent_aft
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEstimate
+from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEstimate, rows_of
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
+from batchscore.sources.live_events import inspect_events
 from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
 from batchscore.sources.recent import last_event
-from batchscore.sources.segment import gate_problems, segment_problems, segment_problems_of_files
+from batchscore.sources.segment import gate_problems, group_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table
-from batchscore.spec import RunSpec, Source
+from batchscore.spec import RunSpec, Source, SqlSource
 from batchscore.store.place import require_place
 from batchscore.store.rows import LARGEST_IN_SQLITE
 
@@ -105,17 +106,12 @@ def read_inputs(
             passed_over += [f"{table.table}/{name}" for name in hidden]
             problems += _problems_of_files(files, table, feature_set)
             problems += _problem_of_large_ids(spec, files, table, feature_set)
-            if spec.segment and isinstance(table, AccountsTable):
-                problems += segment_problems_of_files(files, spec.segment, table.table)
+            for column in spec.group_columns if isinstance(table, AccountsTable) else ():
+                problems += segment_problems_of_files(files, column, table.table)
             if (gate := spec.gate.get(table.table)) is not None and gate.by is not None:
                 problems += segment_problems_of_files(files, gate.by, table.table)
-        elif source.sql is not None and isinstance(table, AccountsTable):
-            try:
-                columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
-                seen, wrong = inspect_table(source.sql, table, columns, spec.segment, categories)
-            except TryAgain as error:  # there is no run yet that could wait for it
-                remedy = "start the database or correct its URL, then plan again"
-                raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
+        elif source.sql is not None:
+            seen, wrong = _inspect(source.sql, table, spec, feature_set)
             observed |= seen
             problems += wrong
     if problems:
@@ -130,22 +126,34 @@ def read_inputs(
     return inputs, tuple(passed_over), observed
 
 
+def _inspect(
+    source: SqlSource, table: AccountsTable | EventsTable, spec: RunSpec, feature_set: FeatureSet
+) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
+    """What is observed of a live table, and what is wrong with it."""
+    try:
+        if isinstance(table, EventsTable):
+            gate = spec.gate.get(table.table)
+            return inspect_events(source, table, feature_set, None if gate is None else gate.by)
+        columns, categories = feature_set.column_names(table.table), tuple(feature_set.categories.values())
+        return inspect_table(source, table, columns, spec.group_columns, categories, feature_set.account_id)
+    except TryAgain as error:  # there is no run yet that could wait for it
+        remedy = "start the database or correct its URL, then plan again"
+        raise Refused(error.reason, error.what, where=error.where, remedy=remedy) from None
+
+
 def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
     """Raise Refused unless spec, feature set and bundles speak of the same tables, features and grain."""
-    tables = {feature_set.accounts.table: True, **{events.table: False for events in feature_set.events}}
+    tables = [feature_set.accounts.table, *(events.table for events in feature_set.events)]
     problems = [
         Problem(where=f"sources.{name}", what="the feature set has no such table", remedy=f"its tables are: {', '.join(tables)}")
         for name in spec.sources
         if name not in tables
     ]
-    for name, is_accounts in tables.items():
-        source = spec.sources.get(name)
-        if source is None:
-            problems.append(Problem(where=f"sources.{name}", what="the feature set needs this table", remedy="say where it is"))
-        elif source.sql is not None and not is_accounts:
-            problems.append(
-                Problem(where=f"sources.{name}", what="events are read from Parquet only", remedy="export the table to Parquet")
-            )
+    problems += [
+        Problem(where=f"sources.{name}", what="the feature set needs this table", remedy="say where it is")
+        for name in tables
+        if name not in spec.sources
+    ]
     if spec.as_of is None:
         how = "add it, or say it on the command line: batchscore backfill SPEC --from … --to …, or batchscore sweep SPEC"
         problems.append(Problem(where="as_of", what="is missing", remedy=how))
@@ -160,9 +168,15 @@ def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bu
         if not feature_set.is_whole(as_of)
     ]
     problems += gate_problems(spec.gate, feature_set, spec.sources)
-    if spec.segment:
-        accounts = feature_set.accounts
-        problems += segment_problems(spec.segment, accounts, feature_set.column_names(accounts.table))
+    accounts = feature_set.accounts
+    problems += group_problems(spec.segment, spec.groups, accounts, feature_set.column_names(accounts.table))
+    strange = [name for name in (spec.policy.again.counts if spec.policy.again else ()) if name not in feature_set.features]
+    problems += [
+        Problem(
+            where=f"policy.again.counts.{name}", what="the feature set makes no such feature", remedy="name one of its features"
+        )
+        for name in strange
+    ]
     names = [bundle.manifest.name for bundle in bundles]
     problems += [
         Problem(
@@ -257,7 +271,7 @@ def _pinned(
     pinned = {
         "spec": spec.name,
         "feature set": feature_set.digest,
-        "policy": digest_of(spec.policy.model_dump(mode="json")),
+        "policy": digest_of(spec.policy.pinned()),
         "as-of dates": digest_of(list(spec.as_ofs())),
         "release": spec.release,
     }
@@ -265,6 +279,8 @@ def _pinned(
         pinned["coverage"] = str(feature_set.coverage)
     if spec.segment:
         pinned["segment"] = spec.segment
+    if spec.groups:
+        pinned["groups"] = digest_of(list(spec.groups))
     if spec.gate:
         pinned["gate"] = digest_of({table: gate.model_dump(mode="json") for table, gate in spec.gate.items()})
     for place, bundle in enumerate(bundles):
@@ -289,10 +305,11 @@ def _stages(
     spec: RunSpec, feature_set: FeatureSet, inputs: dict[str, tuple[InputFile, ...]], observed: dict[str, str | int]
 ) -> tuple[StageEstimate, ...]:
     accounts = inputs.get(feature_set.accounts.table, ())
-    events = [file for table in feature_set.events for file in inputs[table.table]]
-    n_accounts = (
-        sum(file.n_rows for file in accounts) if accounts else int(observed.get(f"rows of {feature_set.accounts.table}", 0))
-    )
+    events = [file for table in feature_set.events for file in inputs.get(table.table, ())]
+    live = {table.table: int(observed.get(rows_of(table.table, estimated=True), 0)) for table in feature_set.events}
+    table = feature_set.accounts.table
+    believed = rows_of(table, estimated=True)
+    n_accounts = sum(file.n_rows for file in accounts) or int(observed.get(rows_of(table)) or observed.get(believed) or 0)
     n_scores = n_accounts * len(spec.as_ofs())
     grain = "day" if feature_set.grain == DAY else "hour"
     judged = "days of input judged; the run is held where one is not as usual"
@@ -300,14 +317,15 @@ def _stages(
     return (
         StageEstimate(
             stage="freeze",
-            does="accounts into sorted snapshots",
-            n_rows=n_accounts,
+            does=f"accounts into sorted snapshots{_live_events(spec, feature_set)}"
+            f"{'; rows of live tables are estimates' if believed in observed or any(live.values()) else ''}",
+            n_rows=n_accounts + sum(live.values()),
             n_bytes=_bytes(accounts) if accounts else None,
         ),
         StageEstimate(
             stage="rollup",
             does=f"events into partial aggregates, a row for each account and {grain}",
-            n_rows=sum(file.n_rows for file in events),
+            n_rows=sum(file.n_rows for file in events) + sum(live.values()),
             n_bytes=_bytes(events),
         ),
         StageEstimate(stage="merge", does="rollups of a closed month, or of one day, into one file each"),
@@ -324,6 +342,11 @@ def _stages(
         StageEstimate(stage="release", does=released),
         *_shadow_stage(spec, n_scores),
     )
+
+
+def _live_events(spec: RunSpec, feature_set: FeatureSet) -> str:
+    names = [events.table for events in feature_set.events if spec.sources[events.table].sql is not None]
+    return f", new events of {', '.join(names)} into files" if names else ""
 
 
 def _incomplete(spec: RunSpec, feature_set: FeatureSet, now: datetime) -> dict[str, tuple[date, ...]]:

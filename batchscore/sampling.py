@@ -7,6 +7,7 @@ accounts' are rolled up. So it takes what reading the input takes, and little me
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -23,9 +24,9 @@ from batchscore.features.windows import prepare
 from batchscore.files import write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, sort_by_key
-from batchscore.plan import InputFile, Reference
+from batchscore.plan import Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
-from batchscore.sources.freeze import freeze_outside_a_run, plan_rollup, read_events
+from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_outside_a_run
 from batchscore.spec import RunSpec
 
 _RANGE_ROWS = 50_000
@@ -56,7 +57,10 @@ def sample_features(spec: RunSpec, as_of: datetime, n_accounts: int) -> tuple[Fe
         ids = accounts[ACCOUNT_ID].combine_chunks()
         prepared = {
             events.table: prepare(
-                ids, _rolled_up(inputs[events.table], events.table, feature_set, held, ids), feature_set, events.table
+                ids,
+                _rolled_up(works_outside_a_run(spec.sources, inputs, events.table, feature_set, held, scratch), feature_set, ids),
+                feature_set,
+                events.table,
             )
             for events in feature_set.events
         }
@@ -70,11 +74,11 @@ def _chosen(snapshots: KeyIndex, declared: AccountsTable, as_of: datetime, n_acc
     return accounts.take(pa.array(np.unique(np.linspace(0, len(accounts) - 1, min(n_accounts, len(accounts))).astype(np.int64))))
 
 
-def _rolled_up(files: tuple[InputFile, ...], table: str, feature_set: FeatureSet, held: Reference, ids: pa.Array) -> pa.Table:
+def _rolled_up(works: Iterable[Rollup], feature_set: FeatureSet, ids: pa.Array) -> pa.Table:
     """The rollup rows of the accounts ``ids``; rows of several batches stand side by side, as in a store."""
     rolled = [
-        roll_up(events.table.filter(pc.is_in(events.table[ACCOUNT_ID], value_set=ids)), feature_set, table)
-        for work in plan_rollup(files, table, held)
+        roll_up(events.table.filter(pc.is_in(events.table[ACCOUNT_ID], value_set=ids)), feature_set, work.table)
+        for work in works
         for events in read_events(work, feature_set)
     ]
     return sort_by_key(pa.concat_tables(rolled, promote_options="permissive"))

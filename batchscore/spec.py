@@ -7,71 +7,44 @@ relative to the spec's own folder. Nothing here opens what it names: that is the
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterator
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from batchscore.document import read_document
+from batchscore.document import Mistake, read_document
+from batchscore.policy import Policy
+from batchscore.values import (
+    DURATION,
+    NAME,
+    ColumnName,
+    Count,
+    Duration,
+    Moment,
+    Number,
+    PositiveDuration,
+    Probability,
+    Value,
+    format_duration,
+    parse_duration,
+    parse_moment,
+)
 
-NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
-DURATION: Final = re.compile(r"^(0|[1-9]\d{0,4})(d|h)$")
+# Values and policy have modules of their own; whoever reads a spec finds them here.
+__all__ = [
+    "CLOCK", "DURATION", "MAX_AS_OFS", "MOST_CONNECTIONS", "NAME", "WEEKDAYS", "AsOfRange", "Clock", "Count",
+    "Duration", "Gentle", "Location", "Moment", "OfficeHours", "ParquetSource", "Policy", "PositiveDuration",
+    "Probability", "RunSpec", "Seconds", "Source", "SpecBundle", "SqlSource", "TableGate", "TableName", "Value",
+    "format_duration", "parse_clock", "parse_duration", "parse_moment", "read_spec",
+]  # fmt: skip
+
 CLOCK: Final = re.compile(r"^([01]\d|2[0-3]):[0-5]\d(:00)?$")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MOST_CONNECTIONS: Final = 8  # to one live source, over the whole cluster
 MAX_AS_OFS: Final = 3_700  # ten years of days: more is a mistake in `every`
-
-
-class Value(BaseModel):
-    """Frozen, and a stranger to unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
-
-
-def parse_duration(value: object) -> timedelta:
-    """``7d`` or ``12h`` as a fixed duration (a day is 24 hours: daylight saving does not exist in features).
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if isinstance(value, timedelta):
-        return value
-    match = DURATION.match(value) if isinstance(value, str) else None
-    if match is None:
-        msg = f"{value!r} is not a duration → write whole days or hours, such as 7d or 12h"
-        raise ValueError(msg)
-    count, unit = int(match[1]), match[2]
-    return timedelta(days=count) if unit == "d" else timedelta(hours=count)
-
-
-def format_duration(value: timedelta) -> str:
-    """The inverse of `parse_duration`: ``7d``, or hours where days are not whole."""
-    return f"{value // timedelta(hours=1)}h" if value % timedelta(days=1) else f"{value.days}d"
-
-
-def parse_moment(value: object) -> datetime:
-    """A date (midnight UTC) or a datetime with a zone, as an aware UTC datetime.
-
-    Raises:
-        ValueError: it is neither, or has no zone.
-    """
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value) if len(value) > len("2002-08-19") else date.fromisoformat(value)
-        except ValueError:
-            msg = f"{value!r} is not a date → write 2002-08-19 or 2002-08-19T06:00:00Z"
-            raise ValueError(msg) from None
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            msg = "a time needs a zone → write 2002-08-19T06:00:00Z"
-            raise ValueError(msg)
-        return value.astimezone(UTC)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    msg = f"{value!r} is not a date → write 2002-08-19"
-    raise ValueError(msg)
 
 
 def parse_clock(value: object) -> time:
@@ -104,20 +77,8 @@ def _plain_relative(value: str) -> str:
     return value
 
 
-def _number(value: object) -> object:
-    if isinstance(value, (str, bool)):
-        msg = f"{value!r} is not a number → write it without quotes and with a point, such as 0.5"
-        raise ValueError(msg)  # noqa: TRY004 (pydantic collects ValueError, not TypeError)
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, when_used="json")]
-PositiveDuration = Annotated[Duration, Field(gt=timedelta(0))]
-Moment = Annotated[datetime, BeforeValidator(parse_moment)]
 Location = Annotated[str, AfterValidator(_plain_relative)]
-Probability = Annotated[float, BeforeValidator(_number), Field(ge=0, le=1)]
-Count = Annotated[int, BeforeValidator(_number)]
-Seconds = Annotated[float, BeforeValidator(_number)]
+Seconds = Number
 Clock = Annotated[time, BeforeValidator(parse_clock)]
 TableName = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -182,12 +143,34 @@ class Gentle(Value):
         return self
 
 
+IdCast = Literal["text", "hex", "uuid"]
+SqlColumn = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class SqlSource(Value):
-    """A table of a live database, reached by the *name* of its URL."""
+    """A table of a live database, reached by the *name* of its URL.
+
+    ``key``: the columns by which a table of MySQL is paged, where that is not the account id: those of its primary key, or of
+    another index. Of events it is the key along which the table grows, such as an auto-increment. ``reread``: of events, how long
+    after they were known their rows may still change, or come with a key below that of others; what is older is read once for
+    all runs. ``id_cast``: what account ids of MySQL become, exactly: ``text``, the digits of an integer; ``hex``, bytes
+    as lower-case hex; ``uuid``, BINARY(16) as 8-4-4-4-12 of these.
+    """
 
     url: str = Field(pattern=NAME)
     table: TableName
+    # Left out of digests where nothing is declared: plans of specs that are older stay what they were.
+    key: tuple[SqlColumn, ...] = Field(default=(), exclude_if=lambda key: not key)
+    id_cast: IdCast | None = Field(default=None, exclude_if=lambda cast: cast is None)
+    reread: Duration | None = Field(default=None, exclude_if=lambda reread: reread is None)
     gentle: Gentle = Gentle()
+
+    @model_validator(mode="after")
+    def _names_columns_once(self) -> SqlSource:
+        if len(set(self.key)) != len(self.key):
+            msg = "a column of the key is named twice → keep one"
+            raise ValueError(msg)
+        return self
 
 
 class Source(Value):
@@ -227,21 +210,6 @@ class AsOfRange(Value):
         return tuple(self.first + step * self.every for step in range(count + 1))
 
 
-class Policy(Value):
-    """Which scores become flags: at or above ``threshold``, at most ``budget`` per as-of, for one review queue."""
-
-    queue: str = Field(default="review", pattern=NAME)
-    threshold: Probability | None = None
-    budget: Annotated[Count, Field(ge=0, le=10_000_000)] | None = None
-
-    @model_validator(mode="after")
-    def _has_a_bound(self) -> Policy:
-        if self.threshold is None and self.budget is None:
-            msg = "a policy needs a threshold, a budget or both: without either every account would be flagged → add one"
-            raise ValueError(msg)
-        return self
-
-
 _DAY_PARTS: Final = ("%Y", "%m", "%d")
 
 
@@ -263,8 +231,8 @@ class TableGate(Value):
 
     marker: Annotated[str, AfterValidator(_day_path)] | None = None
     lag: Duration | None = None
-    factor: Annotated[float, BeforeValidator(_number), Field(gt=1, le=1_000)] | None = None
-    by: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    factor: Annotated[Number, Field(gt=1, le=1_000)] | None = None
+    by: ColumnName | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> TableGate:
@@ -313,7 +281,9 @@ class RunSpec(Value):
     database: Annotated[str, Field(pattern=NAME)] | None = None
     partition_rows: Annotated[Count, Field(ge=1, le=10_000_000)] = 50_000
     # A column of the accounts table: reports count flags by it. No feature and no score sees it.
-    segment: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    segment: ColumnName | None = None
+    # More such columns, which the policy goes by. Frozen beside the features: another policy over them scores nothing again.
+    groups: tuple[ColumnName, ...] = ()
 
     # Events tables whose days are judged before anything is scored: what is missing or unusual holds the run for a person.
     gate: dict[Annotated[str, Field(pattern=NAME)], TableGate] = Field(default_factory=dict)
@@ -339,6 +309,11 @@ class RunSpec(Value):
         return self
 
     @property
+    def group_columns(self) -> tuple[str, ...]:
+        """Columns of the accounts that are frozen as names of groups, the segment first."""
+        return tuple(dict.fromkeys((*([self.segment] if self.segment else []), *self.groups)))
+
+    @property
     def bundle_paths(self) -> tuple[str, ...]:
         """Where the bundles lie: first the one that flags, then the shadows."""
         return tuple(bundle.path for bundle in sorted(self.bundles, key=lambda bundle: bundle.shadow))
@@ -358,7 +333,7 @@ def read_spec(path: Path) -> RunSpec:
     Raises:
         Refused: the file is missing, or has mistakes: all of them are listed.
     """
-    spec = read_document(path, RunSpec)
+    spec = read_document(path, RunSpec, check=_mistakes)
     folder = path.resolve().parent
 
     def absolute(location: str) -> str:
@@ -381,3 +356,11 @@ def read_spec(path: Path) -> RunSpec:
             "sources": sources,
         }
     )
+
+
+def _mistakes(spec: RunSpec) -> Iterator[Mistake]:
+    """What is wrong between the parts of a spec."""
+    for place, column in spec.policy.columns().items():
+        if column not in spec.group_columns:
+            declare = f"groups: [{', '.join(dict.fromkeys((*spec.groups, column)))}]"
+            yield Mistake(("policy", *place), f"{column!r} is not among the groups", f"declare it: {declare}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,7 +16,8 @@ from batchscore.cli.options import JSON
 )
 @click.option("--days", type=click.IntRange(20, 3_000), default=60, show_default=True, help="Days of the simulated world.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Equal seeds give equal worlds.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to write.  [default: ./demo, or ./demo-N for N accounts]")
+@click.option("--mysql", is_flag=True, help="Accounts, mails, runs and queue on a MariaDB server of its own (needs mariadbd).")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to write.  [default: ./demo; -N for N accounts, -mysql]")
 @click.option("--again", is_flag=True, help="Run the next generation of a finished run.")
 @click.option("--inline", is_flag=True, help="Run in this process, without Dask.")
 @click.option("--workers", type=click.IntRange(min=1), help="Size of the local cluster.  [default: one per core]")
@@ -25,6 +27,7 @@ def demo(  # noqa: PLR0913 (a command's options are its arguments)
     accounts: int | None,
     days: int,
     seed: int,
+    mysql: bool,
     folder: Path | None,
     again: bool,
     inline: bool,
@@ -37,12 +40,10 @@ def demo(  # noqa: PLR0913 (a command's options are its arguments)
     from batchscore.cli.runs import open_executor, stop_on_signal, tell_end
     from batchscore.demo.story import HowToRun, World, tell
 
-    how = HowToRun(executor=lambda: open_executor(inline=inline, workers=workers), stop=stop_on_signal, again=again)
-    folder = folder or Path("demo" if accounts is None else f"demo-{accounts}")
-    status = tell(World(accounts=accounts, days=days, seed=seed), folder, how, Console(stderr=as_json))
-    if not as_json:
-        return status
-    from batchscore.spec import read_spec
-    from batchscore.store import open_reader
-
-    return tell_end(open_reader(Path(read_spec(folder / "spec.yaml").store)).runs(limit=1)[0], as_json=True)
+    at_end = partial(tell_end, as_json=True) if as_json else (lambda _row: None)
+    how = HowToRun(
+        executor=lambda: open_executor(inline=inline, workers=workers), stop=stop_on_signal, again=again, at_end=at_end
+    )
+    folder = folder or Path("-".join(["demo", *([] if accounts is None else [str(accounts)]), *(["mysql"] if mysql else [])]))
+    chosen = World(accounts=accounts, days=days, seed=seed, on_mysql=mysql)
+    return tell(chosen, folder, how, Console(stderr=as_json))

@@ -65,10 +65,10 @@ def of_run(run_id: str, store: Path, html: Path | None, *, as_json: bool) -> int
 @JSON
 def diff(run_a: str, run_b: str, store: Path, *, as_json: bool) -> int:
     """Show what differs between runs A and B: pinned parts, stages, scores and flags."""
-    from batchscore.operations.compare import compare
+    from batchscore.operations.difference import difference
     from batchscore.store import open_reader
 
-    found = compare(open_reader(store), run_a, run_b, str(store))
+    found = difference(open_reader(store), run_a, run_b, str(store))
     if as_json:
         click.echo(found.model_dump_json(indent=2))
         return 0

@@ -1,45 +1,230 @@
-"""Memory: which accounts had a flag open, at which moment. Pure; a table in, an array out."""
+"""Memory: what decide knows of earlier flags and of suppressions, and whom of the accounts it keeps from being flagged. Pure.
+
+It is one table, frozen with the decision. A flag's row has the account, when it was opened and closed, and what people made of
+it; a suppression's row has its scope and key. Files of earlier releases have the first three columns alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.ports import PastFlag
+from batchscore.decide.again import Then, Words, said_on
+from batchscore.flag import DECIDED, FlagState
+from batchscore.keys import ACCOUNT_ID, positions
+from batchscore.policy import CoolDown
+from batchscore.ports import PastFlag, Suppression
 
-_MOMENT = pa.timestamp("us", tz="UTC")
+MOMENT: Final = pa.timestamp("us", tz="UTC")
+_OF_FLAGS: Final = ("opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at")
+_OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why")
 
 
-def remember(past_flags: Iterable[PastFlag], id_type: pa.DataType) -> pa.Table:
-    """Past flags of one queue as a table: account_id (``id_type``: uint64 or string), opened_at, closed_at (null: open)."""
-    ids, opened, closed = [], [], []
+class Withheld(StrEnum):
+    """Why an account that would be flagged is not."""
+
+    OPEN = "open"  # a flag of it stands
+    SUPPRESSED = "suppressed"
+    COOL_DOWN = "cool_down"
+    UNMOVED = "unmoved"  # cleared, and nothing moved since
+
+
+def memory_schema(id_type: pa.DataType) -> pa.Schema:
+    """One row per flag (``scope`` is null) and per suppression (``account_id`` is null, opened and closed are from and until)."""
+    return pa.schema(
+        [
+            (ACCOUNT_ID, id_type),
+            ("opened_at", MOMENT),
+            ("closed_at", MOMENT),
+            ("run_id", pa.string()),
+            ("as_of", MOMENT),
+            ("state", pa.string()),
+            ("score", pa.float64()),
+            ("reason_codes", pa.list_(pa.string())),
+            ("decided_at", MOMENT),
+            ("scope", pa.string()),
+            ("key", pa.string()),
+            ("owner", pa.string()),
+            ("why", pa.string()),
+        ]
+    )
+
+
+def remember(past_flags: Iterable[PastFlag], suppressions: Iterable[Suppression], id_type: pa.DataType) -> pa.Table:
+    """Past flags and suppressions of one queue as a table of `memory_schema`."""
+    schema = memory_schema(id_type)
+    held: dict[str, list[Any]] = {name: [] for name in schema.names}
     for flag in past_flags:
-        ids.append(flag.account_id)
-        opened.append(flag.opened_at)
-        closed.append(flag.closed_at)
-    columns = {
-        "account_id": pa.array(ids, id_type),
-        "opened_at": pa.array(opened, _MOMENT),
-        "closed_at": pa.array(closed, _MOMENT),
-    }
-    return pa.table(columns)
+        held[ACCOUNT_ID].append(flag.account_id)
+        for name in _OF_FLAGS:
+            held[name].append(getattr(flag, name))
+    n_flags = len(held[ACCOUNT_ID])
+    for asked in suppressions:
+        held["opened_at"].append(asked.begins_at)
+        held["closed_at"].append(asked.until)
+        for name in _OF_SUPPRESSIONS:
+            held[name].append(getattr(asked, name))
+    n_rows = len(held["opened_at"])
+    for name in (ACCOUNT_ID, *_OF_FLAGS[2:]):
+        held[name] += [None] * (n_rows - n_flags)
+    for name in _OF_SUPPRESSIONS:
+        held[name] = [None] * n_flags + held[name]
+    return pa.table(held, schema=schema)
 
 
-def blocked_accounts(memory: pa.Table, as_of: datetime) -> pa.Array:
-    """Accounts with a flag open at ``as_of``: opened before it, and not closed before it. Each once, of the memory's id type."""
-    moment = pa.scalar(as_of, _MOMENT)
-    still_open = pc.or_kleene(pc.is_null(memory["closed_at"]), pc.greater_equal(memory["closed_at"], moment))
-    return _distinct(memory.filter(pc.and_(pc.less(memory["opened_at"], moment), still_open)))
+def whole(memory: pa.Table) -> pa.Table:
+    """The memory with all columns; null where an earlier release did not know them."""
+    schema = memory_schema(memory.schema.field(ACCOUNT_ID).type)
+    held = {name: memory[name] for name in memory.column_names}
+    nothing = {name: pa.nulls(len(memory), schema.field(name).type) for name in schema.names if name not in held}
+    return pa.table(nothing | held).select(schema.names).cast(schema)
 
 
-def blocked_now(memory: pa.Table) -> pa.Array:
-    """Accounts with a flag open when the memory was read, whenever it was opened. Each once."""
-    return _distinct(memory.filter(pc.is_null(memory["closed_at"])))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """When memory is asked. ``released``: for the reviewers now, and not for a simulated date of the past.
+
+    A simulated date sees what was so before it. The released one sees whatever was known when memory was read; how long ago it
+    was is measured to its as-of, since decide has no clock.
+    """
+
+    as_of: datetime
+    released: bool
 
 
-def _distinct(flags: pa.Table) -> pa.Array:
-    found = pc.unique(flags["account_id"])
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+class Memory:
+    """A memory's table, asked at one moment."""
+
+    def __init__(self, memory: pa.Table, at: Moment) -> None:
+        self._at = at
+        table = whole(memory)
+        self._flags = table.filter(pc.is_null(table["scope"]))
+        self._suppressions = table.filter(pc.is_valid(table["scope"])).to_pylist()
+        self._latest: pa.Table | None = None
+
+    def open_accounts(self) -> pa.Array:
+        """Accounts with a flag that stands then, each once, of the memory's id type."""
+        standing = pc.is_null(self._flags["closed_at"])
+        if not self._at.released:
+            moment = pa.scalar(self._at.as_of, MOMENT)
+            standing = pc.and_(
+                pc.less(self._flags["opened_at"], moment),
+                pc.or_kleene(standing, pc.greater_equal(self._flags["closed_at"], moment)),
+            )
+        return _distinct(self._flags.filter(standing)[ACCOUNT_ID])
+
+    def decided(self) -> pa.Table:
+        """The newest decision on each account known then: account_id, state, score, reason_codes, as_of, decided_at."""
+        if self._latest is None:
+            flags = self._flags
+            known = pc.and_(pc.is_in(flags["state"], value_set=pa.array(sorted(DECIDED))), pc.is_valid(flags["decided_at"]))
+            if not self._at.released:
+                before = pc.less(flags["decided_at"], pa.scalar(self._at.as_of, MOMENT))
+                known = pc.and_(known, pc.fill_null(before, fill_value=False))
+            columns = [ACCOUNT_ID, "state", "score", "reason_codes", "as_of", "decided_at", "opened_at"]
+            found = flags.filter(known).select(columns)
+            found = found.sort_by([(name, "ascending") for name in (ACCOUNT_ID, "decided_at", "opened_at")])
+            ids = _array(found[ACCOUNT_ID])
+            is_last = np.ones(len(found), np.bool_)
+            if len(found) > 1:
+                is_last[:-1] = pc.not_equal(ids[:-1], ids[1:]).to_numpy(zero_copy_only=False)
+            self._latest = found.filter(pa.array(is_last)).drop_columns(["opened_at"])
+        return self._latest
+
+    def cleared_after(self, cool_down: CoolDown) -> pa.Table:
+        """Of `decided`, those that were cleared, and whose cool-down is over."""
+        latest = self.decided()
+        over = pa.scalar(self._at.as_of - cool_down.cleared, MOMENT)
+        return latest.filter(pc.and_(pc.equal(latest["state"], FlagState.CLEARED), pc.less_equal(latest["decided_at"], over)))
+
+    def suppressions(self) -> list[dict[str, Any]]:
+        """Those that hold then."""
+        as_of, released = self._at.as_of, self._at.released
+        return [held for held in self._suppressions if held["closed_at"] > as_of and (released or held["opened_at"] <= as_of)]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Of each candidate: why it is withheld (None: it is not), that in words, and what moved since it was cleared, in words."""
+
+    kinds: list[Withheld | None]
+    whys: list[str | None]
+    since: list[str | None]
+
+
+def judge(
+    candidates: pa.Table,
+    memory: Memory,
+    cool_down: CoolDown,
+    groups: Mapping[str, str | None],
+    moved: Words,
+    at: Moment,
+) -> Judged:
+    """What memory says of candidates (account_id, score, and the groups they are in).
+
+    Args:
+        candidates: Accounts, each once.
+        memory: Asked at ``at``.
+        cool_down: Of the policy.
+        groups: ``domain`` and ``segment`` → the column that holds it; None: none does.
+        moved: Whether an account that was cleared has moved since, and how.
+        at: The moment.
+    """
+    ids = _array(candidates[ACCOUNT_ID])
+    judged = Judged([None] * len(ids), [None] * len(ids), [None] * len(ids))
+
+    def withhold(places: Iterable[int], kind: Withheld, why: str) -> None:
+        for place in places:
+            if judged.kinds[place] is None:
+                judged.kinds[place], judged.whys[place] = kind, why
+
+    withhold(_places(ids, memory.open_accounts()), Withheld.OPEN, "a flag of it stands")
+    for held in memory.suppressions():
+        column = ids.cast(pa.string()) if held["scope"] == "account" else _column(candidates, groups.get(held["scope"]))
+        why = f"{held['scope']} suppressed until {said_on(held['closed_at'])} by {held['owner']}: {held['why']}"
+        withhold([] if column is None else _places(column, pa.array([held["key"]])), Withheld.SUPPRESSED, why)
+    latest = memory.decided()
+    at_latest = positions(ids, _array(latest[ACCOUNT_ID]))
+    for place in np.flatnonzero(at_latest >= 0).tolist():
+        if judged.kinds[place] is None:
+            then = Then.of(latest.slice(at_latest[place], 1).to_pylist()[0])
+            until = then.decided_at + cool_down_of(cool_down, then.state)
+            if until > at.as_of:
+                why = f"{then.state} {said_on(then.decided_at)}: not before {said_on(until)}"
+                withhold([place], Withheld.COOL_DOWN, why)
+            elif then.state == FlagState.CLEARED:
+                is_free, words = moved(ids[place].as_py(), float(candidates["score"][place].as_py()), then)
+                withhold([] if is_free else [place], Withheld.UNMOVED, words)
+                judged.since[place] = words if is_free else None
+    return judged
+
+
+def cool_down_of(cool_down: CoolDown, state: str) -> timedelta:
+    """How long nothing is flagged after that decision."""
+    held: timedelta = getattr(cool_down, state)
+    return held
+
+
+def _column(candidates: pa.Table, name: str | None) -> pa.Array | None:
+    return None if name is None or name not in candidates.column_names else _array(candidates[name])
+
+
+def _places(values: pa.Array, among: pa.Array) -> list[int]:
+    """Where values stand that are ``among`` those."""
+    found: list[int] = np.flatnonzero(pc.is_in(values, value_set=among).to_numpy(zero_copy_only=False)).tolist()
+    return found
+
+
+def _array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _distinct(ids: pa.ChunkedArray) -> pa.Array:
+    return _array(pc.unique(ids))

@@ -1,133 +1,270 @@
-"""Which scores become flags: the exact global top-K above the threshold, whatever the order and cut of the scores.
+"""Decide: which scores become flags, which stay in reserve, whom memory withholds. Pure; what it reads comes from functions.
 
-Order: the score, high first, then the account id, low first (bytes for text, unsigned for integers). Ids are distinct, so
-the order is total and the result is one. Memory holds the best K so far and the newest tables, never all scores.
+The walk (`walk`) goes from the best score down and is over long before the last, so it is given the best few of all, and more
+while they do not suffice: the result is that of a walk over everything. What a policy goes by beside the score (the groups an
+account is in, what people made of it) is looked up for those alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.memory import blocked_accounts, blocked_now
+from batchscore.decide.again import Evidence, moved_since
+from batchscore.decide.best import Best, best_of, widened
+from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
+from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
+from batchscore.decide.table import FLAG, RESERVE, WITHHELD, decision_schema, of_standing
+from batchscore.decide.tiers import Rules, lowest_threshold, rules_of
+from batchscore.decide.walk import Standing, walk
 from batchscore.errors import RunFailed
-from batchscore.spec import Policy
+from batchscore.keys import ACCOUNT_ID
+from batchscore.policy import Policy
 
-_MIN_WAITING: Final = 65_536  # rows gathered before they are ranked against the best so far
-_BEST_FIRST: Final = [("score", "descending"), ("account_id", "ascending")]
-_SCORED: Final = ("account_id", "score", "margin")
+SLACK = 1_024  # candidates beyond what a walk is sure to need; tests make it smaller
+_KEY: Final = b"batchscore.decided"
+_NAMES: Final = {Standing.FLAG: FLAG, Standing.RESERVE: RESERVE, Standing.WITHHELD: WITHHELD}
 
 
-def decide(scores: Iterable[pa.Table], as_of: datetime, policy: Policy, blocked: pa.Array) -> pa.Table:
-    """The accounts to flag, best first.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What decide is asked with, whatever the as-of.
 
-    Args:
-        scores: Scores of this as-of, each account once: account_id (uint64 or string), score and margin (float32 or float64).
-        as_of: Put into the result; not compared with anything.
-        policy: An account is selected when its score, widened to float64 (which is exact), is at or above ``threshold``, and
-            it is among the best ``budget`` of those. None means no such bound. A NaN or null score is never selected.
-        blocked: Accounts that cannot get a flag now, of the ids' type; they use up no budget.
-
-    Returns:
-        account_id, as_of (timestamp[us, UTC]), rank (int64, from 1), score, margin; sorted by rank.
-
-    Raises:
-        TypeError: ids and ``blocked`` have different types.
-        RunFailed: ``proof_failed``: an account came twice into the selection.
+    ``memory``: of `memory.remember`. ``scores``: as-of → tables of account_id, score and margin, each account once; read anew
+    for each pass. ``groups``: (as-of, accounts) → account_id and the columns that the policy names, of those it knows.
+    ``evidence``: as-of → what a closer look at cleared accounts found. ``segment``: its column. ``seed``: of the plan.
     """
-    best = _Best(policy, blocked)
-    for table in scores:
-        best.offer(table)
-    selected = best.ranked()
-    if pc.count_distinct(selected["account_id"]).as_py() != len(selected):
-        raise RunFailed(
-            "proof_failed",
-            "an account was scored twice for one as-of",
-            where=f"as-of {as_of.isoformat()}",
-            remedy="report it to batchscore with the run id: this must not be",
-        )
-    moments = pa.repeat(pa.scalar(as_of, pa.timestamp("us", tz="UTC")), len(selected))
-    ranks = pa.array(np.arange(1, len(selected) + 1, dtype=np.int64))
-    return selected.add_column(1, "as_of", moments).add_column(2, "rank", ranks)
+
+    policy: Policy
+    memory: pa.Table
+    scores: Callable[[datetime], Iterable[pa.Table]]
+    groups: Callable[[datetime, pa.Array], pa.Table] | None = None
+    evidence: Callable[[datetime], Mapping[int | str, Evidence]] = lambda _: {}
+    segment: str | None = None
+    seed: str = ""
+
+    @property
+    def id_type(self) -> pa.DataType:
+        """Of the account ids."""
+        return self.memory.schema.field(ACCOUNT_ID).type
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What a decision tells of an as-of beside its rows. ``n_above``: scores at or above the lowest threshold, if it has one."""
+
+    n_above: int | None
+    n_open: int
+    strata: tuple[Stratum, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decided:
+    """One as-of: ``table`` (`decision_schema`; flags by rank, then the reserve, then the withheld by score), and what is told."""
+
+    table: pa.Table
+    told: Told
 
 
 def decide_dates(
-    scores: Callable[[datetime], Iterable[pa.Table]],
-    as_ofs: Sequence[datetime],
-    policy: Policy,
-    memory: pa.Table,
-    *,
-    release: Literal["none", "latest"],
-) -> Iterator[pa.Table]:
-    """What `decide` selects for each as-of, in order of time; the tables as they are made.
+    asked: Asked, as_ofs: Sequence[datetime], *, release: Literal["none", "latest"]
+) -> Iterator[tuple[datetime, Decided]]:
+    """What `decide` says of each as-of, in order of time; as they are made.
 
     A simulated as-of sees the memory as it was then, and the simulated flags of earlier ones as still open: an account is
     flagged once. With ``release`` latest the last as-of is no simulation: it sees real flags only, as they stand now.
-    Between dates only the ids flagged so far are kept. ``memory`` is `memory.remember`'s.
+    Between dates only the ids flagged so far are kept.
     """
     in_order = sorted(as_ofs)
-    simulated = [memory["account_id"].combine_chunks()[:0]]
+    simulated = pa.array([], asked.id_type)
     for as_of in in_order:
-        released = release == "latest" and as_of == in_order[-1]
-        blocked = blocked_now(memory) if released else pa.concat_arrays([blocked_accounts(memory, as_of), *simulated])
-        selected = decide(scores(as_of), as_of, policy, blocked)
-        simulated = [pa.concat_arrays([*simulated, *selected["account_id"].chunks])]
-        yield selected
+        at = Moment(as_of=as_of, released=release == "latest" and as_of == in_order[-1])
+        decided = decide(asked, at, simulated[:0] if at.released else simulated)
+        simulated = pa.concat_arrays([simulated, *of_standing(decided.table, FLAG)[ACCOUNT_ID].chunks])
+        yield as_of, decided
 
 
-class _Best:
-    """The best K so far, and tables that wait to be ranked against them."""
+def decide(asked: Asked, at: Moment, simulated: pa.Array | None = None) -> Decided:
+    """The accounts to flag at one as-of, best first, and beside them the reserve and whom memory withheld.
 
-    def __init__(self, policy: Policy, blocked: pa.Array) -> None:
-        self._budget = policy.budget
-        self._floor = -np.inf if policy.threshold is None else policy.threshold
-        self._blocked = blocked
-        self._waiting: list[pa.Table] = []
-        self._n_waiting = 0
-        self._enough = np.inf if policy.budget is None else max(_MIN_WAITING, policy.budget)  # without a budget all are kept
+    ``simulated``: further accounts with an open flag.
 
-    def offer(self, table: pa.Table) -> None:
-        """Keep the rows that may still be selected."""
-        table = table.select(_SCORED)
-        if table.schema.field("account_id").type != self._blocked.type:
-            msg = f"account ids are {table.schema.field('account_id').type}, the blocked ones {self._blocked.type}"
-            raise TypeError(msg)
-        above = table.filter(pa.array(_widened(table) >= self._floor))
-        if len(above) or not self._waiting:  # the first stays for its types
-            self._waiting.append(above)
-        self._n_waiting += len(above)
-        if self._n_waiting >= self._enough:
-            self._rank()
-
-    def ranked(self) -> pa.Table:
-        """The selection, best first."""
-        if not self._waiting:
-            nothing = pa.schema([("account_id", self._blocked.type), ("score", pa.float32()), ("margin", pa.float32())])
-            return nothing.empty_table()
-        self._rank()
-        return self._waiting[0]
-
-    def _rank(self) -> None:
-        """Bring what waits down to the best K; the score of the last of them is the new floor."""
-        found = pa.concat_tables(self._waiting)
-        if len(self._blocked):
-            found = found.filter(pc.invert(pc.is_in(found["account_id"], value_set=self._blocked)))
-        if self._budget is None:
-            found = found.sort_by(_BEST_FIRST)
-        else:
-            found = found.take(pc.select_k_unstable(found, k=self._budget, sort_keys=_BEST_FIRST))
-            if 0 < len(found) == self._budget:
-                self._floor = max(self._floor, float(_widened(found)[-1]))
-        self._waiting, self._n_waiting = [found.combine_chunks()], 0
+    Raises:
+        TypeError: ids of scores and memory have different types.
+        RunFailed: ``proof_failed``: an account came twice into the selection.
+    """
+    policy, memory = asked.policy, Memory(asked.memory, at)
+    also_open = pa.array([], asked.id_type) if simulated is None else simulated
+    n_open = pc.count_distinct(pa.concat_arrays([memory.open_accounts(), also_open])).as_py()
+    budget = None if policy.budget is None else max(0, policy.budget - (n_open if policy.less_open else 0))
+    n_drawn = 0 if policy.sample is None or budget is None else int(policy.sample * budget)
+    looked = _Look(asked, at, memory, also_open)
+    walked = looked.walk(None if budget is None else budget - n_drawn)
+    found = walked.rows()
+    drawn = _drawn(asked, at, found, n_drawn) if n_drawn else None
+    table = _ranked(found, looked.of_drawn(drawn) if drawn else found.slice(0, 0), seed_of(asked.seed, at.as_of))
+    if pc.count_distinct(table[ACCOUNT_ID]).as_py() != len(table):
+        raise RunFailed(
+            "proof_failed",
+            "an account was scored twice for one as-of",
+            where=f"as-of {at.as_of.isoformat()}",
+            remedy="report it to batchscore with the run id: this must not be",
+        )
+    n_above = walked.best.n_above if np.isfinite(lowest_threshold(policy)) else None
+    return Decided(table=table, told=Told(n_above=n_above, n_open=n_open, strata=drawn.strata if drawn else ()))
 
 
-def _widened(table: pa.Table) -> npt.NDArray[np.float64]:
-    """Scores as float64 (n,), which is exact; null is NaN, and NaN is at or above nothing."""
-    scores: npt.NDArray[np.float64] = table["score"].to_numpy().astype(np.float64, copy=False)
-    return scores
+def to_metadata(told: Mapping[datetime, Told]) -> dict[bytes, bytes]:
+    """Key and value for a decision file's metadata."""
+    held = {as_of.isoformat(): asdict(one) for as_of, one in told.items()}
+    return {_KEY: json.dumps(held, separators=(",", ":"), sort_keys=True).encode()}
+
+
+def from_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[datetime, Told]:
+    """The inverse of `to_metadata`; empty for a file of an earlier release."""
+    held = json.loads((metadata or {}).get(_KEY, b"{}"))
+    return {
+        datetime.fromisoformat(as_of): Told(
+            n_above=one["n_above"], n_open=one["n_open"], strata=tuple(Stratum(**stratum) for stratum in one["strata"])
+        )
+        for as_of, one in held.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Walked:
+    """A walk that came to its end: the candidates, what the policy and memory say of them, and what becomes of each."""
+
+    best: Best
+    candidates: pa.Table
+    standings: np.ndarray[tuple[int], np.dtype[np.int8]]
+    rows_of: Callable[[pa.Table, Judged, Rules], pa.Table]
+    judged: Judged
+    rules: Rules
+
+    def rows(self) -> pa.Table:
+        """All that were not passed by, in order."""
+        table = self.rows_of(self.candidates, self.judged, self.rules)
+        names = np.array(["", *(_NAMES[Standing(number)] for number in (1, 2, 3))], object)[self.standings]
+        table = table.set_column(table.schema.get_field_index("standing"), "standing", pa.array(names, pa.string()))
+        return table.filter(pa.array(self.standings != Standing.PASSED))
+
+
+class _Look:
+    """Looks up what there is to know of candidates at one as-of."""
+
+    def __init__(self, asked: Asked, at: Moment, memory: Memory, also_open: pa.Array) -> None:
+        self._asked, self._at, self._memory, self._also_open = asked, at, memory, also_open
+        self._moved = moved_since(asked.policy.again, asked.evidence(at.as_of))
+
+    def walk(self, budget: int | None) -> _Walked:
+        """Walk the best scores: as many as the walk needs."""
+        policy = self._asked.policy
+        n_known = len(self._asked.memory) + len(self._also_open)
+        most = None if budget is None else budget + policy.reserve + n_known + SLACK
+        while True:
+            best = best_of(self._asked.scores(self._at.as_of), most, lowest_threshold(policy), self._asked.id_type)
+            candidates = self._with_groups(best.table)
+            rules, judged = rules_of(policy, candidates), self._judge(candidates)
+            cap = policy.campaign.cap if policy.campaign else 1
+            found = walk(
+                widened(candidates),
+                rules,
+                [kind is not None for kind in judged.kinds],
+                budget=budget,
+                cap=cap,
+                reserve=policy.reserve,
+            )
+            if most is None or best.is_all or found.is_over:
+                return _Walked(
+                    best=best, candidates=candidates, standings=found.standings, rows_of=self._rows, judged=judged, rules=rules
+                )
+            most *= 4
+
+    def of_drawn(self, drawn: Drawn) -> pa.Table:
+        """Rows of the accounts that were drawn; those whom memory withholds are left out."""
+        candidates = self._with_groups(drawn.table)
+        judged = self._judge(candidates)
+        rows = self._rows(candidates, judged, rules_of(self._asked.policy, candidates))
+        for name in ("stratum", "probability"):
+            rows = rows.set_column(rows.schema.get_field_index(name), name, candidates[name])
+        return rows.filter(pa.array([kind is None for kind in judged.kinds], pa.bool_()))
+
+    def _with_groups(self, best: pa.Table) -> pa.Table:
+        if self._asked.groups is None or not len(best):
+            return best
+        known = self._asked.groups(self._at.as_of, best[ACCOUNT_ID].combine_chunks())
+        at = pc.index_in(best[ACCOUNT_ID], value_set=known[ACCOUNT_ID].combine_chunks())
+        for name in known.column_names:
+            if name != ACCOUNT_ID:
+                best = best.append_column(name, known[name].take(at.combine_chunks()))
+        return best
+
+    def _judge(self, candidates: pa.Table) -> Judged:
+        groups = {"domain": self._asked.policy.domain, "segment": self._asked.segment}
+        judged = judge(candidates, self._memory, self._asked.policy.cool_down, groups, self._moved, self._at)
+        for place in np.flatnonzero(pc.is_in(candidates[ACCOUNT_ID], value_set=self._also_open).to_numpy()).tolist():
+            judged.kinds[place], judged.whys[place] = Withheld.OPEN, "a simulated flag of it stands"
+        return judged
+
+    def _rows(self, candidates: pa.Table, judged: Judged, rules: Rules) -> pa.Table:
+        """Candidates as flags of a decision, unranked."""
+        policy, n = self._asked.policy, len(candidates)
+
+        def column(name: str | None) -> pa.Array | pa.ChunkedArray:
+            return candidates[name] if name is not None and name in candidates.column_names else pa.nulls(n, pa.string())
+
+        return pa.table(
+            {
+                ACCOUNT_ID: candidates[ACCOUNT_ID],
+                "as_of": pa.repeat(pa.scalar(self._at.as_of, pa.timestamp("us", tz="UTC")), n),
+                "rank": pa.nulls(n, pa.int64()),
+                "score": candidates["score"],
+                "margin": candidates["margin"],
+                "standing": pa.repeat(FLAG, n),
+                "withheld": pa.array(judged.kinds, pa.string()),
+                "why": pa.array(judged.whys, pa.string()),
+                "since": pa.array(judged.since, pa.string()),
+                "group": column(policy.campaign.by if policy.campaign else None),
+                "segment": column(self._asked.segment),
+                "domain": column(policy.domain),
+                "second_reviewer": pa.array(rules.second),
+                "stratum": pa.nulls(n, pa.string()),
+                "probability": pa.repeat(1.0, n),
+            },
+            schema=decision_schema(self._asked.id_type),
+        )
+
+
+def _drawn(asked: Asked, at: Moment, found: pa.Table, n: int) -> Drawn:
+    flagged = of_standing(found, FLAG)[ACCOUNT_ID].combine_chunks()
+    reserve = of_standing(found, RESERVE).select([ACCOUNT_ID, "score", "margin"])
+    return draw(asked.scores(at.as_of), flagged, reserve, n, seed_of(asked.seed, at.as_of))
+
+
+def _ranked(found: pa.Table, drawn: pa.Table, seed: np.uint64) -> pa.Table:
+    """Flags by rank, the drawn among them, then the reserve, then the withheld."""
+    flags, withheld = of_standing(found, FLAG), of_standing(found, WITHHELD)
+    reserve = of_standing(found, RESERVE)
+    reserve = reserve.filter(pc.invert(pc.is_in(reserve[ACCOUNT_ID], value_set=drawn[ACCOUNT_ID].combine_chunks())))
+    of_flags, of_drawn = interleaved(len(flags), drawn[ACCOUNT_ID].combine_chunks(), seed)
+    n = len(flags) + len(drawn)
+    of_reserve = range(n + 1, n + len(reserve) + 1)
+    parts = [
+        part.set_column(part.schema.get_field_index("rank"), "rank", pa.array(ranks, pa.int64()))
+        for part, ranks in ((flags, of_flags), (drawn, of_drawn), (reserve, of_reserve), (withheld, [None] * len(withheld)))
+    ]
+    unflagged = [_without_chance(part) for part in parts[2:]]
+    return pa.concat_tables([pa.concat_tables(parts[:2]).sort_by("rank"), *unflagged]).combine_chunks()
+
+
+def _without_chance(rows: pa.Table) -> pa.Table:
+    at = rows.schema.get_field_index("probability")
+    return rows.set_column(at, "probability", pa.nulls(len(rows), pa.float64()))

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from batchscore.demo.truth import Truth
 from batchscore.files import Role, verified
 from batchscore.keys import ACCOUNT_ID
+from batchscore.layout import decided_rows
 from batchscore.plan import Stage
 from batchscore.ports import RunRow, StoreReader
 
@@ -48,7 +49,7 @@ class Precision:
 def measure(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: datetime) -> Iterator[Precision]:
     """The precision of a finished run's flags at each of its as-ofs; one as-of is held at a time."""
     assert row.decision is not None, "a finished run has decided"
-    decided = pq.read_table(verified(row.decision.path, row.decision.sha256))
+    decided = decided_rows(row.decision)
     came_after = pc.field("created_at") >= pa.scalar(trained_as_of, decided["as_of"].type)
     new = _ids(row, reader, Stage.FREEZE, "snapshot", came_after, decided.schema).combine_chunks()
     for as_of in row.plan.spec.as_ofs():

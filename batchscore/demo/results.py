@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from rich.text import Text
 from batchscore.demo.precision import Precision, Share, measure
 from batchscore.demo.truth import Truth
 from batchscore.layout import Definitions
-from batchscore.observe.terminal import show_proof, show_queue
+from batchscore.observe.terminal import show_flags, show_proof
 from batchscore.observe.text import plain
 from batchscore.ports import RunRow, StoreReader
 from batchscore.proving import prove_run
@@ -36,7 +36,7 @@ def show_results(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: 
     show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id), console)
     queue = row.plan.spec.policy.queue
     say(console, f"\nthe queue {queue!r}, best {SHOWN_FLAGS} of {len(reader.queue(queue, limit=_ALL_FLAGS))}:")
-    show_queue(reader.queue(queue, limit=SHOWN_FLAGS), console)
+    show_flags(reader.queue(queue, limit=SHOWN_FLAGS), console)
     _show_precision(measure(row, reader, truth, trained_as_of), trained_as_of, console)
 
 
@@ -57,8 +57,8 @@ def _hits(share: Share) -> str:
     return f"{share.n_abusive} of {share.n}, {share!s:>4}"
 
 
-def show_next(row: RunRow, spec_path: Path, url: tuple[str, str] | None, console: Console) -> None:
-    """Commands that work when they are copied; ``url`` is the environment variable they need, and its value.
+def show_next(row: RunRow, spec_path: Path, first: Sequence[str], console: Console) -> None:
+    """Commands that work when they are copied; ``first`` are those without which the others would not.
 
     `make demo` runs the program by its path: its shell knows no ``batchscore`` until the environment is activated.
     """
@@ -67,7 +67,7 @@ def show_next(row: RunRow, spec_path: Path, url: tuple[str, str] | None, console
     activate = shlex.quote(str(Path(sys.prefix) / "bin" / "activate"))
     for command in (
         *([f". {activate}"] if shutil.which("batchscore") is None else []),
-        *([f"export {url[0]}={shlex.quote(url[1])}"] if url else []),
+        *first,
         f"batchscore report {row.run_id} --store {store}    # one page: flags, scores, proof, times",
         f"batchscore status {row.run_id} --store {store}",
         f"batchscore queue --store {store} -n 25",

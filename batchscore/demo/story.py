@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Final
 from rich.console import Console
 
 from batchscore.demo import real_mail, world
+from batchscore.demo.mysql_server import server_programs
+from batchscore.demo.on_mysql import on_mysql, write_spec
 from batchscore.demo.place import fill, holds
 from batchscore.demo.results import say, show_next, show_results
 from batchscore.demo.training import train_bundle
@@ -40,11 +43,15 @@ class World:
     accounts: int | None = None
     days: int = 60
     seed: int = 1
+    on_mysql: bool = False  # accounts, mails, runs and queue
 
     @property
     def name(self) -> str:
         """What tells this world from others; kept in the folder's marker."""
-        return "real mail" if self.accounts is None else f"simulated {self.accounts} accounts, {self.days} days, seed {self.seed}"
+        of_what = (
+            "real mail" if self.accounts is None else f"simulated {self.accounts} accounts, {self.days} days, seed {self.seed}"
+        )
+        return f"{of_what}, on MySQL" if self.on_mysql else of_what
 
     def write(self, folder: Path) -> None:
         """Lay the world out in ``folder``."""
@@ -52,6 +59,8 @@ class World:
             real_mail.lay_out_real_mail(folder)
         else:
             world.write_world(folder, accounts=self.accounts, days=self.days, seed=self.seed)
+        if self.on_mysql:
+            write_spec(folder)
 
     @property
     def trained_as_of(self) -> datetime:
@@ -66,11 +75,15 @@ class World:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HowToRun:
-    """Where attempts run, what asks for a stop, and whether a finished run is to be run again. Both are opened only to run."""
+    """Where attempts run, what asks for a stop, and whether a finished run is to be run again. Both are opened only to run.
+
+    ``at_end`` is told of the run while its store can be read.
+    """
 
     executor: Callable[[], AbstractContextManager[Executor]]
     stop: Callable[[], AbstractContextManager[threading.Event]]
     again: bool = False
+    at_end: Callable[[RunRow], object] = lambda _row: None
 
 
 def tell(chosen: World, folder: Path, how: HowToRun, console: Console) -> int:
@@ -80,9 +93,21 @@ def tell(chosen: World, folder: Path, how: HowToRun, console: Console) -> int:
         Refused: the folder holds something else; also whatever `make_plan` and `run` raise.
     """
     folder = folder.absolute()
+    if chosen.on_mysql:
+        server_programs()  # refuses before anything is written
+    _prepare(chosen, folder, console)
+    with on_mysql(folder, console) if chosen.on_mysql else nullcontext(_on_files(chosen, folder)) as first:
+        return _tell(chosen, folder, how, first, console)
+
+
+def _on_files(chosen: World, folder: Path) -> tuple[str, ...]:
+    """Commands to type before others; the real mail's accounts lie in SQLite, under the name that the spec gives them."""
     url = f"sqlite:///{folder / real_mail.DATABASE}"
     os.environ[URL_VARIABLE] = url
-    _prepare(chosen, folder, console)
+    return (f"export {URL_VARIABLE}={shlex.quote(url)}",) if chosen.accounts is None else ()
+
+
+def _tell(chosen: World, folder: Path, how: HowToRun, first: Sequence[str], console: Console) -> int:
     spec, truth = read_spec(folder / "spec.yaml"), Truth(folder / "truth.parquet")
     _train(chosen, spec, truth, console)
     plan = make_plan(spec)
@@ -91,10 +116,11 @@ def tell(chosen: World, folder: Path, how: HowToRun, console: Console) -> int:
     reader = open_reader(Path(spec.store))
     show_results(row, reader, truth, chosen.trained_as_of, console)
     console.print(f"\n{chosen.caveat}", highlight=False, style="italic")
-    show_next(row, folder / "spec.yaml", (URL_VARIABLE, url) if chosen.accounts is None else None, console)
+    show_next(row, folder / "spec.yaml", first, console)
     aside = reader.quarantined(row.run_id)
     for partition in aside:
         say(console, f"quarantined: {partition.stage} {partition.number}: {partition.message}")
+    how.at_end(row)
     return QUARANTINED if aside else 0
 
 

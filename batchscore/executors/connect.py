@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from distributed import Client
+from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
 from batchscore.errors import Refused
@@ -65,19 +66,24 @@ def connected(address: str, *, insecure: bool) -> Client:
     """A client of a running scheduler; the caller closes it.
 
     Raises:
-        Refused: ``scheduler_insecure``, ``scheduler_unreachable``.
+        Refused: ``scheduler_insecure``, ``scheduler_uncertified``, ``scheduler_unreachable``.
     """
     refuse_open_wire(address, insecure=insecure)
+    _refuse_without_certificate(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # whoever needs equal versions refuses others, with the list
             return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
+        tls = address.startswith("tls:")
         raise Refused(
             "scheduler_unreachable",
-            f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s",
+            f"no scheduler answers at {address} within {CONNECT_TIMEOUT_S} s"
+            + (", or it and we do not trust each other's certificates" if tls else ""),
             where="--scheduler",
-            remedy="start it (dask scheduler), or leave --scheduler out to use this machine",
+            remedy="start it (dask scheduler), "
+            + ("compare the CA of both and when certificates end, " if tls else "")
+            + "or leave --scheduler out to use this machine",
         ) from error
 
 
@@ -104,6 +110,25 @@ def refuse_open_wire(address: str, *, insecure: bool) -> None:
         where=f"--scheduler {address}",
         remedy="use tls://… with certificates, or pass --insecure to accept that anybody on the network can run code",
     )
+
+
+def _refuse_without_certificate(address: str) -> None:
+    """Raise Refused ``scheduler_uncertified`` when the scheduler wants a certificate and we have none to show."""
+    if not address.startswith("tls:"):
+        return
+    try:
+        shown = Security().get_connection_args("client")["ssl_context"] is not None
+        what = "Dask's configuration names no CA or no certificate of a client"
+    except OSError as error:  # ssl.SSLError is one
+        shown, what = False, f"the certificates that Dask's configuration names cannot be used: {error.strerror}"
+    if not shown:
+        raise Refused(
+            "scheduler_uncertified",
+            what,
+            where=f"--scheduler {address}",
+            remedy="set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY to the ca.pem, "
+            "client.pem and client.key of batchscore cluster certs",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -47,8 +47,8 @@ def make_frames(
     """For each as-of (ascending) the frame of all accounts: ``account_id`` and every feature in the feature set's order.
 
     Counts, days active and sums of integers are int64, other values float64 with NaN for missing; account columns keep their
-    type (text, of a category), and are not copied. A ratio or difference may be infinite where it leaves float64. Windows slide
-    over as many as-ofs at once as `BLOCK_BYTES` of values hold.
+    type (text, of a category) and are not copied, but that a decimal becomes the nearest float64. A ratio or difference may be
+    infinite where it leaves float64. Windows slide over as many as-ofs at once as `BLOCK_BYTES` of values hold.
 
     Raises:
         PartitionError: ``sum_overflow``, or ``python_feature``.
@@ -88,7 +88,7 @@ def _frame(accounts: pa.Table, over_events: Mapping[str, npt.NDArray[Any]], as_o
             case OverEvents():
                 columns[name] = pa.array(over_events[name])
             case AccountColumn():
-                columns[name] = accounts[definition.column]
+                columns[name] = _undecimal(accounts[definition.column])
             case Age():
                 columns[name] = _age(accounts, as_of)
             case Ratio():
@@ -99,6 +99,10 @@ def _frame(accounts: pa.Table, over_events: Mapping[str, npt.NDArray[Any]], as_o
             case PythonFeature():
                 columns[name] = pa.array(call(definition, {part: _float64(columns[part]) for part in definition.of}))
     return pa.table(columns)
+
+
+def _undecimal(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(pa.float64()) if pa.types.is_decimal(column.type) else column
 
 
 def _age(accounts: pa.Table, as_of: datetime) -> pa.Array:

@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.decision import decided_by, read_scores
+from batchscore.decide.table import as_earlier
+from batchscore.decision import asked_of, decided_by
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.sentences import value_in_words
 from batchscore.files import verified
 from batchscore.flag import REASONS, AccountId, Reason
-from batchscore.layout import scores_of
 from batchscore.models.golden import differing_rows
 from batchscore.models.reasons import TOLERANCE, explain
 from batchscore.models.scorer import load_scorer
@@ -262,23 +262,22 @@ def _reasons(frozen: FrozenAccount, made: _Made, checks: _Checks) -> tuple[Reaso
 def _selection(frozen: FrozenAccount, scored: tuple[np.float32, np.float32] | None, checks: _Checks) -> Selection | None:
     """Why the policy took it or not; and the decision, made again of everybody's scores."""
     row, definitions = frozen.row, frozen.definitions
-    laid_out = frozen.reader.partitions(row.run_id, Stage.SCORE)
-    scores = scores_of(laid_out, frozen.reader.receipts(row.run_id, Stage.SCORE))
     assert row.memory is not None, "written with the decision"
+    assert row.decision is not None, "as the memory"
     with checks.reading("decision"):
         memory = pq.read_table(verified(row.memory.path, row.memory.sha256)).replace_schema_metadata(None)
-        again = decided_by(row.plan, definitions, scores, memory)
+        asked_again = asked_of(row.plan, definitions, frozen.reader, row.run_id, memory)
+        again = as_earlier(decided_by(row.plan, asked_again), pq.read_schema(row.decision.path))
         was, is_now = frozen.decision_row(frozen.decided), frozen.decision_row(again)
         checks.at("decision", true=was.equals(is_now), otherwise=f"it was {_taken(was)}, and would be {_taken(is_now)} now")
         score = None if scored is None else float(scored[1])
         asked = Asked(row.plan.spec, frozen.ids[0], frozen.as_of, score)
-        everybody = read_scores(definitions.store, scores.get(frozen.as_of, ()), frozen.as_of)
-        return selection_of(asked, everybody, memory, frozen.decided)
+        return selection_of(asked, asked_again.scores(frozen.as_of), memory, frozen.decided)
     return None
 
 
 def _taken(row: pa.Table) -> str:
-    return f"taken at rank {row['rank'][0].as_py()}" if len(row) else "left"
+    return f"a {row['standing'][0]} at rank {row['rank'][0]}" if len(row) and row["rank"][0].is_valid else "left"
 
 
 def _flag_state(frozen: FrozenAccount, checks: _Checks, made: _Made, scored: tuple[np.float32, np.float32] | None) -> str | None:

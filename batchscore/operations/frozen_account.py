@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.decide.table import flags_in, whole
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.files import verified
@@ -49,7 +50,7 @@ class FrozenAccount:
         kind = definitions.feature_set.account_id
         ids = id_array(kind, account_id)
         assert row.decision is not None, "asked for before"
-        decided = pq.read_table(verified(row.decision.path, row.decision.sha256)).replace_schema_metadata(None)
+        decided = whole(pq.read_table(verified(row.decision.path, row.decision.sha256))).replace_schema_metadata(None)
         moment = _chosen(row, decided, ids, as_of)
         partition = _partition_of(reader.partitions(row.run_id, Stage.SCORE), moment, ids)
         receipts = (one for one in reader.receipts(row.run_id, Stage.SCORE) if one.number == partition.number)
@@ -78,7 +79,7 @@ class FrozenAccount:
         return [row for path in paths for row in pq.read_table(path, filters=wanted, use_threads=False).to_pylist()]
 
     def decision_row(self, decided: pa.Table) -> pa.Table:
-        """The account's row of a decision; none where it was not selected."""
+        """The account's row of a decision; none where the policy had nothing to say of it."""
         moment = pa.scalar(self.as_of, MOMENT)
         return decided.filter(pc.and_(pc.equal(decided[ACCOUNT_ID], self.ids[0]), pc.equal(decided["as_of"], moment)))
 
@@ -103,7 +104,8 @@ def unknown_account(kind: IdKind) -> Refused:
 def _chosen(row: RunRow, decided: pa.Table, ids: pa.Array, as_of: datetime | None) -> datetime:
     as_ofs = row.plan.spec.as_ofs()
     if as_of is None:
-        newest: datetime | None = pc.max(decided.filter(pc.equal(decided[ACCOUNT_ID], ids[0]))["as_of"]).as_py()
+        flags = flags_in(decided)
+        newest: datetime | None = pc.max(flags.filter(pc.equal(flags[ACCOUNT_ID], ids[0]))["as_of"]).as_py()
         return as_ofs[-1] if newest is None else newest
     if as_of not in as_ofs:
         dates = f"{as_ofs[0]:%Y-%m-%d} … {as_ofs[-1]:%Y-%m-%d}"

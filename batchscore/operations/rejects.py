@@ -22,7 +22,7 @@ from batchscore.errors import REJECT_CODES, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.files import publish, verified
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
-from batchscore.plan import FreezeParquet, FreezeSql, Rollup, Stage
+from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Rollup, Stage
 from batchscore.ports import RunRow, StoreReader
 from batchscore.spec import Value
 
@@ -146,7 +146,7 @@ def _source_rejects(row: RunRow, reader: StoreReader) -> Iterator[tuple[str, pa.
         tables = {
             partition.number: partition.work.table
             for partition in reader.partitions(row.run_id, stage)
-            if isinstance(partition.work, (FreezeParquet, FreezeSql, Rollup))
+            if isinstance(partition.work, (FreezeParquet, FreezeSql, FreezeEvents, Rollup))
         }
         for receipt in reader.receipts(row.run_id, stage):
             for output in receipt.outputs:

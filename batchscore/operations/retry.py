@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from batchscore.errors import Refused
-from batchscore.layout import Definitions, earlier_rollups, lay_out_freeze, lay_out_rollup, lay_out_shadow
+from batchscore.freeze_layout import lay_out_freeze
+from batchscore.layout import Definitions, earlier_rollups, lay_out_rollup, lay_out_shadow
 from batchscore.operations.rejects import n_rejected
 from batchscore.plan import Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
@@ -115,13 +116,13 @@ def _reads_live_table(plan: Plan) -> bool:
 
 def _stages(row: RunRow, made: Plan, changed: Iterable[str], reader: StoreReader) -> tuple[StageRetry, ...]:
     definitions = Definitions.of(made)
-    if made.spec.sources[definitions.feature_set.accounts.table].sql is None:
-        freeze = _counted(Stage.FREEZE, lay_out_freeze(made, definitions, row.run_id), reader)
+    if not _reads_live_table(made):
+        freeze = _counted(Stage.FREEZE, lay_out_freeze(made, definitions, row.run_id, {}), reader)
     else:
-        n_rows = int(made.observed.get(f"rows of {definitions.feature_set.accounts.table}", 0))
+        n_rows = made.n_rows_of(definitions.feature_set.accounts.table)
         why = "a live table is never the same input twice"
         freeze = StageRetry(stage=Stage.FREEZE, n_reused=0, n_redone=1, n_rows=n_rows, why=why)
-    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions, earlier_rollups(reader, "")), reader)
+    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions, earlier_rollups(reader, ""), {}), reader)
     before = reader.partitions(row.run_id, Stage.SCORE)
     anew = freeze.n_redone or rollup.n_redone or any(name.startswith(_OF_SCORES) for name in changed)
     if before and not anew:

@@ -10,7 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.memory import blocked_accounts, blocked_now
+from batchscore.decide.memory import Memory, Moment, Withheld
+from batchscore.decide.table import FLAG, RESERVE, flags_in
 from batchscore.keys import ACCOUNT_ID
 from batchscore.report.explanation import Because, Selection
 from batchscore.spec import RunSpec
@@ -44,16 +45,25 @@ def selection_of(asked: Asked, scores: Iterable[pa.Table], memory: pa.Table, dec
         decided: The run's decision, of all as-ofs.
     """
     policy, moment = asked.spec.policy, pa.scalar(asked.as_of, MOMENT)
-    open_flags = blocked_now(memory) if asked.released else blocked_accounts(memory, asked.as_of)
-    earlier = decided.filter(pc.less(decided["as_of"], moment))[ACCOUNT_ID].combine_chunks()
+    open_flags = Memory(memory, Moment(as_of=asked.as_of, released=asked.released)).open_accounts()
+    flags = flags_in(decided)
+    earlier = flags.filter(pc.less(flags["as_of"], moment))[ACCOUNT_ID].combine_chunks()
     blocked = open_flags if asked.released else pc.unique(pa.concat_arrays([open_flags, earlier]))
     place = _placed(asked, scores, blocked)
     here = decided.filter(pc.equal(decided["as_of"], moment))
     mine = next(iter(here.filter(pc.equal(here[ACCOUNT_ID], asked.own)).to_pylist()), None)
-    because = "selected" if mine is not None else _because(asked, place, open_flags, blocked)
-    last = pc.min(here["score"]).as_py()
+    standing, withheld = (mine["standing"], mine["withheld"]) if mine else (None, None)
+    because: Because = "selected" if standing == FLAG else _because(asked, place, open_flags, blocked)
+    if mine and mine["stratum"] is not None:
+        because = "drawn"
+    elif standing == RESERVE:
+        because = "reserve"
+    elif withheld not in {None, Withheld.OPEN}:
+        because = "withheld"
+    taken = flags_in(here)
+    last = pc.min(taken["score"]).as_py()
     found = Selection(
-        selected=mine is not None,
+        selected=standing == FLAG,
         because=because,
         said="",
         rank=mine["rank"] if mine else None,
@@ -63,11 +73,11 @@ def selection_of(asked: Asked, scores: Iterable[pa.Table], memory: pa.Table, dec
         n_scored=place.n_scored,
         n_reaching=place.n_reaching,
         n_blocked=len(blocked),
-        n_selected=len(here),
+        n_selected=len(taken),
         last_score=None if last is None else float(last),
         flag_open_since=_open_since(memory, asked.own) if because == "open_flag" else None,
         released=bool(mine and mine.get("release")),
-        more={name: value for name, value in (mine or {}).items() if name not in _KNOWN},
+        more={name: value for name, value in (mine or {}).items() if name not in _KNOWN and value is not None},
     )
     return found.model_copy(update={"said": _said(found, asked.score)})
 
@@ -132,12 +142,15 @@ def _said(found: Selection, score: float | None) -> str:
     last = "" if found.last_score is None else f"; the last one taken has {found.last_score:.6g}"
     sentences: dict[Because, str] = {
         "selected": f"{number}{takes}",
+        "drawn": "it was drawn at random among accounts that the policy leaves, so that what is missed can be counted",
         "below_threshold": f"its score {score or 0:.6g} is below the threshold {found.threshold or 0:g}",
         "beyond_budget": f"{number}{takes}{last}",
         "open_flag": f"a flag of it was open already, since {found.flag_open_since:%Y-%m-%d %H:%M} UTC: one at a time"
         if found.flag_open_since
         else "a flag of it was open already: one at a time",
         "flagged_earlier": "an earlier as-of of the same run selected it, and a simulated flag counts as open",
+        "reserve": f"{number}{takes}{last}: it is kept in reserve, at rank {found.rank}",
+        "withheld": f"it would be flagged, and was withheld: {found.more.get('why', '')}",
         "not_scored": "it has no score at this as-of",
         "policy": "the policy left it out, by a rule beyond threshold, budget and open flags",
     }

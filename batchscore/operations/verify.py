@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
-from batchscore.decision import MOMENT, decided_by, flags_to_release
+from batchscore.decide.table import as_earlier, whole
+from batchscore.decision import MOMENT, asked_of, decided_by, flags_to_release
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
 from batchscore.flag import FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
-from batchscore.layout import Definitions, scored_keys, scores_of
+from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
 from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
@@ -161,9 +162,8 @@ class _Run:
             looked.at(true=row.state != "finished", otherwise="a finished run has no decision")
             return
         memory, frozen = pq.read_table(row.memory.path), pq.read_table(row.decision.path)
-        laid_out = self._reader.partitions(row.run_id, Stage.SCORE)
-        scores = scores_of(laid_out, self._reader.receipts(row.run_id, Stage.SCORE))
-        again = decided_by(row.plan, self._definitions, scores, memory)
+        again = decided_by(row.plan, asked_of(row.plan, self._definitions, self._reader, row.run_id, memory))
+        again, frozen = as_earlier(again, frozen.schema), whole(frozen)
         looked.n += len(frozen)
         for as_of in row.plan.spec.as_ofs():
             was, would_be = (table.filter(pc.equal(table["as_of"], pa.scalar(as_of, MOMENT))) for table in (frozen, again))

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
-
-from jinja2 import Environment, StrictUndefined
 
 from batchscore.digest import KeyDigest
 from batchscore.report.charts import HEIGHT, bin_name, histogram_bars, shares, threshold_at
+from batchscore.report.drawing import draw
 from batchscore.report.drift import in_words
 from batchscore.report.histogram import N_BINS, Counts
 from batchscore.report.model import DateCoverage, DriftLine, Report
@@ -32,8 +30,6 @@ MAX_DRIFTS: Final = 12
 MAX_GAPS: Final = 20
 MAX_HOLDS: Final = 5
 MAX_FINDINGS: Final = 40  # of one hold
-MAX_CHARS: Final = 400  # of one text from outside
-_TEMPLATE: Final = Path(__file__).with_name("page.html.jinja")
 _PARTS: Final = ("read", "freeze", "rollup", "features", "contract", "predict", "reasons", "write", "other")
 _THOUSAND: Final = 1_000
 _MINUTE_S: Final = 60
@@ -51,27 +47,20 @@ class Some(Generic[T]):
 
 def page(report: Report, *, plain: Callable[[str], str]) -> str:
     """The whole page as text, at most about 300 KB. ``plain`` shows control characters as text."""
-
-    def finalize(value: Any) -> Any:
-        is_text = isinstance(value, str) and not hasattr(value, "__html__")  # what a macro gave is escaped already
-        return plain(_cut(value)) if is_text else value
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=finalize)
-    environment.filters.update(
-        count=lambda n: "–" if n is None else f"{n:,}",
-        compact=compact,
-        duration=duration,
-        day=day,
-        moment=lambda at: "–" if at is None else f"{at:%Y-%m-%d %H:%M} UTC",
-        n_keys=lambda keys: KeyDigest.parse(keys).n,
-        lanes=lambda keys: keys.partition(":")[2][:16],
-        psi=lambda value: "–" if value is None else f"{value:.3f}",
-        percent=lambda share: f"{100 * share:.0f} %",
-        psi_words=in_words,
-        bin=bin_name,
-    )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(r=report, **_folded(report))
+    filters: dict[str, Callable[..., Any]] = {
+        "count": lambda n: "–" if n is None else f"{n:,}",
+        "compact": compact,
+        "duration": duration,
+        "day": day,
+        "moment": lambda at: "–" if at is None else f"{at:%Y-%m-%d %H:%M} UTC",
+        "n_keys": lambda keys: KeyDigest.parse(keys).n,
+        "lanes": lambda keys: keys.partition(":")[2][:16],
+        "psi": lambda value: "–" if value is None else f"{value:.3f}",
+        "percent": lambda share: f"{100 * share:.0f} %",
+        "psi_words": in_words,
+        "bin": bin_name,
+    }
+    return draw("page.html.jinja", {"r": report, **_folded(report)}, filters, plain=plain)
 
 
 def _folded(report: Report) -> dict[str, Any]:
@@ -155,10 +144,6 @@ def _seconds(report: Report) -> float | None:
     """From the run's opening to its end; None while it is not over."""
     run = report.run
     return (run.finished_at - run.opened_at).total_seconds() if run.finished_at else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
 
 
 def compact(n: int) -> str:

@@ -174,8 +174,11 @@ def refuse_id_type(kind_found: pa.DataType, kind: IdKind, *, where: str) -> None
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """What a feature can be as it is: a float, an integer, a bool, or nothing but nulls."""
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind))
+    """What a feature can be made of: a float, an integer, a decimal, a bool, or nothing but nulls."""
+    return bool(
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal128(kind)
+        or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    )  # fmt: skip
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -6,7 +6,7 @@ as several of them, so memory is bounded by the run, not by the input; the key i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,17 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
+from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
-from batchscore.files import write_parquet
+from batchscore.files import verified, write_parquet
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
-from batchscore.plan import FreezeParquet, FreezeSql, InputFile, Reference, Rollup
+from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup
 from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
 from batchscore.sources.parquet import read_batches
-from batchscore.sources.segment import SEGMENT, segment_names
+from batchscore.sources.segment import SEGMENT, frozen_names, segment_names
 from batchscore.spec import Gentle, Source, SqlSource
 
 GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
@@ -36,11 +37,11 @@ Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
 
 
 def plan_freeze(
-    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None
+    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None, groups: tuple[str, ...] = ()
 ) -> tuple[FreezeParquet, ...]:
-    """Works that bring the accounts of ``files`` into snapshots, with the column ``segment`` if a spec names one."""
-    groups = group_files(files)
-    return tuple(FreezeParquet(table=table, feature_set=feature_set, files=group, segment=segment) for group in groups)
+    """Works that bring the accounts of ``files`` into snapshots, with a spec's ``segment`` and ``groups``."""
+    work = FreezeParquet(table=table, feature_set=feature_set, files=(), segment=segment, groups=groups)
+    return tuple(work.model_copy(update={"files": together}) for together in group_files(files))
 
 
 def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference, *, by: str | None = None) -> tuple[Rollup, ...]:
@@ -68,14 +69,16 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
         PartitionError: a file is not what was planned, or does not decode.
     """
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    raw = _numbered(work.files, _raw_columns(accounts, [*columns, *([work.segment] if work.segment else [])]))
-    rows = _canonical(raw, feature_set, work.segment)
+    named = frozen_names(work.segment, work.groups)
+    rows = _canonical(_numbered(work.files, _raw_columns(accounts, [*columns, *named])), feature_set, named)
     return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
 
 
-def live_source(work: FreezeSql, gentle: Gentle) -> SqlSource:
+def live_source(work: FreezeSql | FreezeEvents, gentle: Gentle) -> SqlSource:
     """The table that ``work`` reads."""
-    return SqlSource(url=work.url, table=work.sql_table, gentle=gentle)
+    if isinstance(work, FreezeEvents):
+        return work.source.model_copy(update={"gentle": gentle})
+    return SqlSource(url=work.url, table=work.sql_table, key=work.key, id_cast=work.id_cast, gentle=gentle)
 
 
 def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
@@ -91,9 +94,39 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     categories = tuple(feature_set.categories.values())
     bounds = work.low, work.high
-    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, work.segment, categories=categories)
-    rows = _canonical(_braked(pages, brake), feature_set, work.segment)
+    named = frozen_names(work.segment, work.groups)
+    pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, tuple(named), categories=categories)
+    rows = _canonical(_braked(pages, brake), feature_set, named)
     return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+
+
+def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
+    """The canonical events of a range of a live table, in order of their append keys; as `freeze_sql` otherwise.
+
+    The column that the work counts by stands beside the others as `SEGMENT`. Of accounts it froze none.
+    """
+    from batchscore.sources.live_events import read_event_pages  # noqa: PLC0415 (as in `freeze_sql`)
+
+    events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
+    raw = _braked(read_event_pages(brake.source, events, columns, (work.low, work.high), work.by), brake)
+    outputs: list[Output] = []
+    rejects: list[pa.Table] = []
+    counts: dict[str, int] = {}
+    for rows in _canonical_events(raw, feature_set, work, columns):
+        outputs.append(write_parquet([rows.table], rows.table.schema, store, address, "events"))
+        counts["rows"] = counts.get("rows", 0) + len(rows.table) + len(rows.rejects)
+        rejects.append(rows.rejects)
+    return (*outputs, *write_rejects(rejects, store, address, counts)), counts, {ACCOUNTS: KeyDigest()}
+
+
+def _canonical_events(
+    raw: Iterator[tuple[pa.Table, Place]], feature_set: FeatureSet, work: Rollup | FreezeEvents, columns: tuple[str, ...]
+) -> Iterator[Rows]:
+    """Canonical events in batches of about `RUN_ROWS`, with the column that the work counts by under a name of ours."""
+    events = feature_set.events_table(work.table)
+    if work.by is not None:
+        raw, columns = _named(raw, work.by), (*columns, SEGMENT)
+    return _one_at_a_time(canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
 
 
 def _braked(pages: Iterator[tuple[pa.Table, Place]], brake: Brake) -> Iterator[tuple[pa.Table, Place]]:
@@ -117,43 +150,89 @@ def freeze_outside_a_run(
         for work in plan_freeze(files, accounts.table, held):
             yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
         return
-    from batchscore.sources.sql import largest_key  # noqa: PLC0415 (as in `freeze_sql`)
+    from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (as in `freeze_sql`)
 
-    high = largest_key(source.sql, accounts, feature_set.account_id)
-    live = FreezeSql(
-        table=accounts.table,
-        feature_set=held,
-        url=source.sql.url,
-        sql_table=source.sql.table,
-        high=high,
-        opened_for="no run",
+    for low, high in key_ranges(source.sql, accounts, feature_set.account_id):
+        live = live_range(source.sql, accounts.table, held, (low, high), "no run")
+        yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
+
+
+def works_outside_a_run(
+    sources: Mapping[str, Source],
+    inputs: Mapping[str, tuple[InputFile, ...]],
+    table: str,
+    feature_set: FeatureSet,
+    held: Reference,
+    scratch: Path,
+) -> Iterator[Rollup]:
+    """Works that roll up all events of a table, for whoever wants features and no run; of a live one, frozen to ``scratch``."""
+    source = sources[table].sql
+    if source is None:
+        yield from plan_rollup(inputs[table], table, held)
+        return
+    from batchscore.sources.live_events import event_ranges  # noqa: PLC0415 (as in `freeze_sql`)
+
+    for found in event_ranges(source, feature_set.events_table(table), {}):
+        live = FreezeEvents(table=table, feature_set=held, source=source, low=found.low, high=found.high, closed=False)
+        outputs, _, _ = freeze_events(live, scratch, "events", feature_set, Brake(source))
+        frozen = [Reference(path=str(scratch / one.path), sha256=one.sha256) for one in outputs if one.role == "events"]
+        yield Rollup(table=table, feature_set=held, frozen=tuple(frozen))
+
+
+def live_range(
+    source: SqlSource,
+    table: str,
+    feature_set: Reference,
+    bounds: tuple[KeyBound | None, KeyBound | None],
+    opened_for: str,
+) -> FreezeSql:
+    """The work that reads one range of the accounts table ``table``; no groups, which a run's spec may name."""
+    return FreezeSql(
+        table=table,
+        feature_set=feature_set,
+        url=source.url,
+        sql_table=source.table,
+        key=source.key,
+        id_cast=source.id_cast,
+        low=bounds[0],
+        high=bounds[1],
+        opened_for=opened_for,
     )
-    yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
 
 
-def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, segment: str | None) -> Iterator[Rows]:
-    """Canonical accounts of each batch, with their segment under a name of ours where there is one."""
+def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, named: Mapping[str, str]) -> Iterator[Rows]:
+    """Canonical accounts of each batch, with the groups they are in under names of ours (``named``)."""
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
-    for batch, place in raw:
-        if segment is None:
-            yield canonical_accounts(batch, accounts, columns, feature_set.account_id, place)
-        else:
-            named = batch.append_column(SEGMENT, segment_names(batch[segment], f"{place.source}: {segment}"))
-            yield canonical_accounts(named, accounts, [*columns, SEGMENT], feature_set.account_id, place)
+    for raw_batch, place in raw:
+        batch = raw_batch
+        for column, name in named.items():
+            batch = batch.append_column(name, segment_names(raw_batch[column], f"{place.source}: {column}"))
+        yield canonical_accounts(batch, accounts, [*columns, *named.values()], feature_set.account_id, place)
 
 
-def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
-    """Canonical events of the work's files, gathered into batches of about `RUN_ROWS`, each with its rejects.
+def read_events(work: Rollup, feature_set: FeatureSet, only: Sequence[str] | None = None) -> Iterator[Rows]:
+    """Canonical events of the work, gathered into batches of about `RUN_ROWS`, each with its rejects; frozen ones as they are.
+
+    ``only``: of the columns that features read, those; others are not read from the files.
 
     At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
     the others as `SEGMENT`.
     """
+    if work.frozen:
+        return (_held(reference) for reference in work.frozen)
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
+    columns = columns if only is None else tuple(name for name in columns if name in only)
     raw = _numbered(work.files, _raw_columns(events, [*columns, *([work.by] if work.by else [])]))
-    if work.by is not None:
-        raw, columns = _named(raw, work.by), (*columns, SEGMENT)
-    rows = (canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
-    return _one_at_a_time(rows)
+    return _canonical_events(raw, feature_set, work, columns)
+
+
+def _held(reference: Reference) -> Rows:
+    """Events as a freeze left them; what it rejected, it told."""
+    path = verified(reference.path, reference.sha256)
+    try:
+        return Rows(pq.read_table(path).replace_schema_metadata(None), REJECTS.empty_table())
+    except (OSError, pa.ArrowException) as error:
+        raise PartitionError("input_corrupt", "a page does not decode", where=path.name, remedy="restore the file") from error
 
 
 def _named(raw: Iterable[tuple[pa.Table, Place]], by: str) -> Iterator[tuple[pa.Table, Place]]:

@@ -1,21 +1,25 @@
 """Reads MySQL through connectorx (extra ``mysql-fast``) in a process of its own: a read past its deadline is given up with it.
 
 connectorx has no timeout, and its messages may hold the URL: the child is given the *name* of the URL, looks it up in the
-same environment, answers Arrow or nothing, and says nothing else. Whatever it cannot read is read again by PyMySQL.
+same environment, answers Arrow or nothing, and says nothing else. Whatever it cannot read is read again by PyMySQL. A read is
+asked for and answered apart, so that whoever asks can work in between.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import struct
 import subprocess
 import sys
 import threading
-from functools import cache
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
 import pyarrow as pa
 
@@ -23,6 +27,7 @@ from batchscore.errors import AttemptFailed
 
 DEADLINE_S: Final = 60.0  # of one page, which is sized to take half a second
 _SIZE: Final = struct.Struct(">q")
+_ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
 _UNREADABLE: Final = -1
 _MODULE: Final = "batchscore.sources.mysql_fast_child"
 
@@ -32,31 +37,20 @@ def can_read_fast(url: str) -> bool:
     return find_spec("connectorx") is not None and "ssl" not in url.partition("?")[2]
 
 
-@cache
-def kept_reader(url_name: str, url: str) -> FastReader:
-    """This process's reader of that URL, kept from attempt to attempt: its child takes longer to start than a page to read.
-
-    The child ends with this process. ``url`` only tells one meaning of the name from another.
-    """
-    assert url
-    reader = FastReader(url_name)
-    atexit.register(reader.close)
-    return reader
-
-
 class FastReader:
     """One child process, one read at a time. Answers come through memory that both share: a pipe would copy them thrice.
 
-    ``n_page``: how many rows its last pages had, for whoever reads the next range.
+    ``n_page``: how many rows its last pages had, for whoever reads the next range. ``seconds``: what its last read took.
     """
 
     def __init__(self, url_name: str, *, deadline_s: float = DEADLINE_S) -> None:
         self.n_page: int | None = None
+        self.seconds = 0.0
         self._url_name = url_name
         self._deadline_s = deadline_s
         self._shared = -1
         self._child: subprocess.Popen[bytes] | None = None
-        self._turn = threading.Lock()
+        self._asked_at: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -64,77 +58,77 @@ class FastReader:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a read was asked for that was not answered."""
+        return self._asked_at is not None
+
     def close(self) -> None:
         """End the child, if one is there; the next read would start another."""
-        with self._turn:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        child, self._child = self._child, None
+        child, self._child, self._asked_at = self._child, None, None
         if child is not None:
             child.kill()
             child.communicate()  # reaps it and closes its pipes
             os.close(self._shared)
 
-    def read(self, query: str) -> pa.Table | None:
-        """The query's result, a copy of its own; None when connectorx cannot read it.
-
-        Raises:
-            AttemptFailed: the deadline passed; the child is gone.
-        """
-        with self._turn:
-            return self._read(query)
-
     def start(self) -> None:
         """Let the child load its libraries while others are at work; the first read would wait for it."""
-        with self._turn:
-            self._started()
-
-    def _started(self) -> subprocess.Popen[bytes]:
         if self._child is None:
             self._shared = os.memfd_create("batchscore-page")
             command = [sys.executable, "-m", _MODULE, self._url_name, str(self._shared)]
             self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pass_fds=(self._shared,)
-            )
-        return self._child
+                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                pass_fds=(self._shared,),
+            )  # fmt: skip
 
-    def _read(self, query: str) -> pa.Table | None:
-        child, late = self._started(), threading.Event()
-
-        def give_up() -> None:
-            late.set()
-            child.kill()
-
-        timer = threading.Timer(self._deadline_s, give_up)
-        timer.start()
+    def ask(self, query: str) -> None:
+        """Begin a read; `answer` is to be called next."""
+        assert self._asked_at is None, "one read at a time"
+        self.start()
+        assert self._child is not None
+        assert self._child.stdin is not None
+        said = query.encode()
+        self._asked_at = time.monotonic()
         try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            answer = _ask(child.stdin, child.stdout, query, self._shared)
-        except (BrokenPipeError, EOFError):
-            answer = None
-        finally:
-            timer.cancel()
-        if late.is_set():
-            self._let_go()
-            raise AttemptFailed(
-                "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
-            )
-        if answer is None and child.poll() is not None:
-            self._let_go()  # it died of something: the next page gets a new one
-        return answer
+            self._child.stdin.write(_SIZE.pack(len(said)) + said)
+        except BrokenPipeError:
+            return  # `answer` finds the child gone
 
+    def answer(self) -> pa.Table | None:
+        """The result of the read that was asked for, a copy of its own; None when connectorx cannot read it.
 
-def _ask(asked: IO[bytes], answers: IO[bytes], query: str, shared: int) -> pa.Table | None:
-    said = query.encode()
-    asked.write(_SIZE.pack(len(said)) + said)
-    asked.flush()
-    (size,) = _SIZE.unpack(_exactly(answers, _SIZE.size))
-    if size == _UNREADABLE:
-        return None
-    with pa.ipc.open_stream(_copied(shared, size)) as stream:
-        return stream.read_all()
+        Raises:
+            AttemptFailed: the deadline passed; the child is gone.
+        """
+        assert self._asked_at is not None, "nothing was asked"
+        assert self._child is not None
+        assert self._child.stdout is not None
+        pipe, until = self._child.stdout.fileno(), self._asked_at + self._deadline_s
+        self._asked_at = None
+        head = b""
+        while len(head) < _ANSWER.size:
+            poll = select.poll()
+            poll.register(pipe, select.POLLIN)
+            if not poll.poll(max(0.0, until - time.monotonic()) * 1_000):
+                self.close()
+                raise AttemptFailed(
+                    "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
+                )
+            more = os.read(pipe, _ANSWER.size - len(head))
+            if not more:
+                self.close()  # it died of something: the next read gets a new one
+                return None
+            head += more
+        size, self.seconds = _ANSWER.unpack(head)
+        if size == _UNREADABLE:
+            return None
+        with pa.ipc.open_stream(_copied(self._shared, size)) as stream:
+            return stream.read_all()
+
+    def read(self, query: str) -> pa.Table | None:
+        """Ask and wait for the answer; raises as `answer`."""
+        self.ask(query)
+        return self.answer()
 
 
 def _copied(shared: int, size: int) -> pa.Buffer:
@@ -146,8 +140,48 @@ def _copied(shared: int, size: int) -> pa.Buffer:
     return held
 
 
-def _exactly(pipe: IO[bytes], n_bytes: int) -> bytes:
-    held = pipe.read(n_bytes)
-    if len(held) != n_bytes:
-        raise EOFError
-    return held
+class _Idle:
+    """This process's readers that nobody uses, by the name and meaning of their URL. They end with the process."""
+
+    def __init__(self) -> None:
+        self._readers: dict[tuple[str, str], list[FastReader]] = {}
+        self._turn = threading.Lock()
+        atexit.register(self._close)
+
+    def take(self, name: str, url: str) -> FastReader:
+        with self._turn:
+            waiting = self._readers.get((name, url))
+            return waiting.pop() if waiting else FastReader(name)
+
+    def put(self, name: str, url: str, reader: FastReader) -> None:
+        with self._turn:
+            self._readers.setdefault((name, url), []).append(reader)
+
+    def _close(self) -> None:
+        for reader in [reader for waiting in self._readers.values() for reader in waiting]:
+            reader.close()
+
+
+_IDLE: Final = _Idle()
+
+
+@contextmanager
+def fast_reader(url_name: str, url: str) -> Iterator[FastReader]:
+    """A reader of that URL, kept from attempt to attempt: its child takes longer to start than a page to read.
+
+    ``url`` only tells one meaning of the name from another. One that was left with a read unanswered is ended.
+    """
+    reader = _IDLE.take(url_name, url)
+    try:
+        reader.start()
+        yield reader
+    finally:
+        if reader.is_asked:
+            reader.close()
+        _IDLE.put(url_name, url, reader)
+
+
+def warm_up(url_name: str, url: str) -> None:
+    """Let a reader of that URL start while its caller does something else."""
+    with fast_reader(url_name, url):
+        pass

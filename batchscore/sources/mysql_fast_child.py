@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import sys
+import time
 from typing import Final
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pyarrow as pa
 from batchscore.settings import database_url
 
 _SIZE: Final = struct.Struct(">q")
+_ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
 _UNREADABLE: Final = -1
 
 
@@ -25,15 +27,16 @@ def main() -> None:
     shared, asked, answers = f"/proc/self/fd/{sys.argv[2]}", sys.stdin.buffer, sys.stdout.buffer
     while len(head := asked.read(_SIZE.size)) == _SIZE.size:
         query = asked.read(_SIZE.unpack(head)[0]).decode()
+        began = time.monotonic()
         try:
             table = connectorx.read_sql(url, query, return_type="arrow")
         except BaseException:  # noqa: BLE001 (a panic of its Rust is no Exception; its words may hold the URL)
-            answers.write(_SIZE.pack(_UNREADABLE))
+            answers.write(_ANSWER.pack(_UNREADABLE, time.monotonic() - began))
         else:
             with pa.OSFile(shared, "wb") as held:
                 with pa.ipc.new_stream(held, table.schema) as stream:
                     stream.write_table(table)
-                answers.write(_SIZE.pack(held.tell()))
+                answers.write(_ANSWER.pack(held.tell(), time.monotonic() - began))
         answers.flush()
 
 

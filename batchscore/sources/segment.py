@@ -1,12 +1,12 @@
-"""The segment of an account: the group (a plan, a country, a top-level domain) by which reports count its flags.
+"""The groups that an account is in: its segment, by which reports count flags, and what else a policy goes by.
 
-It is a column of the accounts table that a run spec names. It is frozen beside the features, under a name of ours and as text,
-and no feature and no score can see it.
+They are columns of the accounts table that a run spec names (a plan, a country, a domain, a network). They are frozen beside the
+features, under names of ours and as text, and no feature and no score can see them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -21,21 +21,31 @@ from batchscore.sources.canonical import decoded
 from batchscore.spec import Source, TableGate
 
 SEGMENT: Final = "_segment"  # the column's name in snapshots and reasons; features cannot read a column of that name
+GROUP: Final = "_group."  # before the names of the other columns of groups
 _FOOTER_THREADS: Final = 8
 MAX_SEGMENT_CHARS: Final = 80  # of a segment's name, where it is kept with a flag
 
 
-def segment_problems(segment: str, accounts: AccountsTable, columns: Sequence[str]) -> tuple[Problem, ...]:
-    """What is wrong with naming that column, whatever the input holds. ``columns``: those that features read."""
+def frozen_names(segment: str | None, groups: Iterable[str]) -> dict[str, str]:
+    """Column of the accounts → its name in snapshots; the segment's, then the others'."""
+    others = {name: f"{GROUP}{name}" for name in groups if name != segment}
+    return ({segment: SEGMENT} if segment else {}) | others
+
+
+def group_problems(
+    segment: str | None, groups: Iterable[str], accounts: AccountsTable, columns: Sequence[str]
+) -> Iterator[Problem]:
+    """What is wrong with naming those columns, whatever the input holds. ``columns``: those that features read."""
     times = [time.column for time in accounts.times.values()]
-    if segment == accounts.key:
-        what = "is the account id, and a segment is a group of accounts"
-        return (Problem(where="segment", what=what, remedy="name a column with few values, such as a plan or a country"),)
-    if segment in times:
-        return (Problem(where="segment", what="is a time", remedy="name a column with few values, such as a plan or a country"),)
-    if SEGMENT in columns:
-        return (Problem(where="segment", what=f"features read a column named {SEGMENT!r}", remedy="rename that column"),)
-    return ()
+    remedy = "name a column with few values, such as a plan or a country"
+    for column, name in frozen_names(segment, groups).items():
+        where = "segment" if name == SEGMENT else f"groups.{column}"
+        if column == accounts.key:
+            yield Problem(where=where, what="is the account id, and this names a group of accounts", remedy=remedy)
+        elif column in times:
+            yield Problem(where=where, what="is a time", remedy=remedy)
+        elif name in columns:
+            yield Problem(where=where, what=f"features read a column named {name!r}", remedy="rename that column")
 
 
 def gate_problems(gate: Mapping[str, TableGate], feature_set: FeatureSet, sources: Mapping[str, Source]) -> Iterator[Problem]:

@@ -8,9 +8,10 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,21 +21,26 @@ from batchscore.database import is_mysql, open_engine, translated
 from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
+from batchscore.plan import KeyBound, rows_of
 from batchscore.settings import database_url
 from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
-from batchscore.sources.mysql import PageReader, Role, columns_of, cut_ranges, problems_of
-from batchscore.sources.mysql_fast import can_read_fast, kept_reader
+from batchscore.sources.mysql import PageReader, problems_of
+from batchscore.sources.mysql_columns import Role, columns_of
+from batchscore.sources.mysql_fast import can_read_fast, fast_reader, warm_up
+from batchscore.sources.mysql_key import cut_ranges, paging_key
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
+COUNTED_ROWS: Final = 10_001  # of MySQL: no more are counted
 _EXACT_IN_FLOAT64: Final = 2**53
 _LARGE: Final = "integers beyond 2^53"
 _NO_TEXT: Final = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.LargeBinary)
 
 
 @contextmanager
-def _engine(source: SqlSource) -> Iterator[sa.Engine]:
+def opened(source: SqlSource) -> Iterator[sa.Engine]:
+    """An engine that only reads; its connections end with the block."""
     engine = open_engine(database_url(source.url), read_only=True)
     try:
         yield engine
@@ -43,8 +49,9 @@ def _engine(source: SqlSource) -> Iterator[sa.Engine]:
 
 
 @contextmanager
-def _connected(source: SqlSource) -> Iterator[sa.Connection]:
-    with _engine(source) as engine, translated(where=f"url: {source.url}"), engine.connect() as connection:
+def connected(source: SqlSource) -> Iterator[sa.Connection]:
+    """A connection, whose errors are told as ours."""
+    with opened(source) as engine, translated(where=f"url: {source.url}"), engine.connect() as connection:
         yield connection
 
 
@@ -52,45 +59,57 @@ def inspect_table(
     source: SqlSource,
     accounts: AccountsTable,
     columns: Iterable[str],
-    segment: str | None = None,
+    groups: Sequence[str] = (),
     categories: Collection[str] = (),
+    kind: IdKind | None = None,
 ) -> tuple[dict[str, str | int], tuple[Problem, ...]]:
     """What planning may know of a live table: its rows now and its columns' types (observed), and what is wrong with it.
 
-    ``categories``: those of the ``columns`` that must be text.
+    ``groups``: columns that name groups. ``categories``: those of the ``columns`` that must be text. ``kind``: of account ids. Of
+    MySQL the rows are the server's own estimate, which may be far off: counting them would read a whole index.
 
     Raises:
         Refused: ``table_missing`` or ``secret_missing``.
         TryAgain: ``database_away``.
     """
-    with _connected(source) as connection:
-        inspector = sa.inspect(connection)
-        tables = [*inspector.get_table_names(), *inspector.get_view_names()]
-        if source.table not in tables:
-            near = _nearest(source.table, tables)
-            raise Refused(
-                "table_missing",
-                f"the database {source.url!r} has no table {source.table!r}",
-                where=f"sources.{accounts.table}",
-                remedy=f"did you mean {near!r}?" if near else "check the table's name and the URL",
-            )
+    with connected(source) as connection:
+        refuse_missing_table(connection, source, accounts.table)
         types: Mapping[str, Any] = (
             {name: column.declared for name, column in columns_of(connection, source.table).items()}
             if is_mysql(connection)
-            else {column["name"]: column["type"] for column in inspector.get_columns(source.table)}
+            else {column["name"]: column["type"] for column in sa.inspect(connection).get_columns(source.table)}
         )
-        n_rows = connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one()
+        observed: dict[str, str | int] = dict([observed_rows(connection, source, accounts.table)])
         problems = [
             problem
             for name in _names(accounts, columns)
             for problem in _problems_of(name, types, accounts, is_category=name in categories)
         ]
-        problems += _problems_of_segment(segment, types, accounts) if segment else ()
+        problems += [problem for name in groups for problem in _problems_of_group(name, types, accounts)]
         if is_mysql(connection):
-            problems += problems_of(connection, source, accounts, _roles(accounts, columns, segment, categories))
+            problems += problems_of(connection, source, accounts.table, _roles(accounts, columns, groups, categories), kind)
+        elif source.key or source.id_cast:
+            what = "a table of SQLite is one range, by the account id as it stands"
+            problems.append(Problem(where=f"sources.{accounts.table}", what=what, remedy="remove key and id_cast"))
+        if source.reread is not None:
+            what = "accounts are read anew in each run"
+            problems.append(Problem(where=f"sources.{accounts.table}", what=what, remedy="remove reread, which is of events"))
         problems += gentle_problems(connection, source, accounts.table)
-    observed: dict[str, str | int] = {f"rows of {accounts.table}": n_rows}
     return observed | {f"column {accounts.table}.{name}": str(kind) for name, kind in sorted(types.items())}, tuple(problems)
+
+
+def refuse_missing_table(connection: sa.Connection, source: SqlSource, table: str) -> None:
+    """Raise Refused ``table_missing`` unless the source's table or view is there; ``table`` is its name in the feature set."""
+    inspector = sa.inspect(connection)
+    there = [*inspector.get_table_names(), *inspector.get_view_names()]
+    if source.table not in there:
+        near = _nearest(source.table, there)
+        raise Refused(
+            "table_missing",
+            f"the database {source.url!r} has no table {source.table!r}",
+            where=f"sources.{table}",
+            remedy=f"did you mean {near!r}?" if near else "check the table's name and the URL",
+        )
 
 
 def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable, *, is_category: bool) -> Iterator[Problem]:
@@ -116,7 +135,7 @@ def _problems_of(name: str, types: Mapping[str, Any], accounts: AccountsTable, *
         )
 
 
-def _problems_of_segment(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
+def _problems_of_group(name: str, types: Mapping[str, Any], accounts: AccountsTable) -> Iterator[Problem]:
     if name not in types:
         yield from _problems_of(name, types, accounts, is_category=True)
     elif isinstance(types[name], (sa.Numeric, sa.Float, sa.Date, sa.DateTime)):
@@ -139,7 +158,7 @@ def _names(accounts: AccountsTable, columns: Iterable[str]) -> list[str]:
 def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int | str | None:
     """The largest key as the table's own collation has it: where reading will stop. None for an empty table."""
     key: sa.ColumnClause[Any] = sa.column(accounts.key)
-    with _connected(source) as connection:
+    with connected(source) as connection:
         row = connection.execute(
             sa.select(key).select_from(_table(source, [])).where(key.is_not(None)).order_by(key.desc()).limit(1)
         ).first()
@@ -154,14 +173,31 @@ def largest_key(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> int
     return high
 
 
-def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list[tuple[int | str | None, int | str | None]]:
+def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list[tuple[KeyBound | None, KeyBound | None]]:
     """Ranges (low, high] of keys to read: one of a SQLite table, as many as its rows ask for of a MySQL one; never none."""
-    with _engine(source) as engine:
+    with opened(source) as engine:
         if not is_mysql(engine):
             return [(None, largest_key(source, accounts, kind))]
-        bounds = cut_ranges(engine, source, accounts.key)
-    exact = [tuple(bound if bound is None else _exact_key(bound, kind, accounts.key) for bound in pair) for pair in bounds]
-    return [(low, high) for low, high in exact] or [(None, None)]
+        if can_read_fast(url := database_url(source.url)):
+            warm_up(source.url, url)  # where attempts run in this process, too
+        with translated(where=f"url: {source.url}"), engine.connect() as connection:
+            key = paging_key(connection, source, accounts.key)
+        bounds = cut_ranges(engine, source, key)
+    return list(pairwise(bounds)) or [(None, None)]
+
+
+def observed_rows(connection: sa.Connection, source: SqlSource, table: str) -> tuple[str, int]:
+    """What is observed of a table's rows, and how many: of MySQL what the server estimates, exact where they are few."""
+    if not is_mysql(connection):
+        return rows_of(table), int(connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one())
+    asked = sa.text(
+        "SELECT MAX(table_rows) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :name"
+    )
+    estimate = int(connection.execute(asked, {"name": source.table}).scalar_one() or 0)
+    if estimate < COUNTED_ROWS:  # also of a view, and of a table whose statistics were never made
+        some = sa.select(sa.literal(1)).select_from(_table(source, [])).limit(COUNTED_ROWS).subquery()
+        estimate = int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
+    return rows_of(table, estimated=True), estimate
 
 
 def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers need)
@@ -169,33 +205,35 @@ def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers 
     accounts: AccountsTable,
     columns: Sequence[str],
     kind: IdKind,
-    bounds: tuple[int | str | None, int | str | None],
-    segment: str | None = None,
+    bounds: tuple[KeyBound | None, KeyBound | None],
+    groups: Sequence[str] = (),
     *,
     categories: Collection[str] = (),
 ) -> Iterator[tuple[pa.Table, Place]]:
     """Raw rows with keys in (low, high], a page at a time; without a low, first those whose key is null.
 
-    ``categories``, of the ``columns``, are text. The column ``segment`` comes as text, unless a feature reads it too.
+    ``categories``, of the ``columns``, are text. The columns ``groups`` come as text, unless a feature reads them too.
 
     Raises:
         Refused: ``id_physical_type`` or ``column_type``: a key that is no integer or text, as SQLite allows in any column.
         PartitionError: ``column_type``: values of one column that no single type holds.
     """
     low, high = bounds
-    with _engine(source) as engine:
+    with opened(source) as engine:
         if is_mysql(engine):
-            yield from _mysql_pages(engine, source, accounts, bounds, _roles(accounts, columns, segment, categories))
+            for page, place in mysql_pages(engine, source, bounds, _roles(accounts, columns, groups, categories)):
+                yield with_moments(page, _times(accounts)), place
             return
     assert low is None, "a SQLite table is one range"
-    roles = dict(_roles(accounts, columns, segment, categories))
+    assert not isinstance(high, tuple)
+    roles = dict(_roles(accounts, columns, groups, categories))
     names = list(roles)
     n_read = 0
     table = _table(source, names)
     key = table.c[accounts.key]
     wanted = sa.select(*(table.c[name] for name in names))
     seen: dict[str, set[str]] = {name: set() for name in names}
-    with _connected(source) as connection:
+    with connected(source) as connection:
         n_null = connection.execute(sa.select(sa.func.count()).select_from(table).where(key.is_(None))).scalar_one()
         connection.rollback()
         for first in range(0, n_null, PAGE_ROWS):  # of such a row nothing is used but that it is there
@@ -219,43 +257,46 @@ def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers 
             n_read += len(rows)
 
 
-def _mysql_pages(
+def mysql_pages(
     engine: sa.Engine,
     source: SqlSource,
-    accounts: AccountsTable,
-    bounds: tuple[int | str | None, int | str | None],
+    bounds: tuple[KeyBound | None, KeyBound | None],
     roles: Sequence[tuple[str, Role]],
 ) -> Iterator[tuple[pa.Table, Place]]:
+    """Raw rows of a range as `read_pages` gives them, but that times which are text stay so; at least a page without rows."""
     low, high = bounds
     n_read = 0
     url = database_url(source.url)
-    reader = PageReader(engine, source, accounts, roles, kept_reader(source.url, url) if can_read_fast(url) else None)
-    if low is None:
-        for first in range(0, n_null := reader.count_null_keys(), PAGE_ROWS):
-            page = reader.rows_without_key(min(PAGE_ROWS, n_null - first))
+    with fast_reader(source.url, url) if can_read_fast(url) else nullcontext() as fast:
+        reader = PageReader(engine, source, roles, fast)
+        if low is None:
+            for first in range(0, n_null := reader.count_null_keys(), PAGE_ROWS):
+                page = reader.rows_without_key(min(PAGE_ROWS, n_null - first))
+                yield page, Place(source.table, n_read)
+                n_read += len(page)
+        for page in reader.pages(low, high) if high is not None else ():
             yield page, Place(source.table, n_read)
             n_read += len(page)
-    for page in reader.pages(low, high) if high is not None else ():
-        yield _with_moments(page, accounts), Place(source.table, n_read)
-        n_read += len(page)
+        if not n_read:
+            yield reader.no_rows(), Place(source.table)
 
 
 def _roles(
-    accounts: AccountsTable, columns: Iterable[str], segment: str | None, categories: Collection[str]
+    accounts: AccountsTable, columns: Iterable[str], groups: Iterable[str], categories: Collection[str]
 ) -> list[tuple[str, Role]]:
-    """What each column to read is for, the key first. A segment that a feature reads too is what it is to the feature."""
+    """What each column to read is for, the key first. A group that a feature reads too is what it is to the feature."""
     times: dict[str, Role] = {time.column: "time" for time in _times(accounts)}
     roles: dict[str, Role] = {accounts.key: "key", **times}
     for name in columns:
         roles.setdefault(name, "category" if name in categories else "number")
-    if segment:
-        roles.setdefault(segment, "segment")
+    for name in groups:
+        roles.setdefault(name, "segment")
     return list(roles.items())
 
 
-def _with_moments(page: pa.Table, accounts: AccountsTable) -> pa.Table:
+def with_moments(page: pa.Table, times: Iterable[TimeColumn]) -> pa.Table:
     """Times that are text in the table, as moments."""
-    for time in _times(accounts):
+    for time in times:
         if pa.types.is_string(page.schema.field(time.column).type):
             place = page.schema.get_field_index(time.column)
             page = page.set_column(place, time.column, _moments(page[time.column].to_pylist(), time, time.column))

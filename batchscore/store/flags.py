@@ -1,11 +1,11 @@
 """Release: a run's flags before the reviewers, all of them or none that anybody can see.
 
 Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
-is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one, and one that
-was put before the reviewers for the same as-of is not put there again, whatever they made of it: ours is recorded as
-overtaken, by which run too, so that an undo can put it back. A flag that nobody can see, of a run that stopped inside its
-release, gives way to ours; one that was withdrawn is as if it had never been. Doing it all again after a crash finds its own
-rows and changes none of them.
+is set, and the last transaction sets it. An account that already has a flag that stands in the queue keeps that one, and ours
+is recorded as overtaken, by which run too: it is evidence on that one, and an undo can put it in its place. One that was put
+before the reviewers for the same as-of is not put there again, and what a person decided on newer evidence stays: ours changes
+nothing. A flag that nobody can see, of a run that stopped inside its release, gives way to ours; one that was withdrawn is as
+if it had never been. Doing it all again after a crash finds its own rows and changes none of them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import DECIDED, Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
+from batchscore.store.outbox import append_release
 from batchscore.store.rows import (
     FLAGS_OWN,
     FlagOwn,
@@ -101,6 +102,8 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
+            at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+            append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
     released, opened_at = fenced(look)
@@ -183,8 +186,8 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
             _give_way(connection, held & (_flags.c.account_id == row.account_id), row.run_id, run.run_id, opened_at)
         elif row.open_marker == 1:
             taken[row.account_id] = row.run_id, ReleasedAs.EVIDENCE
-        elif row.as_of == as_of and row.account_id not in taken:
-            taken[row.account_id] = row.run_id, ReleasedAs.KEPT
+        elif row.account_id not in taken and (row.as_of == as_of or (row.as_of > as_of and row.state in DECIDED)):
+            taken[row.account_id] = row.run_id, ReleasedAs.KEPT if row.state in DECIDED else ReleasedAs.EVIDENCE
     ordinal = _next_ordinal(connection, run)
     rows_of: dict[FlagsShare, list[FlagOwn]] = {}
     for flag, account_id in zip(flags, ids, strict=True):
@@ -247,11 +250,12 @@ def _bounded(rows: list[FlagOwn], n_shared: int) -> Iterator[list[FlagOwn]]:
 
 
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
-    query = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
-    by_state: dict[str, int] = {row.state: row.n for row in connection.execute(query)}
+    counted = sa.select(_flags.c.state, _flags.c.released_as, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id)
+    rows = connection.execute(counted.group_by(_flags.c.state, _flags.c.released_as)).all()
     return ReleaseCount(
-        n_flags=sum(n for state, n in by_state.items() if state != FlagState.OVERTAKEN),
-        n_overtaken=by_state.get(FlagState.OVERTAKEN, 0),
+        n_flags=sum(row.n for row in rows if row.state != FlagState.OVERTAKEN),
+        n_overtaken=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN),
+        n_decided_kept=sum(row.n for row in rows if row.released_as == ReleasedAs.KEPT),
     )
 
 

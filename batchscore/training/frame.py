@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +30,10 @@ from batchscore.features.windows import prepare
 from batchscore.files import publish, write_named_by_digest, write_parquet
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, in_range, sort_by_key
-from batchscore.plan import InputFile, KeyRange, Reference
+from batchscore.plan import InputFile, KeyRange, Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
 from batchscore.receipt import Output
-from batchscore.sources.freeze import freeze_outside_a_run, plan_rollup, read_events
+from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_outside_a_run
 from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
 from batchscore.training.labels import LABEL, WEIGHT, Labels, read_labels, refuse_other_use
@@ -155,11 +156,12 @@ def _prepared(spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[str, tuple
     kind = feature_set.account_id
     table = feature_set.accounts.table
     frozen = freeze_outside_a_run(spec.sources[table], inputs.get(table, ()), feature_set, held, scratch)
+    works = partial(works_outside_a_run, spec.sources, inputs, feature_set=feature_set, held=held, scratch=scratch)
     return _Input(
         feature_set=feature_set,
         snapshots=KeyIndex.build(scratch, kind, frozen),
         rollups={
-            events.table: KeyIndex.build(scratch, kind, _roll_up(inputs[events.table], events.table, feature_set, held, scratch))
+            events.table: KeyIndex.build(scratch, kind, _roll_up(works(events.table), feature_set, scratch))
             for events in feature_set.events
         },
     )
@@ -228,10 +230,8 @@ def _write(frames: Iterable[pa.Table], path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _roll_up(
-    files: tuple[InputFile, ...], table: str, feature_set: FeatureSet, held: Reference, scratch: Path
-) -> Iterator[Output]:
-    for work in plan_rollup(files, table, held):
+def _roll_up(works: Iterable[Rollup], feature_set: FeatureSet, scratch: Path) -> Iterator[Output]:
+    for work in works:
         for events in read_events(work, feature_set):
-            rolled = roll_up(events.table, feature_set, table)
+            rolled = roll_up(events.table, feature_set, work.table)
             yield write_parquet([rolled], rolled.schema, scratch, "rollups", "rollup")

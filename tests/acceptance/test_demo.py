@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from batchscore.demo.mysql_server import server_programs
+from batchscore.errors import Refused
 from batchscore.plan import Stage
 from batchscore.store import open_reader
 from tests.acceptance.test_commands import batchscore
@@ -45,6 +49,36 @@ def test_the_demo_beats_the_base_rate_and_says_so_beside_it(told: tuple[Path, st
     flags = open_reader(folder / "store").queue("senders", limit=100)
     precision = sum(truth[row.flag.account_id] for row in flags) / len(flags)
     assert precision > sum(truth.values()) / len(truth)
+
+
+@pytest.mark.mysql
+def test_the_demo_on_mysql_puts_the_same_accounts_before_the_reviewers_and_leaves_no_server(
+    told: tuple[Path, str], tmp_path: Path
+) -> None:
+    try:
+        server_programs()
+    except Refused:
+        pytest.skip("no MariaDB server program on this machine: make mariadb")
+
+    def shown(said: str) -> str:
+        return re.sub(r"r-[0-9a-f]{8}-\d", "", said.partition("the queue 'senders'")[2].partition("Read the precision")[0])
+
+    first = batchscore(tmp_path, "demo", "--mysql", "--inline")
+    assert first.returncode == 0, first.stderr
+    assert shown(first.stdout) == shown(told[1]) != ""
+    again = batchscore(tmp_path, "demo", "--mysql", "--inline", "--json")
+    assert json.loads(again.stdout)["run"]["state"] == "finished"
+    folder = tmp_path / "demo-mysql" / "mysql"
+    assert not (folder / "pid").exists(), "an orderly shutdown removes it"
+    assert {file.stat().st_mode & 0o77 for file in [folder, *folder.glob("*.password"), *folder.glob("*.url")]} == {0}
+    passwords = [file.read_text() for file in folder.glob("*.password")]
+    assert not any(password in first.stdout + first.stderr + again.stdout + again.stderr for password in passwords)
+
+
+def test_without_a_server_program_the_demo_on_mysql_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="apt-get install"):
+        server_programs(besides="")
 
 
 def test_the_truth_is_no_input_and_verdicts_are_no_features(told: tuple[Path, str]) -> None:

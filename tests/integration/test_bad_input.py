@@ -278,7 +278,7 @@ WRONG_COLUMNS: dict[str, tuple[str, Change, str, str]] = {
     ),
     "a feature column is a list": ("accounts", put("plan", lambda plan: pa.array([[1]] * len(plan))), "column_type", "list"),
     "a feature column is text": ("accounts", cast("plan", pa.string()), "column_type", "string"),
-    "a feature column is decimal": ("accounts", cast("plan", pa.decimal128(20, 0)), "column_type", "decimal128"),
+    "a feature column is a duration": ("accounts", cast("plan", pa.duration("s")), "column_type", "duration"),
     "a measured column is a list": ("mails", put("bytes", lambda column: pa.array([[1]] * len(column))), "column_type", "list"),
     "a sum is of floats": ("mails", cast("bytes", pa.float64()), "type_drift", "double"),
     "a time is text": ("mails", cast("at", pa.string()), "column_type", "string"),

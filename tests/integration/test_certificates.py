@@ -65,6 +65,12 @@ def test_a_ca_is_never_written_over(made: Path) -> None:
     assert (made / "ca.key").read_bytes() == before
 
 
+def test_what_is_no_host_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no host's name"):
+        call("cluster", "certs", tmp_path / "tls", "--host", "two words")
+    assert not (tmp_path / "tls").exists()
+
+
 def test_a_renewal_without_its_ca_is_refused_and_writes_nothing(made: Path, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="not both there"):
         call("cluster", "certs", tmp_path / "absent", "--renew")

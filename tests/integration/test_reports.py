@@ -17,7 +17,7 @@ from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refus
 from batchscore.events import Event
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
-from batchscore.operations.compare import compare
+from batchscore.operations.difference import difference
 from batchscore.operations.report import report_of, write_page
 from batchscore.pipeline import run
 from batchscore.plan import Stage, Task
@@ -269,7 +269,7 @@ def test_a_segment_that_features_read_too_is_frozen_once_for_each(world: SmallWo
 def test_two_runs_of_other_policies_are_compared(world: SmallWorld) -> None:
     a = walk(world, release="none")
     b = walk(world, release="none", policy="{queue: abuse, threshold: 0.2, budget: 5}")
-    found = compare(open_reader(world.store), a.run_id, b.run_id, "store")
+    found = difference(open_reader(world.store), a.run_id, b.run_id, "store")
     assert [part.part for part in found.pinned] == ["policy"]
     assert [pair.psi for pair in found.scores] == [0.0, 0.0]
     assert all((pair.n_a, pair.n_b, pair.n_moved) == (20, 5, 0) for pair in found.flags[:1])
@@ -281,7 +281,7 @@ def test_accounts_are_named_in_a_comparison_only_where_the_queue_shows_them(worl
     a = walk(world, as_of="2026-01-08")
     b = walk(world, as_of="2026-01-15")
     reader = open_reader(world.store)
-    found = compare(reader, a.run_id, b.run_id, "store")
+    found = difference(reader, a.run_id, b.run_id, "store")
     in_queue = {row.flag.account_id: row.flag.run_id for row in reader.queue(None, limit=1_000)}
     assert found.new_in_queue
     assert all(in_queue[row.flag.account_id] == b.run_id for row in found.new_in_queue)
@@ -294,7 +294,7 @@ def test_where_a_decision_is_gone_no_flag_is_called_new_or_dropped(world: SmallW
     b = walk(world, as_of="2026-01-15")
     assert a.decision is not None
     Path(a.decision.path).unlink()
-    found = compare(open_reader(world.store), a.run_id, b.run_id, "store")
+    found = difference(open_reader(world.store), a.run_id, b.run_id, "store")
     assert (found.flags, found.new_in_queue) == ((), ())
     assert any(gap.startswith(f"decision of {a.run_id}") for gap in found.gaps)
 

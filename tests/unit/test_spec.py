@@ -199,3 +199,53 @@ def test_any_text_is_parsed_or_refused_and_nothing_else(text: str) -> None:
 @given(st.integers(0, 9999), st.sampled_from("dh"))
 def test_durations_are_fixed_lengths(count: int, unit: str) -> None:
     assert parse_duration(f"{count}{unit}") == timedelta(**{"d": {"days": count}, "h": {"hours": count}}[unit])
+
+
+def test_the_mistakes_of_a_policy_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(
+        GOOD.replace(
+            "policy: {queue: abuse, threshold: 0.5, budget: 25}",
+            "policy:\n  threshold: 0.5\n  per_day: 5\n  sample: 0.1\n  tiers:\n    - {by: plan, values: [free]}\n"
+            "  campaign: {by: network, cap: 0}\n  cool_down: {cleared: 30}\n  again: {}\n  guard: {factor: 1}",
+        )
+    )
+    with pytest.raises(Refused) as refusal:
+        read_spec(path)
+    told = "\n".join(map(str, refusal.value.problems))
+    for line, what in (
+        ("13", "policy.tiers.0: a tier that changes nothing"),
+        ("14", "policy.campaign.cap"),
+        ("15", "policy.cool_down.cleared: 30 is not a duration"),
+        ("16", "policy.again: nothing is asked for"),
+        ("17", "policy.guard.factor"),
+    ):
+        assert f"spec.yaml:{line}: {what}" in told
+    path.write_text(
+        GOOD.replace("budget: 25}", "per_day: 5, sample: 0.1}").replace("threshold: 0.5", "threshold: 0.5, budget: 1")
+    )
+    with pytest.raises(Refused, match=r"per_day paces a reserve, and there is none.*sample is a share of a budget"):
+        read_spec(path)
+
+
+def test_a_policy_goes_by_declared_groups_alone(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    policy = "policy:\n  budget: 25\n  domain: mail_domain\n  tiers:\n    - {by: plan, values: [1, true], budget: 2}\n"
+    path.write_text(GOOD.replace("policy: {queue: abuse, threshold: 0.5, budget: 25}\n", policy))
+    with pytest.raises(Refused) as refusal:
+        read_spec(path)
+    assert [str(problem) for problem in refusal.value.problems] == [
+        "spec.yaml:10: policy.domain: 'mail_domain' is not among the groups → declare it: groups: [mail_domain]",
+        "spec.yaml:12: policy.tiers.0.by: 'plan' is not among the groups → declare it: groups: [plan]",
+    ]
+    path.write_text(path.read_text() + "segment: plan\ngroups: [mail_domain]\n")
+    spec = read_spec(path)
+    assert spec.group_columns == ("plan", "mail_domain")
+    assert spec.policy.tiers[0].values == ("1", "true")
+
+
+def test_what_a_policy_does_not_ask_for_is_not_pinned() -> None:
+    spec = parse(GOOD)
+    assert spec.policy.pinned() == {"queue": "abuse", "threshold": 0.5, "budget": 25}
+    asked = parse(GOOD.replace("budget: 25}", "budget: 25, reserve: 5}"))
+    assert asked.policy.pinned() == {"queue": "abuse", "threshold": 0.5, "budget": 25, "reserve": 5}

@@ -30,12 +30,12 @@ def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def names(segment: str, columns: tuple[str, ...] = ("plan",)) -> list[str | int | None]:
-    pages = read_pages(SOURCE, ACCOUNTS, columns, "integer", (None, 3), segment)
+    pages = read_pages(SOURCE, ACCOUNTS, columns, "integer", (None, 3), (segment,))
     return [name for page, _ in pages for name in page[segment].to_pylist()]
 
 
 def test_text_names_groups_and_null_names_none(live: Path) -> None:
-    assert inspect_table(SOURCE, ACCOUNTS, ("plan",), "country")[1] == ()
+    assert inspect_table(SOURCE, ACCOUNTS, ("plan",), ("country",))[1] == ()
     assert names("country") == ["de", "<b>", None]
 
 
@@ -49,7 +49,7 @@ def test_a_column_that_features_read_stays_what_it_is_for_them(live: Path) -> No
 
 @pytest.mark.parametrize(("segment", "problem"), [("ratio", "column_type"), ("at", "column_type"), ("contry", "column_missing")])
 def test_a_column_that_names_no_group_is_found_when_planning(live: Path, segment: str, problem: str) -> None:
-    (found,) = inspect_table(SOURCE, ACCOUNTS, ("plan",), segment)[1]
+    (found,) = inspect_table(SOURCE, ACCOUNTS, ("plan",), (segment,))[1]
     assert found.what.startswith(problem)
 
 

@@ -18,7 +18,7 @@ from batchscore.ports import RunRow
 def _said() -> list[str]:
     row = cast("RunRow", SimpleNamespace(run_id="r-00000000-1", plan=SimpleNamespace(spec=SimpleNamespace(store="/s"))))
     out = io.StringIO()
-    show_next(row, Path("spec.yaml"), None, Console(file=out))
+    show_next(row, Path("spec.yaml"), (), Console(file=out))
     return [line.strip() for line in out.getvalue().splitlines() if line.startswith("  ")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -14,17 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscore.decide import top
-from batchscore.decide.memory import blocked_accounts, blocked_now, remember
-from batchscore.decide.top import decide, decide_dates
+from batchscore.decide import best, top
+from batchscore.decide.memory import Memory, Moment, remember
+from batchscore.decide.table import decision_schema, flags_in
+from batchscore.decide.top import Asked, decide, decide_dates
 from batchscore.errors import RunFailed
-from batchscore.flag import FlagState
 from batchscore.ports import PastFlag
 from batchscore.spec import Policy
+from tests.past_flags import past_flag
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)
 DAY = timedelta(days=1)
-NOBODY = pa.array([], pa.uint64())
+NOW = Moment(as_of=AS_OF, released=True)
 
 
 def table(ids: list[Any], scores: list[float | None], kind: pa.DataType | None = None) -> pa.Table:
@@ -32,8 +33,18 @@ def table(ids: list[Any], scores: list[float | None], kind: pa.DataType | None =
     return pa.table({"account_id": pa.array(ids, kind or pa.uint64()), "score": score, "margin": score})
 
 
-def selected(*tables: pa.Table, blocked: pa.Array = NOBODY, **policy: Any) -> list[Any]:
-    found: list[Any] = decide(tables, AS_OF, Policy(**policy), blocked)["account_id"].to_pylist()
+def asked(tables: Iterable[pa.Table], policy: Policy, flags: Iterable[PastFlag] = (), kind: pa.DataType | None = None) -> Asked:
+    held = list(tables)
+    return Asked(policy=policy, memory=remember(flags, (), kind or pa.uint64()), scores=lambda _: iter(held))
+
+
+def flagged(*tables: pa.Table, blocked: Iterable[Any] = (), kind: pa.DataType | None = None, **policy: Any) -> pa.Table:
+    flags = [past_flag(account, AS_OF - DAY, None) for account in blocked]
+    return flags_in(decide(asked(tables, Policy(**policy), flags, kind), NOW).table)
+
+
+def selected(*tables: pa.Table, **given: Any) -> list[Any]:
+    found: list[Any] = flagged(*tables, **given)["account_id"].to_pylist()
     return found
 
 
@@ -57,36 +68,27 @@ def test_the_selection_equals_a_sort_of_everything(data: st.DataObject, *, as_te
     parts = [
         table(accounts[low:high], [scored[account] for account in accounts[low:high]], kind) for low, high in pairwise(edges)
     ]
-    policy = Policy(threshold=threshold, budget=budget)
-    best = sorted(
+    expected = sorted(
         (-score, account.encode() if as_text else account)
         for account, score in scored.items()
         if score is not None and not math.isnan(score) and account not in blocked and (threshold is None or score >= threshold)
     )[:budget]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(top, "_MIN_WAITING", waiting)
-        found = decide(iter(parts), AS_OF, policy, pa.array(sorted(blocked), kind))
+        patch.setattr(best, "MIN_WAITING", waiting)
+        patch.setattr(top, "SLACK", 1)
+        found = flagged(*parts, blocked=sorted(blocked), kind=kind, threshold=threshold, budget=budget)
     assert [account.encode() if as_text else account for account in found["account_id"].to_pylist()] == [
-        account for _, account in best
+        account for _, account in expected
     ]
-    assert found["rank"].to_pylist() == list(range(1, len(best) + 1))
-    assert found["score"].to_pylist() == [-score for score, _ in best]
+    assert found["rank"].to_pylist() == list(range(1, len(expected) + 1))
+    assert found["score"].to_pylist() == [-score for score, _ in expected]
 
 
 def test_the_result_has_one_schema_even_of_nothing() -> None:
-    expected = pa.schema(
-        [
-            ("account_id", pa.uint64()),
-            ("as_of", pa.timestamp("us", "UTC")),
-            ("rank", pa.int64()),
-            ("score", pa.float32()),
-            ("margin", pa.float32()),
-        ]
-    )
     for tables in ([], [table([], [])], [table([1], [0.9])], [table([1], [0.1])]):
-        found = decide(tables, AS_OF, Policy(threshold=0.5, budget=3), NOBODY)
-        assert found.schema == expected
-    assert decide([table([1], [0.9])], AS_OF, Policy(threshold=0.5), NOBODY)["as_of"].to_pylist() == [AS_OF]
+        found = decide(asked(tables, Policy(threshold=0.5, budget=3)), NOW).table
+        assert found.schema == decision_schema(pa.uint64())
+    assert flagged(table([1], [0.9]), threshold=0.5)["as_of"].to_pylist() == [AS_OF]
 
 
 def test_the_threshold_is_compared_without_rounding() -> None:
@@ -105,12 +107,12 @@ def test_a_missing_score_is_never_selected() -> None:
 def test_ties_go_to_the_lower_id_unsigned_or_by_bytes() -> None:
     assert selected(table([2**64 - 1, 2**63, 5, 2**53 + 1, 2**53], [0.5] * 5), budget=4) == [5, 2**53, 2**53 + 1, 2**63]
     words = ["é", "a", "Z", "10", "9", "\U0001f600", "\uffff"]
-    found = selected(table(words, [0.5] * 7, pa.string()), budget=7, blocked=pa.array([], pa.string()))
+    found = selected(table(words, [0.5] * 7, pa.string()), budget=7, kind=pa.string())
     assert found == ["10", "9", "Z", "a", "é", "\uffff", "\U0001f600"]
 
 
 def test_blocked_accounts_use_up_no_budget() -> None:
-    assert selected(table([1, 2, 3], [0.9, 0.8, 0.7]), budget=2, blocked=pa.array([1], pa.uint64())) == [2, 3]
+    assert selected(table([1, 2, 3], [0.9, 0.8, 0.7]), budget=2, blocked=[1]) == [2, 3]
 
 
 def test_ids_of_another_kind_than_the_memorys_are_an_error() -> None:
@@ -144,7 +146,7 @@ def test_memory_holds_the_budget_and_not_the_scores() -> None:
                 yield scores
 
         tracemalloc.start()
-        decide(watched(), AS_OF, Policy(budget=1_000), NOBODY)
+        decide(Asked(policy=Policy(budget=1_000), memory=remember((), (), pa.uint64()), scores=lambda _: watched()), NOW)
         traced = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest + traced
@@ -154,37 +156,25 @@ def test_memory_holds_the_budget_and_not_the_scores() -> None:
 
 
 def past(account_id: int, opened: int, closed: int | None) -> PastFlag:
-    return PastFlag(
-        account_id=account_id,
-        opened_at=AS_OF + opened * DAY,
-        closed_at=None if closed is None else AS_OF + closed * DAY,
-        run_id="r-0a1b2c3d-1",
-        as_of=AS_OF + opened * DAY,
-        state=FlagState.OPEN if closed is None else FlagState.CLEARED,
-        score=0.9,
-        reason_codes=("mails",),
-        decided_at=None if closed is None else AS_OF + closed * DAY,
-        n_evidence=1,
-    )
+    return past_flag(account_id, AS_OF + opened * DAY, None if closed is None else AS_OF + closed * DAY)
 
 
 def test_a_flag_blocks_from_after_it_opened_until_it_closed() -> None:
     flags = [past(1, -5, None), past(2, -5, -1), past(3, -5, 0), past(4, 0, None), past(5, 1, 2), past(1, -9, -8)]
-    memory = remember(flags, pa.uint64())
-    assert blocked_accounts(memory, AS_OF).to_pylist() == [1, 3]
-    assert blocked_accounts(memory, AS_OF + DAY).to_pylist() == [1, 4]
-    assert blocked_now(memory).to_pylist() == [1, 4]
+    memory = remember(flags, (), pa.uint64())
+    assert Memory(memory, Moment(as_of=AS_OF, released=False)).open_accounts().to_pylist() == [1, 3]
+    assert Memory(memory, Moment(as_of=AS_OF + DAY, released=False)).open_accounts().to_pylist() == [1, 4]
+    assert Memory(memory, NOW).open_accounts().to_pylist() == [1, 4]
 
 
 def test_no_past_flags_block_nobody_of_the_right_kind() -> None:
-    assert blocked_accounts(remember([], pa.string()), AS_OF).type == pa.string()
+    assert Memory(remember([], (), pa.string()), NOW).open_accounts().type == pa.string()
 
 
 def simulate(release: Any, flags: list[PastFlag], budget: int = 1) -> list[list[int]]:
     dates = [AS_OF + 2 * DAY, AS_OF, AS_OF + DAY]
-    memory = remember(flags, pa.uint64())
-    found = decide_dates(lambda _: [table([1, 2, 3], [0.9, 0.8, 0.7])], dates, Policy(budget=budget), memory, release=release)
-    return [selection["account_id"].to_pylist() for selection in found]
+    found = decide_dates(asked([table([1, 2, 3], [0.9, 0.8, 0.7])], Policy(budget=budget), flags), dates, release=release)
+    return [flags_in(decided.table)["account_id"].to_pylist() for _, decided in found]
 
 
 def test_an_account_flagged_on_a_simulated_date_stays_flagged_for_later_ones() -> None:
@@ -208,6 +198,7 @@ def test_dates_come_one_at_a_time_in_order_of_time() -> None:
         seen.append(as_of)
         return [table([1], [0.5])]
 
-    dates = decide_dates(scores, [AS_OF + DAY, AS_OF], Policy(budget=1), remember([], pa.uint64()), release="none")
-    assert next(dates)["as_of"].to_pylist() == [AS_OF]
+    question = Asked(policy=Policy(budget=1), memory=remember([], (), pa.uint64()), scores=scores)
+    dates = decide_dates(question, [AS_OF + DAY, AS_OF], release="none")
+    assert next(dates)[1].table["as_of"].to_pylist() == [AS_OF]
     assert seen == [AS_OF]

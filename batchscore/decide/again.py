@@ -1,0 +1,119 @@
+"""When an account that was cleared may be flagged again: what moved since, against what must, and in words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+
+from batchscore.flag import FlagState
+from batchscore.keys import ACCOUNT_ID
+from batchscore.policy import Again
+
+MOST_LOOKED_AT: Final = 2_000  # cleared accounts of an as-of whose features are made again; the best first
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MOST_NAMED: Final = 3
+
+
+def said_on(day: datetime) -> str:
+    """``3 May 2026``, whatever the locale."""
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Then:
+    """The newest decision on an account, and the evidence that it spoke of."""
+
+    state: FlagState
+    decided_at: datetime
+    as_of: datetime | None
+    score: float
+    reason_codes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Then:
+        """From a row of `Memory.decided`."""
+        return cls(
+            state=FlagState(row["state"]),
+            decided_at=row["decided_at"],
+            as_of=row["as_of"],
+            score=row["score"] or 0.0,
+            reason_codes=tuple(row["reason_codes"] or ()),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evidence:
+    """A closer look at an account that was cleared: its reasons towards abuse now, and counts then and now, by feature."""
+
+    codes: tuple[str, ...]
+    then: Mapping[str, float]
+    now: Mapping[str, float]
+
+
+Words = Callable[[int | str, float, Then], tuple[bool, str]]  # account, score, then → (may be flagged, in words)
+
+
+def evidence_schema(id_type: pa.DataType) -> pa.Schema:
+    """One row per cleared account that was looked at: ``names``, ``then`` and ``now`` of its counts are as long as each other."""
+    return pa.schema(
+        [
+            ("as_of", pa.timestamp("us", tz="UTC")),
+            (ACCOUNT_ID, id_type),
+            ("codes", pa.list_(pa.string())),
+            ("names", pa.list_(pa.string())),
+            ("then", pa.list_(pa.float64())),
+            ("now", pa.list_(pa.float64())),
+        ]
+    )
+
+
+def evidence_of(table: pa.Table) -> dict[int | str, Evidence]:
+    """Account → its evidence, from rows of one as-of. NaN in a count is a feature without a value."""
+    return {
+        row[ACCOUNT_ID]: Evidence(
+            codes=tuple(row["codes"]),
+            then=dict(zip(row["names"], row["then"], strict=True)),
+            now=dict(zip(row["names"], row["now"], strict=True)),
+        )
+        for row in table.to_pylist()
+    }
+
+
+def moved_since(asked: Again | None, evidence: Mapping[int | str, Evidence]) -> Words:
+    """Whether a cleared account has moved as ``asked``; None: once its cool-down is over it may be flagged as any."""
+
+    def words(account: int | str, score: float, then: Then) -> tuple[bool, str]:
+        on = f"cleared {said_on(then.decided_at)}"
+        if asked is None:
+            return True, on
+        found = evidence.get(account)
+        moved = list(_moves(asked, score, then, found))
+        if moved:
+            return True, f"{on}; since then {', '.join(moved)}"
+        unseen = asked.looks_closer and found is None
+        why = "its score has not risen enough, and nobody looked closer" if unseen else "nothing moved enough since"
+        return False, f"{on}; {why}"
+
+    return words
+
+
+def _moves(asked: Again, score: float, then: Then, found: Evidence | None) -> list[str]:
+    """What moved as far as it was asked for; what else moved is not told."""
+    told: list[str] = []
+    if found is not None:
+        for name, least in sorted(asked.counts.items()):
+            before, now = found.then.get(name, float("nan")), found.now.get(name, float("nan"))
+            rise = now - (0.0 if before != before else before)  # noqa: PLR0124 (NaN: it had no value then)
+            if rise >= least:
+                told.append(f"{rise:,.10g} more {name}")
+        new = [code for code in found.codes if code not in then.reason_codes]
+        if asked.reasons is not None and len(new) >= asked.reasons:
+            named = ", ".join(new[:_MOST_NAMED]) + (", …" if len(new) > _MOST_NAMED else "")
+            told.append(f"{len(new)} new reason{'s' if len(new) > 1 else ''} ({named})")
+    if asked.score is not None and score - then.score >= asked.score:
+        told.append(f"score {then.score:.4f} → {score:.4f}")
+    return told

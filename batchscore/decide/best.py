@@ -1,0 +1,103 @@
+"""The best K of all scores, exactly, whatever their order and cut. Pure; memory holds the best so far and the newest tables.
+
+Order: the score, high first, then the account id, low first (bytes for text, unsigned for integers). Ids are distinct, so the
+order is total and the result is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MIN_WAITING = 65_536  # rows gathered before they are ranked against the best so far; tests make it smaller
+BEST_FIRST: Final = [("score", "descending"), ("account_id", "ascending")]
+SCORED: Final = ("account_id", "score", "margin")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Best:
+    """``table``: the best of the scores at or above the floor, best first. ``n_above``: how many of all scores are there."""
+
+    table: pa.Table
+    n_above: int
+
+    @property
+    def is_all(self) -> bool:
+        """Whether no score at or above the floor is missing."""
+        return len(self.table) == self.n_above
+
+
+def best_of(scores: Iterable[pa.Table], most: int | None, floor: float, id_type: pa.DataType) -> Best:
+    """The best ``most`` (None: all) of the scores at or above ``floor``, compared as float64, which is exact.
+
+    Args:
+        scores: account_id (``id_type``), score and margin (float32 or float64). A NaN or null score is nowhere.
+        most: At most so many are kept.
+        floor: The least that a score must be.
+        id_type: uint64 or string.
+
+    Raises:
+        TypeError: ids are of another type.
+    """
+    held = _Held(most, floor, id_type)
+    for table in scores:
+        held.offer(table.select(SCORED))
+    return Best(table=held.ranked(), n_above=held.n_above)
+
+
+def widened(table: pa.Table) -> npt.NDArray[np.float64]:
+    """Scores as float64 (n,), which is exact; null is NaN, and NaN is at or above nothing."""
+    scores: npt.NDArray[np.float64] = table["score"].to_numpy().astype(np.float64, copy=False)
+    return scores
+
+
+class _Held:
+    """The best so far, and tables that wait to be ranked against them."""
+
+    def __init__(self, most: int | None, floor: float, id_type: pa.DataType) -> None:
+        self.n_above = 0
+        self._most = most
+        self._least = self._floor = floor
+        self._id_type = id_type
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
+        self._enough = np.inf if most is None else max(MIN_WAITING, most)  # without a bound all are kept
+
+    def offer(self, table: pa.Table) -> None:
+        """Keep the rows that may still be among the best."""
+        if table.schema.field("account_id").type != self._id_type:
+            msg = f"account ids are {table.schema.field('account_id').type}, those remembered {self._id_type}"
+            raise TypeError(msg)
+        scores = widened(table)
+        self.n_above += int(np.count_nonzero(scores >= self._least))
+        above = table.filter(pa.array(scores >= self._floor))
+        if len(above) or not self._waiting:  # the first stays for its types
+            self._waiting.append(above)
+        self._n_waiting += len(above)
+        if self._n_waiting >= self._enough:
+            self._rank()
+
+    def ranked(self) -> pa.Table:
+        """The best, best first."""
+        if not self._waiting:
+            nothing = pa.schema([("account_id", self._id_type), ("score", pa.float32()), ("margin", pa.float32())])
+            return nothing.empty_table()
+        self._rank()
+        return self._waiting[0]
+
+    def _rank(self) -> None:
+        """Bring what waits down to the best; the score of the last of them is the new floor."""
+        found = pa.concat_tables(self._waiting)
+        if self._most is None:
+            found = found.sort_by(BEST_FIRST)
+        else:
+            found = found.take(pc.select_k_unstable(found, k=self._most, sort_keys=BEST_FIRST))
+            if 0 < len(found) == self._most:
+                self._floor = max(self._floor, float(widened(found)[-1]))
+        self._waiting, self._n_waiting = [found.combine_chunks()], 0

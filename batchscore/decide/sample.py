@@ -1,0 +1,170 @@
+"""The sample below the line: accounts drawn at random among all that are not flagged, with known probability. Pure.
+
+What nobody reviews nobody knows, so a share of the budget is drawn, in *strata*: the reserve, then bands of the score. Within one
+every account is as likely as any other: drawn are those of the smallest hashes of (seed, account), which is the same sample for
+any order and cut of the scores. The seed is of the plan, so a retry draws whom the run drew, and another plan draws others.
+
+Bands begin as those between `EDGES` and are joined until each is worth a few draws; a stratum gets draws after the square root of
+how many are in it times how many abusive ones its scores let expect (Neyman's allocation for a rare thing), at least `LEAST`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batchscore.decide.best import SCORED, widened
+from batchscore.keys import ACCOUNT_ID, hash64
+
+EDGES: Final = (0.01, 0.05, 0.2, 0.5)
+LEAST: Final = 2  # draws of a stratum
+WORTH: Final = 8  # draws that a band must be worth to stand by itself
+RESERVE: Final = "reserve"
+_MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES, 1.0)))
+_SEED_BYTES: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stratum:
+    """A part of what is not flagged: ``n`` accounts, of which ``n_drawn`` were drawn. ``name``: reserve, or a band of scores."""
+
+    name: str
+    n: int
+    n_drawn: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """``table``: account_id, score, margin, stratum (text), probability; by account. ``strata``: all that hold anybody."""
+
+    table: pa.Table
+    strata: tuple[Stratum, ...]
+
+
+def seed_of(text: str, as_of: datetime) -> np.uint64:
+    """A seed of a plan's digest and an as-of."""
+    held = hashlib.sha256(f"{text} {as_of.isoformat()}".encode()).digest()
+    return np.uint64(int.from_bytes(held[:_SEED_BYTES], "little"))
+
+
+def draw(scores: Iterable[pa.Table], flagged: pa.Array, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
+    """Draw ``n`` accounts, or all where there are fewer.
+
+    Args:
+        scores: All scores of the as-of: account_id, score and margin; who has none is not drawn.
+        flagged: Accounts that are flagged by their score; they are in no stratum.
+        reserve: The reserve (account_id, score, margin): a stratum of its own.
+        n: How many.
+        seed: Of `seed_of`.
+    """
+    listed = pa.concat_arrays([flagged, *reserve[ACCOUNT_ID].chunks])
+    bands = [_Smallest(n, seed) for _ in _MIDDLES]
+    for table in scores:
+        rest = table.select(SCORED).filter(pc.invert(pc.is_in(table[ACCOUNT_ID], value_set=listed)))
+        place = np.digitize(widened(rest), EDGES)  # a score that is missing is NaN, and belongs to the last
+        place[np.isnan(widened(rest))] = -1
+        for number, band in enumerate(bands):
+            band.offer(rest.filter(pa.array(place == number)))
+    first = _Smallest(n, seed)
+    first.offer(reserve.select(SCORED))
+    strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
+    strata += _joined(bands, n)
+    shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
+    tables = [
+        held.smallest(k).append_column("stratum", pa.repeat(name, k)).append_column("probability", pa.repeat(k / held.n, k))
+        for (name, held, _), k in zip(strata, shares, strict=True)
+    ]
+    empty = reserve.select(SCORED).slice(0, 0)
+    nobody = empty.append_column("stratum", pa.array([], pa.string())).append_column("probability", pa.array([], pa.float64()))
+    found = tuple(Stratum(name=name, n=held.n, n_drawn=k) for (name, held, _), k in zip(strata, shares, strict=True))
+    return Drawn(table=pa.concat_tables([nobody, *tables]).sort_by(ACCOUNT_ID).combine_chunks(), strata=found)
+
+
+def interleaved(n_flags: int, drawn: pa.Array, seed: np.uint64) -> tuple[list[int], list[int]]:
+    """Ranks from 1 of ``n_flags`` in their order, and of the accounts drawn, which stand where chance puts them."""
+    spread = 2.0**64
+    chances = hash64(drawn, seed ^ np.uint64(1)).astype(np.float64) / spread
+    keys = np.concatenate([(np.arange(n_flags) + 0.5) / max(1, n_flags), chances])
+    ranks = np.empty(len(keys), np.int64)
+    ranks[np.argsort(keys, kind="stable")] = np.arange(1, len(keys) + 1)
+    return ranks[:n_flags].tolist(), ranks[n_flags:].tolist()
+
+
+class _Smallest:
+    """How many accounts were offered, and those of the ``most`` smallest hashes."""
+
+    def __init__(self, most: int, seed: np.uint64) -> None:
+        self.n = 0
+        self._most, self._seed = most, seed
+        self._held: pa.Table | None = None
+        self._largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
+
+    def offer(self, table: pa.Table) -> None:
+        self.n += len(table)
+        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), self._seed)
+        may = hashes <= self._largest
+        kept = table.filter(pa.array(may)).append_column("hash", pa.array(hashes[may]))
+        if self._held is None or len(kept):
+            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), kept]))
+
+    def join(self, other: _Smallest) -> None:
+        self.n += other.n
+        if other._held is not None:
+            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), other._held]))
+
+    def smallest(self, k: int) -> pa.Table:
+        assert self._held is not None, "offered at least once"
+        return self._held.slice(0, k).drop_columns(["hash"])
+
+    def _keep(self, found: pa.Table) -> None:
+        found = found.sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")]).slice(0, self._most).combine_chunks()
+        self._held = found
+        if 0 < len(found) == self._most:
+            self._largest = np.uint64(found["hash"][-1].as_py())
+
+
+def _joined(bands: list[_Smallest], n: int) -> list[tuple[str, _Smallest, float]]:
+    """(name, accounts, abusive ones to expect) of bands with anybody in them, from the lowest, each worth some draws."""
+    edges = (0.0, *EDGES, 1.0)
+    worth = [math.sqrt(band.n * band.n * middle) for band, middle in zip(bands, _MIDDLES, strict=True)]
+    least = sum(worth) * WORTH / max(1, n)
+    found: list[tuple[str, _Smallest, float]] = []
+    low, gathered, so_far, expected = 0, None, 0.0, 0.0
+    for number, band in enumerate(bands):
+        if gathered is None:
+            low, gathered, so_far, expected = number, band, 0.0, 0.0
+        else:
+            gathered.join(band)
+        so_far, expected = so_far + worth[number], expected + band.n * _MIDDLES[number]
+        is_last = number == len(bands) - 1
+        if gathered.n and (so_far >= least or is_last):
+            found.append((f"{edges[low]:g}–{edges[number + 1]:g}", gathered, expected))
+            gathered = None
+    return found
+
+
+def _allocated(strata: list[tuple[int, float]], n: int) -> list[int]:
+    """Draws of each stratum of (accounts, expected): together ``n``, or all there are; each at least `LEAST` if it can."""
+    weights = [math.sqrt(size * max(expected, 1e-9)) for size, expected in strata]
+    least = [min(size, LEAST) for size, _ in strata]
+    sizes, whole = [size for size, _ in strata], sum(weights)
+    shares = [min(size, max(low, int(n * weight / whole))) for size, low, weight in zip(sizes, least, weights, strict=True)]
+    while sum(shares) > n and any(share > low for share, low in zip(shares, least, strict=True)):
+        most = max(range(len(shares)), key=lambda place: (shares[place] - least[place], place))
+        shares[most] -= 1
+    while sum(shares) > n:  # fewer draws than strata need: the largest strata keep theirs
+        fewest = min((place for place in range(len(shares)) if shares[place]), key=lambda place: strata[place][0])
+        shares[fewest] -= 1
+    while sum(shares) < n and any(share < size for share, (size, _) in zip(shares, strata, strict=True)):
+        free = [place for place in range(len(shares)) if shares[place] < strata[place][0]]
+        shares[max(free, key=lambda place: (weights[place] / (shares[place] + 1), place))] += 1
+    return shares

@@ -1,0 +1,167 @@
+"""The policy: which scores become flags, for one review queue. Only values; `decide` says what they do to scores.
+
+No part of it is in the address of a score: whatever changes here, nothing is scored again.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from batchscore.values import NAME, ColumnName, Count, Duration, Number, Probability, Value
+
+MOST_FLAGS: Final = 10_000_000
+LEAST_SAMPLE: Final = 2  # accounts: of one alone nothing can be said
+
+
+def _group(value: Any) -> Any:
+    """Groups are kept as text: what YAML reads as an integer or a bool is written as Arrow writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int) else value
+
+
+Group = Annotated[str, BeforeValidator(_group), Field(min_length=1, max_length=255)]
+
+
+class Tier(Value):
+    """Rules of their own for the accounts whose column ``by`` holds one of ``values``.
+
+    Without ``values``: for every other value of the column that no tier before it names, each by itself. ``threshold`` stands in
+    the policy's place; ``budget`` is the most of the budget that they may use, together, or each value where none is named. An
+    account in several tiers must reach the highest of their thresholds and fits where it fits into all their budgets; it needs a
+    second reviewer where one of them says so. An account whose column is null is in no tier of it.
+    """
+
+    by: ColumnName
+    values: tuple[Group, ...] = ()
+    threshold: Probability | None = None
+    budget: Annotated[Count, Field(ge=0, le=MOST_FLAGS)] | None = None
+    second_reviewer: bool = False
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Tier:
+        if self.threshold is None and self.budget is None and not self.second_reviewer:
+            msg = "a tier that changes nothing → give it a threshold, a budget, or second_reviewer: true"
+            raise ValueError(msg)
+        return self
+
+
+class Campaign(Value):
+    """Flags with one value in the column ``by`` are shown together, and ``cap`` of them use up one of the budget."""
+
+    by: ColumnName
+    cap: Annotated[Count, Field(ge=1, le=1_000)] = 20
+
+
+class CoolDown(Value):
+    """For how long after a decision an account is not flagged again, by what was decided."""
+
+    cleared: Duration = timedelta(0)
+    confirmed: Duration = timedelta(0)
+    inconclusive: Duration = timedelta(0)
+
+
+class Again(Value):
+    """What must have moved since an account was cleared before it is flagged again: any one of these.
+
+    ``score``: risen by so much. ``reasons``: so many reasons towards abuse that it was not flagged for then. ``counts``: a
+    feature risen by so much, by name. The two last take its features of then and now, which are made of the same rollups.
+    """
+
+    score: Annotated[Probability, Field(gt=0)] | None = None
+    reasons: Annotated[Count, Field(ge=1, le=100)] | None = None
+    counts: dict[ColumnName, Annotated[Number, Field(gt=0)]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _asks_for_something(self) -> Again:
+        if self.score is None and self.reasons is None and not self.counts:
+            msg = "nothing is asked for → name a score, reasons or counts, such as again: {score: 0.1, reasons: 1}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def looks_closer(self) -> bool:
+        """Whether scores do not suffice to tell."""
+        return self.reasons is not None or bool(self.counts)
+
+
+class Guard(Value):
+    """When a run is held before it releases: flags unlike those of the last runs of the spec.
+
+    ``factor``: flags in all, by first reason, by segment and by domain may be so many times fewer or more than usual; what is
+    usually below ``least``, and is no more now, is left alone. ``most``: flags of one run, whatever is usual. ``psi``: drift of
+    the scores, against the last run and the bundle's reference. ``missing``: share of partitions in which a feature is missing
+    more often than when its bundle was packed.
+    """
+
+    factor: Annotated[Number, Field(gt=1, le=1_000)] = 3.0
+    least: Annotated[Count, Field(ge=1, le=MOST_FLAGS)] = 20
+    most: Annotated[Count, Field(ge=1, le=MOST_FLAGS)] | None = None
+    psi: Annotated[Number, Field(gt=0, le=100)] | None = None
+    missing: Probability | None = None
+
+
+class Policy(Value):
+    """Which scores become flags: at or above ``threshold``, at most ``budget`` per as-of, for one review queue.
+
+    ``less_open``: the budget is less by the flags that stand in the queue already. ``reserve``: so many more, in order of rank,
+    are kept for `batchscore release`, which lets ``per_day`` of them go within a day. ``sample``: a share of the budget that is
+    drawn at random among all that is not flagged. ``domain``: the column by which domains are suppressed and guarded.
+    """
+
+    queue: str = Field(default="review", pattern=NAME)
+    threshold: Probability | None = None
+    budget: Annotated[Count, Field(ge=0, le=MOST_FLAGS)] | None = None
+    less_open: bool = False
+    reserve: Annotated[Count, Field(ge=0, le=1_000_000)] = 0
+    per_day: Annotated[Count, Field(ge=1, le=MOST_FLAGS)] | None = None
+    sample: Annotated[Probability, Field(gt=0, lt=1)] | None = None
+    tiers: tuple[Tier, ...] = Field(default=(), max_length=32)
+    campaign: Campaign | None = None
+    domain: ColumnName | None = None
+    cool_down: CoolDown = CoolDown()
+    again: Again | None = None
+    guard: Guard | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Policy:
+        if self.threshold is None and self.budget is None:
+            msg = "a policy needs a threshold, a budget or both: without either every account would be flagged → add one"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Policy:
+        wrong = [
+            *(["less_open is of a budget, and there is none → add budget"] if self.less_open and self.budget is None else []),
+            *(["per_day paces a reserve, and there is none → add reserve"] if self.per_day and not self.reserve else []),
+        ]
+        if self.sample is not None and (self.budget is None or self.n_sampled < LEAST_SAMPLE):
+            wrong.append("sample is a share of a budget, and of this it is less than two accounts → raise one of the two")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @property
+    def n_sampled(self) -> int:
+        """How many of the budget are drawn at random."""
+        return 0 if self.sample is None or self.budget is None else int(self.sample * self.budget)
+
+    def columns(self) -> dict[tuple[str | int, ...], str]:
+        """Place in the policy → the column of accounts that it names there."""
+        named: dict[tuple[str | int, ...], str] = {("tiers", at, "by"): tier.by for at, tier in enumerate(self.tiers)}
+        if self.campaign is not None:
+            named["campaign", "by"] = self.campaign.by
+        if self.domain is not None:
+            named["domain",] = self.domain
+        return named
+
+    def pinned(self) -> dict[str, Any]:
+        """What a plan pins: what was not asked for is left out, so that plans of earlier releases keep their digests."""
+        always = ("queue", "threshold", "budget")
+        held = self.model_dump(mode="json")
+        plain = Policy(budget=0).model_dump(mode="json")
+        return {name: value for name, value in held.items() if name in always or value != plain[name]}
