@@ -259,7 +259,7 @@ def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
         click.echo(f"set aside: {counts} → batchscore status {row.run_id} --rejected --store {plain(row.plan.spec.store)}")
 
 
-AT_ONCE_AFTER_S = 25.0
+AT_ONCE_AFTER_S = 20.0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from batchscore.ports import Executor, Observer, RunHandle, Store
 from batchscore.receipt import Finished
 from batchscore.sources.brake import NO_BRAKE, Brake
 
-DRAIN_S: Final = 20.0  # whoever asks a driver to stop kills it after 30
+DRAIN_S: Final = 15.0  # whoever asks a driver to stop kills it after 30
 COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
 
 

@@ -30,7 +30,7 @@ from batchscore.errors import Interrupted
 from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.isolated import attempted_alone
 from batchscore.executors.preparing import LONGEST_S, prepare_driver
-from batchscore.executors.stalls import ANSWER_WITHIN_S, STALL_S, answers, ask_scheduler, evidence
+from batchscore.executors.stalls import STALL_S, answers, ask_scheduler, evidence
 from batchscore.executors.versions import refuse_version_skew
 from batchscore.plan import Stage, Task
 from batchscore.ports import Worklist
@@ -38,6 +38,7 @@ from batchscore.receipt import Failed, Outcome, Postponed, Stalled, Suspected
 from batchscore.settings import library_versions
 
 HEARTBEAT_S: Final = 1.0
+RESULT_S: Final = 5.0  # to fetch a receipt of 2 KB; the driver hears nothing else meanwhile
 TASKS_PER_WORKER: Final = 3  # one running, two waiting: no worker idles for a round trip to the driver
 Place = tuple[Stage, int]
 
@@ -191,14 +192,9 @@ class DaskExecutor:
         flight.future.release()
 
     def _cancel(self, flights: Sequence[_Flight]) -> None:
-        """Tell the scheduler that nobody waits for them; one that hangs or is lost is not waited for."""
+        """Tell the scheduler that nobody waits for them; it is not waited for."""
         with contextlib.suppress(Exception):
-            self._client.sync(
-                self._client._cancel,  # noqa: SLF001 (`cancel` has no timeout)
-                [flight.future for flight in flights],
-                force=True,
-                callback_timeout=ANSWER_WITHIN_S,
-            )
+            self._client.cancel([flight.future for flight in flights], force=True)
 
     def _hear_start(self, event: tuple[float, Any]) -> None:
         self._heard.put(("start", str(event[1]["key"]), int(event[1]["pid"])))
@@ -236,9 +232,11 @@ class DaskExecutor:
 
     def _outcome(self, flight: _Flight) -> Outcome:
         try:
-            outcome = flight.future.result(timeout=HEARTBEAT_S * 30)
+            outcome = flight.future.result(timeout=RESULT_S)
         except (KilledWorker, FutureCancelledError):
             return Suspected(task=flight.task, running=False)
+        except TimeoutError:  # it ended, and its worker died of another task before the result was fetched: it is not to blame
+            return Postponed(task=flight.task, reason="worker_lost", message="its result was lost with its worker")
         except Exception as error:  # noqa: BLE001 (Dask's own: a task that cannot be sent or a result that cannot be read)
             return Failed(task=flight.task, reason="attempt_failed", message=f"{type(error).__name__} in Dask", final=False)
         if isinstance(outcome, str):

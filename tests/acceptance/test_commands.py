@@ -179,7 +179,7 @@ def test_sigterm_drains_and_the_printed_command_resumes_to_equal_bits(tmp_path: 
 
 @pytest.mark.parametrize("where", ["inline", "local"])
 def test_a_stop_does_not_wait_for_an_attempt_that_does_not_end(where: str, tmp_path: Path) -> None:
-    """With the limits that drivers have (20 s and 25 s) it takes their supervisors' 30 s; here they are shorter."""
+    """With the limits that drivers have (15 s and 20 s) it takes their supervisors' 30 s; here they are shorter."""
     world = make_small_world(tmp_path)
     world.spec(partition_rows="12")
     world.store.mkdir()
