@@ -20,6 +20,7 @@ from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.control import Controlled
 from batchscore.operations.doctor.finding import Diagnosis
+from batchscore.operations.quality import QualityShown, ThresholdShown
 from batchscore.operations.rejects import Rejected
 from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
@@ -325,6 +326,8 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "retry": Retry,
     "undo": Undo,
     "verify": Verified,
+    "quality": QualityShown,
+    "threshold": ThresholdShown,
     "watch": RunStatus,
     "queue": QueueShown,
     "queue list": QueueShown,
