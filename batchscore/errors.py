@@ -139,6 +139,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         606,
         "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
     ),
+    "nothing_to_release": (608, "The run has nothing that could be released beside what it released."),
     "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
 }
 

@@ -474,6 +474,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "Each mistake is listed with its row and its fix. Mend the rows, or leave them out, and give the file again: what was "
         "taken from it before is taken once.",
     ),
+    "nothing_to_release": Advice(
+        "The run is not released yet, was undone, or an undo of it is under way: more of its flags would come alone.",
+        "`batchscore status RUN` says how it stands. After an undo a new run decides anew; its reserve is the one to release.",
+    ),
     "suppression_unknown": Advice(
         "It has ended, was removed by somebody else, or was made in another queue or scope (account, domain, segment).",
         "`batchscore suppress list` shows what holds, by queue; what has ended needs no removal, and stays on record.",

@@ -10,6 +10,7 @@ if it had never been. Doing it all again after a crash finds its own rows and ch
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,14 +19,15 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import is_mysql
+from batchscore.database import is_mysql, transact
+from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
 from batchscore.flag import DECIDED, Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
-from batchscore.store.outbox import append_release
+from batchscore.store.outbox import Change, append_events, append_release
 from batchscore.store.rows import (
     FLAGS_OWN,
     FlagOwn,
@@ -116,6 +118,60 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         fenced(publish)
         reach(Point.RELEASED)
     return fenced(lambda connection: _count(connection, run))
+
+
+def release_more(engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase) -> ReleaseCount:
+    """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
+
+    Raises:
+        Refused: ``id_too_large``, or ``nothing_to_release``: the run is not released, or an undo of it was begun.
+    """
+    added = [0, 0, 0]  # opened, overtaken, of these kept
+    for part in _parts(flags, ROWS_A_TRANSACTION):
+        counted = transact(engine, _Addition(run_id, part, by, database), where="store")
+        added = [before + more for before, more in zip(added, counted, strict=True)]
+    return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2])
+
+
+class _Addition:
+    """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
+
+    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase) -> None:
+        self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
+        self._database = database
+
+    def __call__(self, connection: sa.Connection) -> tuple[int, int, int]:
+        run, database = self._run, self._database
+        of_run = sa.select(runs.c.released_at, runs.c.undo_begun_at).where(runs.c.run_id == run.run_id).with_for_update()
+        row = connection.execute(of_run).one()
+        if row.released_at is None or row.undo_begun_at is not None:
+            raise Refused(
+                "nothing_to_release",
+                "the run has released nothing yet" if row.released_at is None else "the run is undone, or being so",
+                where=f"run {run.run_id}",
+                remedy=f"look how it stands: batchscore status {run.run_id}",
+            )
+        queue = self._flags[0].queue
+        lock_queue(connection, queue)
+        at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        first = _next_ordinal(connection, run)
+        for rows in _parts(self._flags, ROWS_A_STATEMENT):
+            _insert(connection, run, rows, at, database)
+        columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as)
+        new = sa.select(*columns).where(_flags.c.run_id == run.run_id, _flags.c.release_ordinal >= first)
+        made = connection.execute(new.order_by(_flags.c.release_ordinal)).all()
+        counts = Counter(ReleasedAs(one.released_as) for one in made)
+        n_overtaken = counts[ReleasedAs.EVIDENCE] + counts[ReleasedAs.KEPT]
+        if made:
+            said = f"{counts[ReleasedAs.OPENED]} more flags, {n_overtaken} overtaken"
+            database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
+            append_events(connection, [_came(run.owner, queue, one) for one in made], at)
+        return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT]
+
+
+def _came(who: str, queue: str, row: Any) -> Change:
+    state = FlagState.OPEN if row.released_as == ReleasedAs.OPENED else FlagState.OVERTAKEN
+    return Change(Happened(row.released_as), who, queue, row.account_id, row.run_id, state)
 
 
 def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:

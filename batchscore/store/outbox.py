@@ -75,7 +75,7 @@ def events_of(connection: sa.Connection, queue: str, account_id: Any) -> tuple[Q
     released = (
         sa.select(_events.c.number, _events.c.n, _events.c.at, _events.c.who, *_OF_FLAG)
         .select_from(_flags.join(_events, (_events.c.run_id == _flags.c.run_id) & (_events.c.act == Happened.RELEASED.value)))
-        .where(_flags.c.queue == queue, _flags.c.account_id == account_id)
+        .where(_flags.c.queue == queue, _flags.c.account_id == account_id, _flags.c.release_ordinal <= _events.c.n)
     )
     found += [_of_release(row, row) for row in connection.execute(released).mappings()]
     return tuple(sorted(found, key=lambda event: event.number))
@@ -85,7 +85,7 @@ def _released(connection: sa.Connection, row: sa.RowMapping, after: int, limit: 
     before = row["number"] - row["n"]
     query = (
         sa.select(*_OF_FLAG)
-        .where(_flags.c.run_id == row["run_id"], _flags.c.release_ordinal > after - before)
+        .where(_flags.c.run_id == row["run_id"], _flags.c.release_ordinal > after - before, _flags.c.release_ordinal <= row["n"])
         .order_by(_flags.c.release_ordinal)
         .limit(limit)
     )

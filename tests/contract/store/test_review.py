@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from batchscore.desk import Decision, Happened, Reviewed, Wanted
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, Disposition, FlagState
-from batchscore.ports import RunHandle, Suppression
+from batchscore.ports import ReleaseCount, RunHandle, Suppression
 from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader
 from batchscore.store.place import engine_of
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
@@ -310,6 +310,27 @@ def test_no_event_of_a_run_is_told_before_it_is_released(
 
     store.release(run, slowly())
     assert [event.number for event in open_reader(store_folder).events(0, limit=10)] == [1, 2, 3]
+
+
+def test_more_flags_of_a_released_run_come_with_events_of_their_own(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    run = released(store, store_folder, "first", 1, 5)
+    other = released(store, store_folder, "other", 3)
+    desk.decide([says(5)])
+    more = [make_flag(number, run_id=run.run_id, rank=number) for number in (1, 2, 3)]
+    assert store.release_more(run.run_id, iter(more), by="cron") == ReleaseCount(n_flags=1, n_overtaken=1)
+    assert store.release_more(run.run_id, iter(more), by="cron") == ReleaseCount(n_flags=0, n_overtaken=0)
+    told = open_reader(store_folder).events(0, limit=100)
+    assert [(event.number, event.act, event.account_id) for event in told] == [
+        (1, Happened.OPENED, 1), (2, Happened.OPENED, 5), (3, Happened.OPENED, 3), (4, Happened.DECIDED, 5),
+        (5, Happened.OPENED, 2), (6, Happened.EVIDENCE, 3),
+    ]  # fmt: skip
+    assert execute(store_folder, "SELECT COUNT(*), COUNT(DISTINCT number) FROM review_events").one() == (6, 6)
+    assert open_reader(store_folder).account_events("abuse", 2) == told[4:5]
+    assert shown(store_folder) == [(1, "open"), (3, "open"), (2, "open")]
+    store.undo(other.run_id, by="cid", why="wrong model")
+    store.undo(run.run_id, by="cid", why="wrong model")
+    with pytest.raises(Refused, match="nothing_to_release"):
+        store.release_more(run.run_id, iter(more), by="cron")
 
 
 def test_the_audit_trail_tells_of_each_verb(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
