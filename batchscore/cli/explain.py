@@ -55,6 +55,7 @@ def explain(flag: str, account: str | None, as_of: str | None, store: Path, *, a
 def _named(reader: StoreReader, named: str, account: str | None) -> tuple[RunRow, AccountId, datetime | None]:
     """The run, the account, and the as-of of the flag where one was named."""
     from batchscore.operations.explain import flag_named
+    from batchscore.store.reader import RUN_ID
 
     place, slash, after = named.partition("/")
     if (account is None) != bool(slash):
@@ -63,7 +64,7 @@ def _named(reader: StoreReader, named: str, account: str | None) -> tuple[RunRow
     text = after if account is None else account
     if text == FROM_STDIN:
         text = sys.stdin.readline().rstrip("\r\n")
-    if place.startswith("r-") or account is not None:
+    if RUN_ID.fullmatch(place) or account is not None:
         row = reader.run(place)
         return row, _id(text, row), None
     runs = reader.runs(limit=1)
