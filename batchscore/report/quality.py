@@ -108,14 +108,17 @@ class Strata:
     size: Floats
 
 
-def share(hits: Strata, others: Strata, *, seed: int = 0) -> tuple[Floats, Floats, Floats]:
-    """(value, low, high) of A / (A + B), each of the leading shape; NaN for a value of nothing, whose bounds are 0 and 1."""
+def share(hits: Strata, others: Strata, *, same: bool = False, seed: int = 0) -> tuple[Floats, Floats, Floats]:
+    """(value, low, high) of A / (A + B), each of the leading shape; NaN for a value of nothing, whose bounds are 0 and 1.
+
+    ``same``: both are parts of the same strata, so where one is more the other is less.
+    """
     rng = np.random.default_rng(seed)
     a, b = (np.sum(_estimate(one), axis=-1) for one in (hits, others))
     with np.errstate(invalid="ignore", divide="ignore"):
         value = a / (a + b)
-        low = _quantile(_drawn(hits, rng, above=False), _drawn(others, rng, above=True), (1 - LEVEL) / 2)
-        high = _quantile(_drawn(hits, rng, above=True), _drawn(others, rng, above=False), (1 + LEVEL) / 2)
+        low = _bound(hits, others, rng, same=same, upper=False)
+        high = _bound(hits, others, rng, same=same, upper=True)
     low, high = np.where(np.isnan(low), 0.0, low), np.where(np.isnan(high), 1.0, high)
     return value, np.fmin(low, np.where(np.isnan(value), 0.0, value)), np.fmax(high, np.where(np.isnan(value), 1.0, value))
 
@@ -142,7 +145,7 @@ def quality_of(known: Known, of: str = "all", *, model: str | None = None, segme
         n_decided=int(n_decided),
         n_inconclusive=sum(one.state == "inconclusive" for one in told),
         precision=_share(at_review, not_so),
-        recall=_share(top, rest) if below else None,
+        recall=_share(top, rest, same=False) if below else None,
         missed=float(np.sum(_estimate(rest))) if below else None,
         strata=tuple(
             StratumSeen(name=name, n=int(one.size[0]), n_decided=int(one.n[0]), n_confirmed=int(one.y[0]))
@@ -249,8 +252,8 @@ def _joined(parts: Sequence[Strata]) -> Strata:
     return Strata(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("y", "n", "size")))
 
 
-def _share(hits: Strata, others: Strata) -> Share:
-    value, low, high = (float(part) for part in share(hits, others))
+def _share(hits: Strata, others: Strata, *, same: bool = True) -> Share:
+    value, low, high = (float(part) for part in share(hits, others, same=same))
     return Share(value=None if np.isnan(value) else value, low=low, high=high)
 
 
@@ -260,18 +263,24 @@ def _estimate(strata: Strata) -> Floats:
     return found
 
 
+def _bound(hits: Strata, others: Strata, rng: np.random.Generator, *, same: bool, upper: bool) -> Floats:
+    a, b = _drawn(hits, rng, above=upper), _drawn(others, rng, above=not upper)
+    if same:  # the least of one with the most of the other, stratum by stratum
+        order = rng.random(a.shape).argsort(axis=0)
+        a = np.take_along_axis(np.sort(a, axis=0), order, axis=0)
+        b = np.take_along_axis(-np.sort(-b, axis=0), order, axis=0)
+    a, b = a.sum(axis=-1), b.sum(axis=-1)
+    found: Floats = np.quantile(a / (a + b), (1 + LEVEL) / 2 if upper else (1 - LEVEL) / 2, axis=0)
+    return found
+
+
 def _drawn(strata: Strata, rng: np.random.Generator, *, above: bool) -> Floats:
-    """Sums over strata, drawn from the distributions that bound them from above or below: (DRAWS, …)."""
+    """Accounts of each stratum, drawn from the distributions that bound them from above or below: (DRAWS, …, strata)."""
     y, n = strata.y, strata.n
     a, b = (y + 1, n - y) if above else (y, n - y + 1)
     rates = rng.beta(np.maximum(a, 1e-12), np.maximum(b, 1e-12), (DRAWS, *y.shape))
     rates = np.where(a <= 0, 0.0, np.where(b <= 0, 1.0, rates))
-    found: Floats = np.sum(np.clip(strata.size * rates, y, y + np.maximum(strata.size - n, 0)), axis=-1)
-    return found
-
-
-def _quantile(a: Floats, b: Floats, at: float) -> Floats:
-    found: Floats = np.quantile(a / (a + b), at, axis=0)
+    found: Floats = np.clip(strata.size * rates, y, y + np.maximum(strata.size - n, 0))
     return found
 
 

@@ -173,3 +173,31 @@ def test_what_people_decided_and_suppressed_is_kept_from_the_queue_and_told(worl
     assert {why[account][0] for account in others[1:] if account in why} <= {"open"}
     assert not {flag["account_id"] for flag in decided(world, second)} & {cleared, confirmed, *others}
     assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
+
+
+def test_the_reserve_goes_by_rank_at_its_pace_and_an_undo_takes_it_back(world: SmallWorld) -> None:
+    run_id = run(world, "{queue: abuse, budget: 5, reserve: 10, per_day: 3}")
+    kept = decided(world, run_id, "reserve")
+    assert [record["rank"] for record in kept] == list(range(6, 16))
+    named = ("--by", "Ada", "--owner", "Ada", "--why", "a known tester", "--until", "90d", "--queue", "abuse")
+    assert call("suppress", "add", "account", str(kept[1]["account_id"]), *named, "--store", world.store).code == 0
+
+    def release(*more: str) -> Any:
+        return json.loads(call("release", run_id, *more, "--store", world.store, "--json").stdout)
+
+    shown = release()
+    assert (shown["n_kept"], shown["n_gone"], shown["n_next"], shown["next_rank"]) == (10, 0, 3, 6)
+    assert (shown["withheld"], shown["n_released"]) == ({"suppressed": 1}, 0)
+    assert len(open_reader(world.store).queue("abuse", limit=100)) == 5
+    assert release("--count", "1", "--apply")["n_released"] == 1
+    assert release("--apply")["n_released"] == 2
+    assert release("--apply")["n_released"] == 0, "its day is used up"
+    shown_ranks = sorted(flag.flag.rank for flag in open_reader(world.store).queue("abuse", limit=100))
+    assert shown_ranks == [1, 2, 3, 4, 5, 6, 8, 9]
+    assert all(flag.flag.reasons for flag in open_reader(world.store).queue("abuse", limit=100))
+    assert Verified.model_validate_json(call("verify", run_id, "--store", world.store, "--json").stdout).true
+    assert "nothing may go now" in call("release", run_id, "--store", world.store).stdout
+    call("undo", run_id, "--apply", "--why", "a test", "--store", world.store)
+    assert open_reader(world.store).queue("abuse", limit=100) == ()
+    with pytest.raises(Refused, match="nothing_to_release"):
+        call("release", run_id, "--store", world.store)
