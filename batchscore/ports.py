@@ -213,10 +213,11 @@ class HeldOutput(Value):
 
 
 class ReleaseCount(Value):
-    """What a release did."""
+    """What a release did. ``n_overtaken``: flags that did not open, ``n_decided_kept`` of them for what a person had decided."""
 
     n_flags: int
     n_overtaken: int
+    n_decided_kept: int = 0
 
 
 class LeftFlag(Value):
@@ -399,6 +400,15 @@ class Store(Protocol):
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str) -> ReleaseCount:
+        """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
+
+        What was released before is left as it is; the count is of what came now. No driver's: it needs no epoch.
+
+        Raises:
+            Refused: ``nothing_to_release``: the run is not released, or an undo of it was begun.
+        """
 
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable.

@@ -28,6 +28,7 @@ from batchscore.models.contract import CategorySet
 from batchscore.models.model_document import NotReadable, read_json
 from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
+from batchscore.report.histogram import N_BINS
 from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import NAME, Value
 
@@ -129,6 +130,10 @@ class Manifest(Value):
     reasons: dict[str, ReasonTemplate]
     trained_as_of: AwareDatetime | None = None
     calibration: Calibration | None = None  # after the margin; the golden scores have it
+    # Of the reference rows, counted as `report.histogram` counts: what drift is measured against before there is an earlier run.
+    scores: Annotated[tuple[StrictInt, ...], Field(min_length=N_BINS, max_length=N_BINS)] | None = Field(
+        default=None, exclude_if=lambda counts: counts is None
+    )
     notes: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
