@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -185,7 +186,7 @@ def test_the_command_takes_ids_from_stdin_and_its_errors_hold_none(world: SmallW
     for wrong in (["abuse"], [flag.run_id], ["abuse/1", "--account", "1"]):
         assert "name an account once" in str(told(*wrong, *where).exception)
     if world.kind == "integer":
-        assert "whole numbers" in str(told("abuse/-", *where, stdin="12x4\n").exception)
+        assert "no whole number" in str(told("abuse/-", *where, stdin="12x4\n").exception)
 
 
 def forged_flag(world: SmallWorld) -> None:
@@ -262,8 +263,12 @@ def test_a_decision_that_is_damaged_is_for_a_person(world: SmallWorld) -> None:
 
 
 def test_who_could_not_be_scored_is_told_why(tmp_path: Path) -> None:
-    """Of one range the partition is set aside; in the other the data reach back too little for all but the young."""
+    """One range is set aside; in the other the data reach back too little at first, and some accounts are infinite."""
     made = make_small_world(tmp_path, n_accounts=120)
+    for path in (made.folder / "accounts").glob("*.parquet"):
+        accounts = pq.read_table(path)
+        plans = [float("inf") if place % 2 else 1.0 for place in range(len(accounts))]
+        pq.write_table(accounts.set_column(accounts.column_names.index("plan"), "plan", pa.array(plans)), path)
     features = made.folder / "features.yaml"
     features.write_text(features.read_text() + "coverage: 0.9\n")
 
@@ -272,20 +277,22 @@ def test_who_could_not_be_scored_is_told_why(tmp_path: Path) -> None:
             raise PartitionError("feature_limit", "a limit is broken")
         return attempt(task)
 
-    plan = make_plan(made.spec(as_of="2026-01-08", partition_rows="60"))
+    plan = make_plan(made.spec(partition_rows="60"))
     row = run(plan, executor=InlineExecutor(poisoned), store=open_store(made.store, "integer"), observer=lambda _: None)
     reader = open_reader(made.store)
     outcomes: dict[str, Explanation] = {}
     for receipt in reader.receipts(row.run_id, Stage.FREEZE):
         for out in receipt.outputs:
             if out.role == "snapshot":
-                for account in pq.read_table(made.store / out.path)["account_id"].to_pylist()[::7]:
-                    found = batchscore.explain(row.run_id, account, store=made.store)
+                accounts = pq.read_table(made.store / out.path)["account_id"].to_pylist()
+                for account, as_of in product(accounts[::12], (FIRST, LAST)):
+                    found = batchscore.explain(row.run_id, account, store=made.store, as_of=as_of)
                     assert found.true, found.checks
                     outcomes[found.outcome] = found
-    assert {"quarantined", "unscoreable"} <= set(outcomes)
+    assert {"quarantined", "unscoreable", "rejected"} <= set(outcomes)
+    assert outcomes["rejected"].code == "nonfinite_feature"
     assert outcomes["quarantined"].code == "feature_limit"
-    for found in (outcomes["quarantined"], outcomes["unscoreable"]):
+    for found in (outcomes["quarantined"], outcomes["unscoreable"], outcomes["rejected"]):
         assert found.selection is not None
         assert (found.score, found.selection.because) == (None, "not_scored")
     assert outcomes["unscoreable"].features, "what there is of its features is shown"
