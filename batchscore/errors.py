@@ -117,6 +117,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         422,
         "The flags are not what they usually are; the run is held before it releases, until a person approves them.",
     ),
+    "nothing_decided": (423, "No person has confirmed or cleared a flag there, so nothing can be estimated."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),

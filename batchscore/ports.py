@@ -202,6 +202,7 @@ class HeldFlag(Value):
     flag: Flag
     state: str
     is_open: bool
+    opened_at: datetime
 
 
 class HeldOutput(Value):

@@ -344,6 +344,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Nobody sees the flags yet. Is the model or the input wrong? Mend it and run the spec again. Are they right as they are? "
         "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`. The approval is of this run alone.",
     ),
+    "nothing_decided": Advice(
+        "`quality` and `threshold` estimate from decisions on released flags, and there is none yet: no run of that name has "
+        "released, all were undone, or every flag is still open, claimed or inconclusive.",
+        "Is it the name of a spec, or a run id? `batchscore status` lists both. Else decide some first: `batchscore queue "
+        "decide`, or `batchscore queue import` what another tool decided.",
+    ),
     "not_held": Advice(
         "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
         "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
@@ -500,6 +506,7 @@ _EXITS: Final = {
     "interrupted": "5: resumable",
     "input_held": "4: held, a person must act",
     "release_held": "4: held, a person must act",
+    "nothing_decided": _BEFORE,
     "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",
