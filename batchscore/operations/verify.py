@@ -9,7 +9,7 @@ all tables, all files and the trail's key can make another truth, and only a hea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decision import MOMENT, asked_of, decided_by, flags_to_release
+from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, flags_to_release, reserve_of
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import AccountId, Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -177,19 +177,28 @@ class _Run:
             n_held = sum(1 for _ in self._reader.flags(row.run_id))
             looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not decided")
             return
-        explained = self._reader.receipts(row.run_id, Stage.REASONS)
+        explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
         expected = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
-        missing = changed = undecided = twisted = 0
+        missing = changed = twisted = 0
+        others: dict[tuple[str, AccountId], HeldFlag] = {}  # that the decision did not select
         for held, flag in _side_by_side(self._reader.flags(row.run_id), expected):
             looked.n += flag is not None
             missing += held is None and row.released_at is not None
-            undecided += flag is None
             changed += held is not None and flag is not None and held.flag != flag
             twisted += held is not None and not _is_possible(held)
-        for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (undecided, "were never decided")):
+            if held is not None and flag is None:
+                others[held.flag.queue, held.flag.account_id] = held
+        for flag in self._reserve(explained) if others else ():  # what went of the reserve since, as it was kept
+            found = others.pop((flag.queue, flag.account_id), None)
+            looked.n += found is not None
+            changed += found is not None and found.flag != flag
+        for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (len(others), "were never decided")):
             if n:
                 looked.untrue.append(f"{n:,} flag(s) {what}")
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
+
+    def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
+        return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
 
     def audit(self, looked: _Looked) -> None:
         """The whole chain, then what it says of this run against the flags."""
