@@ -129,6 +129,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
+    "stalled": (506, "An attempt did not end, or was not begun, within the stall limit; it was given up and is tried elsewhere."),
     # 6xx: the review queue
     "flag_absent": (601, "The queue has no flag of that account that a person could look at."),
     "flag_taken": (602, "Another reviewer has claimed the flag."),

@@ -438,6 +438,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Workers were deployed from another lock file: another python, numpy, pandas, pyarrow, xgboost or batchscore.",
         "Install the same lock file on every host, or use one image for driver and workers. The list names each difference.",
     ),
+    "stalled": Advice(
+        "A worker hangs (a dead mount, a stopped process, a library that waits for a lock), the partition is larger than the "
+        "limit allows for, or a shared cluster is busy with others' tasks.",
+        "The run goes on by itself; `stalls/` in the store's folder says where workers stood. Attempts that need longer: a "
+        "smaller `partition_rows`, or `--stall-limit MINUTES`.",
+    ),
     "no_workers": Advice(
         "The scheduler is up and has no workers yet, or they all died (look for memory kills).",
         "Start some: `dask worker ADDRESS --nthreads 1 --nworkers 4`, then run again.",
@@ -515,6 +521,7 @@ _EXITS: Final = {
     "run_paused": "4: paused, a person lets it continue",
     "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",
+    "stalled": "3: a partition that stalls three times alone is quarantined",
 }
 
 
