@@ -108,7 +108,9 @@ class _Run:
             partitions = reader.partitions(row.run_id, stage)
             layout = digest_of([(partition.number, partition.address) for partition in partitions])
             laid_out = layouts.get(stage)
-            needed = row.state == "finished" and (stage is not Stage.SHADOW or bool(self._definitions.shadows))
+            again = row.plan.spec.policy.again
+            asked_for = {Stage.SHADOW: bool(self._definitions.shadows), Stage.RECONSIDER: bool(again and again.looks_closer)}
+            needed = row.state == "finished" and asked_for.get(stage, True)
             looked.at(
                 true=layout == laid_out or (laid_out is None and not partitions and not needed),
                 otherwise=f"{stage} is not laid out as it was fixed",
