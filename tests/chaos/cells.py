@@ -100,13 +100,18 @@ def play(stage: Stage, point: Point, action: Action, *, blocks: bool, at: int = 
         first = zombies.enter_context(stage.child(verb, store, f"{point}={action}@{at}"))
         _fails(first, point, action)
         if action == "stop" and blocks and point in INSIDE:
-            first.wake()  # it has the lock: it goes on, and whoever comes meanwhile waits for it
+            with stage.child(verb, store) as second:  # the first has the lock: who comes meanwhile waits for it
+                time.sleep(LEASE_S * 3)
+                first.wake()
+                assert {first.wait(), second.wait()} <= {0, 2, 5}, "one of them goes on; the other is told whose the run is"
+            stage.whole(verb, store)
         elif action == "stop":
             time.sleep(LEASE_S * 1.5)
-        stage.whole(verb, store)
-        if action == "stop":
+            stage.whole(verb, store)
             first.wake()
             assert first.wait() in _late(verb, point), "who comes back late changes nothing, and says so"
+        else:
+            stage.whole(verb, store)
     stage.check(verb, store)
 
 
