@@ -1,4 +1,4 @@
-"""`systemctl stop` of a job as its unit means it: the driver alone is told, drains in time, ends with 5, and goes on when started."""
+"""`systemctl stop` of a job as its unit means it: the driver alone is told, drains in time, ends with 5, and goes on."""
 
 from __future__ import annotations
 
