@@ -87,8 +87,8 @@ def image() -> str:
             buildah("commit", empty, BASE)
     volumes = [word for path in OF_THE_HOST if Path(path).exists() for word in ("--volume", f"{path}:{path}:ro")]
     buildah(
-        "bud", "--layers", "--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE={BASE}", *volumes, "-f", DOCKERFILE,
-        "-t", "localhost/batchscore:test", ROOT,
+        "bud", "--layers", "--isolation", "chroot", "--format", "docker", "--build-arg", f"BASE={BASE}", *volumes,
+        "-f", DOCKERFILE, "-t", "localhost/batchscore:test", ROOT,
     )  # fmt: skip
     return "localhost/batchscore:test"
 
