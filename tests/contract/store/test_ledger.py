@@ -165,6 +165,17 @@ def test_attempts_that_differ_stop_the_run_and_nothing_of_the_batch_is_kept(stor
     assert [partition.number for partition in store.unfinished(run, Stage.ROLLUP)] == [1]
 
 
+def test_of_two_attempts_at_a_live_table_the_first_counts(store: Ledger, store_folder: Path) -> None:
+    run, _ = store.open(make_plan(store_folder), owner="me")
+    (partition,) = make_partitions(1)
+    store.lay_out(run, Stage.ROLLUP, [partition])
+    first = make_receipt(partition).model_copy(update={"live": True})
+    second = make_receipt(partition, attempt="z", sha256="2" * 64).model_copy(update={"live": True})
+    assert store.commit(run, [first, second]) == (0,)
+    assert store.commit(run, [second]) == ()
+    assert [receipt.attempt for receipt in store.reader().receipts(run.run_id, Stage.ROLLUP)] == [first.attempt]
+
+
 def test_a_receipt_for_another_address_is_a_conflict(store: Ledger, store_folder: Path) -> None:
     run, _ = store.open(make_plan(store_folder), owner="me")
     store.lay_out(run, Stage.ROLLUP, make_partitions(1))
