@@ -42,11 +42,15 @@ bench: env ## Run the benchmarks; they print ratios
 wheel: env ## Build the wheel into dist/
 	$(BIN)/python -m hatchling build --clean --target wheel
 
-# One version of each library for every Python (`fewest`): scores are compared bit by bit.
+# One version of each library for every Python (`fewest`): scores are compared bit by bit. The image's are the same, without tools.
 lock: env ## Resolve requirements.lock again (ARGS=--upgrade for the newest versions)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
 		--quiet --output-file requirements.lock $(ARGS)
+	$(BIN)/uv pip compile pyproject.toml --extra fast --extra logs --extra metrics --extra mysql-fast --group cpu \
+		--constraint requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+		--quiet --output-file cluster/docker/requirements.lock
 
 clean: ## Remove what can be made again, .venv too
 	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

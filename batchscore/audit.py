@@ -24,6 +24,12 @@ class Act(StrEnum):
     """What an entry says was done."""
 
     RELEASED = "released"  # a run's flags came before the reviewers
+    CLAIMED = "claimed"  # a person is at one flag
+    RETURNED = "returned"  # a claim was given back, or ran out
+    DECIDED = "decided"  # a person said what one flag is
+    EXPIRED = "expired"  # nobody took one flag for too long
+    SUPPRESSED = "suppressed"  # accounts are not flagged for a while
+    UNSUPPRESSED = "unsuppressed"
     UNDO_BEGUN = "undo begun"
     WITHDRAWN = "withdrawn"  # one flag of the run
     RESTORED = "restored"  # one flag that the run's had superseded

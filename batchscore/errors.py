@@ -113,6 +113,10 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "source_paused": (418, "A live source asked for rest longer than the run was told to wait; the run can be resumed."),
     "source_overloaded": (419, "A live source was above its critical load, so reading ended at once; the run can be resumed."),
     "input_held": (420, "The input is not what it usually is; the run is held before it scores, until a person approves."),
+    "release_held": (
+        422,
+        "The flags are not what they usually are; the run is held before it releases, until a person approves them.",
+    ),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
@@ -124,6 +128,18 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
+    # 6xx: the review queue
+    "flag_absent": (601, "The queue has no flag of that account that a person could look at."),
+    "flag_taken": (602, "Another reviewer has claimed the flag."),
+    "flag_changed": (603, "The flag is not what the reviewer saw: its evidence, or the flag itself, changed meanwhile."),
+    "flag_decided": (604, "A person has decided on the flag already."),
+    "second_reviewer": (605, "The flag needs two people, and both would be one."),
+    "dispositions_invalid": (
+        606,
+        "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
+    ),
+    "nothing_to_release": (608, "The run has nothing that could be released beside what it released."),
+    "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
 }
 
 # reason → the code of a row that is set aside alone (written to the rejects file, never raised)

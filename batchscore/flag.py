@@ -65,7 +65,8 @@ CHANGES: Final[Mapping[FlagState, Mapping[FlagState, Actor]]] = MappingProxyType
         FlagState.CONFIRMED: dict.fromkeys(sorted(DECIDED - {FlagState.CONFIRMED}), Actor.PERSON),
         FlagState.CLEARED: dict.fromkeys(sorted(DECIDED - {FlagState.CLEARED}), Actor.PERSON),
         FlagState.INCONCLUSIVE: dict.fromkeys(sorted(DECIDED - {FlagState.INCONCLUSIVE}), Actor.PERSON),
-        FlagState.EXPIRED: dict.fromkeys(sorted(DECIDED), Actor.PERSON),  # a decision that arrives late is one still
+        # A decision that arrives late is one still.
+        FlagState.EXPIRED: {**_BY_PERSON, FlagState.WITHDRAWN: Actor.ENGINE},
         FlagState.OVERTAKEN: {FlagState.OPEN: Actor.ENGINE},  # what it gave way to was withdrawn
         FlagState.WITHDRAWN: {},
     }

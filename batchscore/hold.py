@@ -1,7 +1,8 @@
 """Values of holding: what a run is held for, as a table that shows why, and who approved it. No I/O.
 
 A *guard* looks at something of a run and finds lines that a person must see. The run is then *held*: its driver leaves, and
-only an approval of those very lines lets another go on. Each guard has a *subject*: ``input``, the days that were read.
+only an approval of those very lines lets another go on. Each guard has a *subject*: ``input``, the days that were read, and
+``release``, the flags that would be put before people.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from batchscore.digest import digest_of
 from batchscore.errors import Problem
 from batchscore.spec import Value
 
-Subject = Literal["input"]
+Subject = Literal["input", "release"]
 
 
 class Finding(Value):

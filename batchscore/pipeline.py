@@ -32,6 +32,7 @@ from batchscore.events import (
 )
 from batchscore.features.input_gate import not_approved
 from batchscore.freeze_layout import closed_ranges, lay_out_freeze
+from batchscore.guarding import judge_release
 from batchscore.hold import Finding, Subject
 from batchscore.layout import (
     Definitions,
@@ -93,7 +94,9 @@ def run(
         walk.score()
         row = walk.decide()
         walk.reasons(row)
-        walk.release(row, walk.prove())
+        proof = walk.prove()
+        walk.guard(row)
+        walk.release(row, proof)
         walk.shadow()
         return store.close(handle, "finished")
 
@@ -220,6 +223,10 @@ class _Walk:
                 where=f"run {self._run_id}",
                 remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}",
             )
+
+    def guard(self, row: RunRow) -> None:
+        """Hold the run where its flags are not what earlier runs let expect, and no person approved them."""
+        self._hold_for("release", "release_held", judge_release(row, self._definitions, self._reader))
 
     def release(self, row: RunRow, proof: Proof) -> None:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""

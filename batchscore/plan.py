@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Gentle, IdCast, RunSpec, SqlSource, Value
 
 
@@ -233,7 +234,7 @@ class StageEstimate(Value):
     n_bytes: int | None = None
 
 
-class Plan(Value):
+class Plan(Showable, Value):
     """A run, before it runs. `digest` covers ``pinned``, which names the digest of every part; ``observed`` is estimated."""
 
     spec: RunSpec
@@ -262,6 +263,30 @@ class Plan(Value):
         names = {self.pinned[part]: part.partition(" ")[2] for part in self.pinned if part.startswith((BUNDLE, SHADOW))}
         return {bundle.sha256: names[bundle.sha256] for bundle in self.bundles}
 
+    def shown(self) -> Shown:
+        """What is asked for, the stages, and what is pinned."""
+        spec, as_ofs, policy = self.spec, self.spec.as_ofs(), self.spec.policy
+        dates = f"{as_ofs[0]:%Y-%m-%d %H:%M} … {as_ofs[-1]:%Y-%m-%d %H:%M} UTC ({len(as_ofs)})" if as_ofs else "none"
+        facts = [
+            ("plan", self.digest),
+            ("as of", dates),
+            ("bundles", ", ".join(self.bundle_names().values())),
+            ("queue", policy.queue),
+            ("threshold", "none" if policy.threshold is None else f"{policy.threshold:g}"),
+            ("budget", "none" if policy.budget is None else f"{policy.budget:,}"),
+            ("release", spec.release),
+            *(("warning", warning) for warning in self.warnings),
+        ]
+        numbers = [[_said(stage.n_partitions), _said(stage.n_rows), _said(stage.n_bytes)] for stage in self.stages]
+        rows = [[stage.stage, stage.does, *said] for stage, said in zip(self.stages, numbers, strict=True)]
+        stages = ShownTable(("stage", "does", "partitions", "rows", "bytes"), rows)
+        pinned = ShownTable(("pinned", "digest or version"), sorted(self.pinned.items()))
+        return Shown(f"plan of {spec.name}", facts, (stages, pinned))
+
     def differences(self, pinned: dict[str, str]) -> tuple[str, ...]:
         """Names of the pinned parts in which this plan and ``pinned`` differ."""
         return tuple(sorted(name for name in self.pinned.keys() | pinned.keys() if self.pinned.get(name) != pinned.get(name)))
+
+
+def _said(n: int | None) -> str:
+    return "–" if n is None else f"{n:,}"

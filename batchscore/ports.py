@@ -16,6 +16,7 @@ from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
 from batchscore.request import Request, Wish
+from batchscore.shown import Showable, Shown
 from batchscore.spec import Value
 
 
@@ -51,7 +52,7 @@ class Executor(Protocol):
         """One line for people: ``inline``, ``dask tcp://127.0.0.1:… 2 workers``."""
 
 
-class RunRow(Value):
+class RunRow(Showable, Value):
     """A run as the ledger holds it. ``state``: running, finished, held, paused, cancelled, interrupted, failed."""
 
     run_id: str
@@ -78,6 +79,23 @@ class RunRow(Value):
     undone_why: str = ""
     request: Request | None = None  # what a person asks of it now
     n_requests: int = 0  # so far: the number of the newest, which the next one is compared with
+
+    def shown(self) -> Shown:
+        """How it stands."""
+        moments = {
+            "opened": self.created_at, "finished": self.finished_at, "released": self.released_at, "undone": self.undone_at,
+        }  # fmt: skip
+        as_ofs = self.plan.spec.as_ofs()
+        facts = [
+            ("state", self.stands + (f": {self.why}" if self.why else "")),
+            ("as of", f"{as_ofs[0]:%Y-%m-%d %H:%M} … {as_ofs[-1]:%Y-%m-%d %H:%M} UTC ({len(as_ofs)})"),
+            ("bundles", ", ".join(self.plan.bundle_names().values())),
+            ("queue", self.plan.spec.policy.queue),
+            *((name, f"{at:%Y-%m-%d %H:%M:%S} UTC") for name, at in moments.items() if at is not None),
+            ("plan", self.plan_digest),
+            ("ran on", self.executor or "unknown"),
+        ]
+        return Shown(f"run {self.run_id} of {self.name}", facts)
 
     @property
     def stands(self) -> str:
@@ -195,10 +213,11 @@ class HeldOutput(Value):
 
 
 class ReleaseCount(Value):
-    """What a release did."""
+    """What a release did. ``n_overtaken``: flags that did not open, ``n_decided_kept`` of them for what a person had decided."""
 
     n_flags: int
     n_overtaken: int
+    n_decided_kept: int = 0
 
 
 class LeftFlag(Value):
@@ -381,6 +400,15 @@ class Store(Protocol):
 
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+
+    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str) -> ReleaseCount:
+        """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
+
+        What was released before is left as it is; the count is of what came now. No driver's: it needs no epoch.
+
+        Raises:
+            Refused: ``nothing_to_release``: the run is not released, or an undo of it was begun.
+        """
 
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from batchscore.cli.options import JSON
 from batchscore.errors import Refused
 from batchscore.observe.text import plain
+
+if TYPE_CHECKING:
+    from batchscore.spec import RunSpec
 
 
 @click.group()
@@ -24,17 +28,10 @@ def upgrade(spec: Path, *, only_sql: bool, as_json: bool) -> int:
     """Make the tables of the database that SPEC names, or bring them to this version."""
     from batchscore.cli.outputs import Upgraded
     from batchscore.features.feature_set import read_feature_set
-    from batchscore.spec import read_spec
     from batchscore.store.migrate import upgrade_database, upgrade_script
 
-    asked = read_spec(spec)
-    if asked.database is None:
-        raise Refused(
-            "spec_invalid",
-            "names no database: its runs are in the store's folder, and the first run makes them",
-            where=str(spec),
-            remedy="to keep them on MySQL, add 'database: NAME'",
-        )
+    asked = _on_mysql(spec)
+    assert asked.database is not None
     kind = read_feature_set(Path(asked.feature_set)).account_id
     said = Upgraded(database=asked.database, account_id=kind)
     if only_sql:
@@ -49,3 +46,39 @@ def upgrade(spec: Path, *, only_sql: bool, as_json: bool) -> int:
         click.echo(plain(f"{said.database}: tables of version {said.version}, {kind} account ids"))
         click.echo(plain(f"next: batchscore run {spec}"))
     return 0
+
+
+@db.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@JSON
+def grants(spec: Path, *, as_json: bool) -> int:
+    """Print the GRANT statements of the four accounts that a store on MySQL needs. Changes nothing; run them after upgrade."""
+    from batchscore.cli.outputs import Granted
+    from batchscore.store.grants import grants
+    from batchscore.store.place import database_of
+
+    asked = _on_mysql(spec)
+    assert asked.database is not None
+    made = grants(database_of(asked.database))
+    if as_json:
+        click.echo(Granted(database=asked.database, grants={role: made[role] for role in made}).model_dump_json(indent=2))
+        return 0
+    for role, statements in made.items():
+        click.echo(f"-- {role}")
+        for statement in statements:
+            click.echo(f"{statement};")
+    return 0
+
+
+def _on_mysql(spec: Path) -> RunSpec:
+    from batchscore.spec import read_spec
+
+    asked = read_spec(spec)
+    if asked.database is None:
+        raise Refused(
+            "spec_invalid",
+            "names no database: its runs are in the store's folder, and the first run makes them",
+            where=str(spec),
+            remedy="to keep them on MySQL, add 'database: NAME'",
+        )
+    return asked

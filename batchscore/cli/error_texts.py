@@ -338,6 +338,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "plan, and what is whole is reused. Is it right as it is? `batchscore approve RUN --by NAME --reason TEXT`, then "
         "`batchscore resume RUN`. What was approved is not held again in later runs of the spec, unless it gets worse.",
     ),
+    "release_held": Advice(
+        "The policy declares a `guard`, and the flags in all, of a reason, a segment or a domain, the scores above the "
+        "threshold, their drift or a feature that is missing are beyond its limits. The list names each with its usual range.",
+        "Nobody sees the flags yet. Is the model or the input wrong? Mend it and run the spec again. Are they right as they are? "
+        "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`. The approval is of this run alone.",
+    ),
     "not_held": Advice(
         "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
         "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
@@ -430,6 +436,46 @@ ADVICE: Final[dict[str, Advice]] = {
         "The scheduler is up and has no workers yet, or they all died (look for memory kills).",
         "Start some: `dask worker ADDRESS --nthreads 1 --nworkers 4`, then run again.",
     ),
+    "flag_absent": Advice(
+        "A digit of the account id was lost, the flag is in another queue, its run was never released, or the account was scored "
+        "and not selected. For giving a claim back: it ran out, or is somebody else's.",
+        "`batchscore queue list --queue NAME` shows what is before the reviewers, `--state STATE` what was decided; `queue show "
+        "ACCOUNT` all that there ever was of one account.",
+    ),
+    "flag_taken": Advice(
+        "Two people reached for one flag. A claim is alive until the moment in the message, and comes back by itself then.",
+        "Take another: `batchscore queue claim`. Is the other one away? Wait for the moment, or ask them for `queue "
+        "release-claim`.",
+    ),
+    "flag_changed": Advice(
+        "Between your look and your decision a run selected the account again, a run whose evidence you saw was undone, or the "
+        "flag itself was withdrawn. The message says which, and what is new.",
+        "`batchscore queue show ACCOUNT`, and decide with the version it names. A decision is never taken for something that the "
+        "person did not see.",
+    ),
+    "flag_decided": Advice(
+        "Somebody was first, or the account is decided on twice in one file. The message names who, when and what.",
+        "Leave it, or look at it again and put another decision beside that one with `--correct`: both stay on record.",
+    ),
+    "second_reviewer": Advice(
+        "Flags of a protected tier (staff, paying, role accounts) are settled by two names. The first decision makes such a flag "
+        "`awaiting`; the second must be another person's, and where the two differ the flag is inconclusive.",
+        "Leave it to a colleague: `batchscore queue list --state awaiting` shows what waits for one.",
+    ),
+    "dispositions_invalid": Advice(
+        "A row names no account or no known word, a flag that is not there, that somebody else has claimed or decided, or a "
+        "version of the evidence that is not the newest.",
+        "Each mistake is listed with its row and its fix. Mend the rows, or leave them out, and give the file again: what was "
+        "taken from it before is taken once.",
+    ),
+    "nothing_to_release": Advice(
+        "The run is not released yet, was undone, or an undo of it is under way: more of its flags would come alone.",
+        "`batchscore status RUN` says how it stands. After an undo a new run decides anew; its reserve is the one to release.",
+    ),
+    "suppression_unknown": Advice(
+        "It has ended, was removed by somebody else, or was made in another queue or scope (account, domain, segment).",
+        "`batchscore suppress list` shows what holds, by queue; what has ended needs no removal, and stays on record.",
+    ),
 }
 
 _EXITS: Final = {
@@ -447,6 +493,7 @@ _EXITS: Final = {
     "proof_failed": "1: nothing is released",
     "interrupted": "5: resumable",
     "input_held": "4: held, a person must act",
+    "release_held": "4: held, a person must act",
     "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",

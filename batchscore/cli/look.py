@@ -1,4 +1,4 @@
-"""status, watch, queue, clean: what stands in a store. All but clean only read."""
+"""status, watch, clean: what stands in a store. All but clean only read."""
 
 from __future__ import annotations
 
@@ -136,29 +136,6 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
         if not running:
             return 0
         time.sleep(WATCH_EVERY_S)
-
-
-@click.command()
-@STORE
-@click.option("--queue", "name", help="Only this review queue.")
-@click.option("-n", "limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many flags.")
-@JSON
-def queue(store: Path, name: str | None, limit: int, *, as_json: bool) -> int:
-    """Show the open flags of released runs, best first, with their reasons."""
-    from batchscore.store import open_reader
-
-    flags = open_reader(store).queue(name, limit=limit)
-    if as_json:
-        from batchscore.cli.outputs import QueueShown
-
-        click.echo(QueueShown(flags=flags).model_dump_json(indent=2))
-        return 0
-    from batchscore.observe.terminal import show_queue
-
-    show_queue(flags, Console())
-    if not flags:
-        click.echo("the queue is empty")
-    return 0
 
 
 @click.command()

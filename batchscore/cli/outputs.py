@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self
 from pydantic import BaseModel
 
 from batchscore.certificates import Certificates
+from batchscore.desk import QueueEvent, Reviewed
 from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.hold import HoldRow
@@ -24,13 +25,14 @@ from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
 from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
-from batchscore.ports import FlagRow, QuarantinedRow, RunRow, StageRow, Undo
+from batchscore.ports import QuarantinedRow, RunRow, StageRow, Suppression, Undo
 from batchscore.report.comparison import Comparison
 from batchscore.report.difference import Difference
 from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
 from batchscore.request import Request
+from batchscore.review.deciding import Imported
 from batchscore.spec import RunSpec, Value
 from batchscore.training.built import BuiltFrame
 
@@ -195,9 +197,51 @@ class RunStatus(Value):
 
 
 class QueueShown(Value):
-    """queue: open flags of released runs, best first."""
+    """queue, queue list: flags of released runs, best first; queue claim: those that were claimed."""
 
-    flags: tuple[FlagRow, ...]
+    flags: tuple[Reviewed, ...]
+
+
+class StoryShown(Value):
+    """queue show, queue decide: every flag of an account in a queue, and what happened to them, in order."""
+
+    flags: tuple[Reviewed, ...]
+    events: tuple[QueueEvent, ...]
+
+
+class ClaimsReturned(Value):
+    """queue release-claim: the accounts whose flags are free again."""
+
+    accounts: tuple[int | str, ...]
+
+
+class Expired(Value):
+    """queue expire: how many flags expired, or would."""
+
+    queue: str
+    n: int
+    applied: bool
+
+
+class EventsShown(Value):
+    """queue events: what changed, in order; ``last`` is the cursor to ask on with."""
+
+    events: tuple[QueueEvent, ...]
+    last: int
+
+
+class SuppressionsShown(Value):
+    """suppress list: what holds in a queue, or ever did."""
+
+    queue: str
+    suppressions: tuple[Suppression, ...]
+
+
+class Unsuppressed(Value):
+    """suppress remove: how many ended."""
+
+    queue: str
+    n: int
 
 
 class Cleaned(Value):
@@ -208,7 +252,7 @@ class Cleaned(Value):
 
 
 class Exported(Value):
-    """rejects: the file that was written, and how many rows it holds."""
+    """rejects, queue export: the file that was written, and how many rows it holds."""
 
     path: str
     n_rows: int
@@ -221,6 +265,13 @@ class Upgraded(Value):
     account_id: str
     version: str | None = None
     script: str | None = None
+
+
+class Granted(Value):
+    """db grants: role → the statements that give its account what it needs."""
+
+    database: str
+    grants: dict[str, tuple[str, ...]]
 
 
 class ErrorHelp(Value):
@@ -276,6 +327,18 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "verify": Verified,
     "watch": RunStatus,
     "queue": QueueShown,
+    "queue list": QueueShown,
+    "queue show": StoryShown,
+    "queue claim": QueueShown,
+    "queue release-claim": ClaimsReturned,
+    "queue decide": StoryShown,
+    "queue import": Imported,
+    "queue export": Exported,
+    "queue expire": Expired,
+    "queue events": EventsShown,
+    "suppress add": Suppression,
+    "suppress list": SuppressionsShown,
+    "suppress remove": Unsuppressed,
     "report": Report,
     "report diff": Difference,
     "explain": Explanation,
@@ -286,6 +349,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "bundle diff": BundleDiff,
     "clean": Cleaned,
     "db upgrade": Upgraded,
+    "db grants": Granted,
     "cluster certs": Certificates,
     "help": HelpShown,
     "completion": Script,

@@ -6,6 +6,17 @@ or bound parameter ever stands in a message.
 
 from batchscore.database.engine import is_mysql, now, open_engine
 from batchscore.database.failures import code_of, translated
+from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
 
-__all__ = ["code_of", "is_mysql", "now", "open_engine", "read", "transact", "translated"]
+__all__ = [
+    "code_of",
+    "columns_of_table",
+    "is_mysql",
+    "now",
+    "open_engine",
+    "read",
+    "rows_of_table",
+    "transact",
+    "translated",
+]

@@ -20,7 +20,14 @@ DROP_POOL: Final = {1053, 1290, 1792, 1836}  # shutting down; read-only: another
 LOST: Final = {1040, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 4031}  # full, cut, killed, away
 DENIED: Final = {1044, 1045, 1142, 1143, 1227, 1370, 1698}
 ABSENT: Final = {1049, 1146}
-TOO_LARGE: Final = {1153}
+# What the server must be told: number → what is wrong, and what mends it.
+TO_SET: Final = {
+    1153: ("a statement is larger than the server accepts", "SET GLOBAL max_allowed_packet = 67108864"),
+    1419: (
+        "the server logs its changes, and lets no account without SUPER make a trigger",
+        "SET GLOBAL log_bin_trust_function_creators = ON for the upgrade, or let a DBA run: batchscore db upgrade --sql",
+    ),
+}
 UNSAFE: Final = 2026  # the server has no TLS, and the URL asks for it
 
 
@@ -93,13 +100,9 @@ def _of_mysql(error: sa.exc.DBAPIError, code: int | None, where: str) -> Batchsc
             where=where,
             remedy="check the URL",
         )
-    if code in TOO_LARGE:
-        return Refused(
-            "database_setup",
-            "a statement is larger than the server accepts",
-            where=where,
-            remedy="SET GLOBAL max_allowed_packet = 67108864",
-        )
+    if code in TO_SET:
+        what, remedy = TO_SET[code]
+        return Refused("database_setup", what, where=where, remedy=remedy)
     return _refused_statement(error, where, code)
 
 

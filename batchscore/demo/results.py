@@ -16,7 +16,7 @@ from rich.text import Text
 from batchscore.demo.precision import Precision, Share, measure
 from batchscore.demo.truth import Truth
 from batchscore.layout import Definitions
-from batchscore.observe.terminal import show_proof, show_queue
+from batchscore.observe.terminal import show_flags, show_proof
 from batchscore.observe.text import plain
 from batchscore.ports import RunRow, StoreReader
 from batchscore.proving import prove_run
@@ -36,7 +36,7 @@ def show_results(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: 
     show_proof(prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id), console)
     queue = row.plan.spec.policy.queue
     say(console, f"\nthe queue {queue!r}, best {SHOWN_FLAGS} of {len(reader.queue(queue, limit=_ALL_FLAGS))}:")
-    show_queue(reader.queue(queue, limit=SHOWN_FLAGS), console)
+    show_flags(reader.queue(queue, limit=SHOWN_FLAGS), console)
     _show_precision(measure(row, reader, truth, trained_as_of), trained_as_of, console)
 
 

@@ -25,6 +25,7 @@ from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import asked_of
 from batchscore.errors import Refused
+from batchscore.explore.filters import Filters, expression_of
 from batchscore.explore.parts import (
     MOMENT,
     Files,
@@ -45,11 +46,12 @@ from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
-from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
+from batchscore.plan import InputFile, KeyRange, Partition, Reference, Score, Stage
 from batchscore.ports import FlagRow, RunRow, StoreReader
 from batchscore.receipt import Output
+from batchscore.shown import Showable, Shown
 from batchscore.sources.freeze import empty_events
-from batchscore.spec import Policy, RunSpec
+from batchscore.spec import Policy, RunSpec, format_duration
 from batchscore.store import open_reader
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ class Account:
     flags: pd.DataFrame
 
 
-class Explorer:
+class Explorer(Showable):
     """Looks at one run. ``run`` is its row in the ledger, ``plan`` what it was made from."""
 
     def __init__(self, client: Client, run: str | RunRow | RunSpec, *, store: Path | str | None = None) -> None:
@@ -116,13 +118,38 @@ class Explorer:
         """The as-of dates of the run, in order."""
         return self.plan.spec.as_ofs()
 
+    def shown(self) -> Shown:
+        """The run, and the frames there are."""
+        run = self.run.shown()
+        frames = [
+            ("accounts()", f"{self._snapshots.n_rows:,} frozen rows, {len(self._ranges):,} partitions"),
+            *((f"events({table!r})", f"{len(files):,} files") for table, files in self._events.items()),
+            (
+                "features(as_of)",
+                f"{len(self.feature_set.names):,} features, of any whole {format_duration(self.feature_set.grain)}",
+            ),
+            ("scores(), rejects()", f"{len(self.as_ofs):,} as-ofs, {len(self._partitions):,} files of each at most"),
+            ("decisions(), flags()", f"queue {self.plan.spec.policy.queue}"),
+        ]
+        return Shown(f"explorer of {run.title}", [*run.facts, *frames])
+
+    @property
+    def _events(self) -> dict[str, tuple[InputFile, ...]]:
+        return {events.table: self.plan.inputs[events.table] for events in self.feature_set.events}
+
     # Frames. A selection of columns is pushed down to the files by Dask: ``explorer.accounts()[["plan"]]`` reads two columns.
 
-    def accounts(self) -> dd.DataFrame:
-        """The frozen accounts (all, whenever they were created) by account id, with the columns that the feature set reads."""
-        return self._by_range(read_accounts, self._snapshots.schema)
+    # So are ``filters``, as of `dd.read_parquet`: ``explorer.scores(filters=[("score", ">=", 0.9)])``.
 
-    def events(self, table: str | None = None) -> dd.DataFrame:
+    def accounts(self, *, filters: Filters | None = None) -> dd.DataFrame:
+        """The frozen accounts (all, whenever they were created) by account id, with the columns that the feature set reads.
+
+        Raises:
+            TypeError: ``filters`` compare an account id with what is no id of its kind.
+        """
+        return self._by_range(read_accounts, self._snapshots.schema, **self._filtered(filters))
+
+    def events(self, table: str | None = None, *, filters: Filters | None = None) -> dd.DataFrame:
         """The events of a table (to be named where there are several) as they are rolled up.
 
         A partition is a file, of the input or, of a live table, of the freeze.
@@ -143,10 +170,11 @@ class Explorer:
             parts = [Files(store=str(self.store), outputs=(output,)) for output in froze[name]]
             with corrupt_told(self.store / parts[0].outputs[0].path):
                 schema = pq.read_schema(self.store / parts[0].outputs[0].path)
-            return _from_map(read_frozen_events, parts, meta=to_pandas(schema.remove_metadata().empty_table()))
+            meta = to_pandas(schema.remove_metadata().empty_table())
+            return _from_map(read_frozen_events, parts, meta=meta, **self._filtered(filters))
         files = self.plan.inputs[name]
         meta = to_pandas(empty_events(files[0], name, self.feature_set))
-        return _from_map(read_events_of, list(files), meta=meta, table=name, feature_set=held)
+        return _from_map(read_events_of, list(files), meta=meta, table=name, feature_set=held, **self._filtered(filters))
 
     def features(self, as_of: datetime | None = None, *, fraction: float = 1.0) -> dd.DataFrame:
         """The features of every account that existed at ``as_of``, by account id: by default at the run's last.
@@ -163,18 +191,18 @@ class Explorer:
         meta = read_features(self._nobody(), str(self.store), moment)
         return self._mapped(read_features, meta, as_of=moment, fraction=fraction)
 
-    def scores(self, as_of: datetime | None = None) -> dd.DataFrame:
+    def scores(self, as_of: datetime | None = None, *, filters: Filters | None = None) -> dd.DataFrame:
         """Margin and score of every scored account by account id; one row for each as-of, or for ``as_of`` alone."""
-        return self._of_outputs("scores", scores_schema(self._id_type), as_of)
+        return self._of_outputs("scores", scores_schema(self._id_type), as_of, filters)
 
-    def rejects(self) -> dd.DataFrame:
+    def rejects(self, *, filters: Filters | None = None) -> dd.DataFrame:
         """Accounts that could not be scored, as-of and code, by account id (rows of input: ``batchscore rejects``)."""
-        return self._of_outputs("rejects", rejects_schema(self._id_type), None)
+        return self._of_outputs("rejects", rejects_schema(self._id_type), None, filters)
 
-    def decisions(self) -> dd.DataFrame:
+    def decisions(self, *, filters: Filters | None = None) -> dd.DataFrame:
         """What the run selected at each as-of, released or simulated: as_of, rank, score, margin, release, by account id."""
         meta = to_pandas(decided_rows(self._decision).replace_schema_metadata(None).slice(0, 0))
-        return _from_map(read_decision, [self._decision], meta=meta)
+        return _from_map(read_decision, [self._decision], meta=meta, **self._filtered(filters))
 
     def flags(self) -> dd.DataFrame:
         """What the run explained, best rank first: a decision's columns, reasons (JSON) and segment, by account id."""
@@ -289,7 +317,11 @@ class Explorer:
     def _mapped(self, read: Callable[..., pd.DataFrame], meta: pd.DataFrame, **given: object) -> dd.DataFrame:
         return _from_map(read, self._ranges, meta=meta, divisions=self._divisions(), store=str(self.store), **given)
 
-    def _of_outputs(self, role: str, schema: pa.Schema, as_of: datetime | None) -> dd.DataFrame:
+    def _filtered(self, filters: Filters | None) -> dict[str, Any]:
+        """What a read is given for filters; they are looked at now, and not first on a worker."""
+        return {} if expression_of(filters, self._id_type) is None else {"filters": filters}
+
+    def _of_outputs(self, role: str, schema: pa.Schema, as_of: datetime | None, filters: Filters | None) -> dd.DataFrame:
         """Rows of score files: a partition for each key range, from the files of all groups of as-ofs or of the one asked for."""
         if as_of is not None and as_of not in self.as_ofs:
             raise Refused("spec_invalid", f"{as_of.isoformat()} is none of the run's as-ofs", where="as_of")
@@ -300,7 +332,9 @@ class Explorer:
                 files[work.keys] += tuple(output for output in outputs.get(partition.number, ()) if output.role == role)
         held = [Files(str(self.store), found) for found in files.values()]
         meta = to_pandas(schema.empty_table())
-        return _from_map(read_files, held, meta=meta, divisions=self._divisions(), schema=schema, as_of=as_of)
+        return _from_map(
+            read_files, held, meta=meta, divisions=self._divisions(), schema=schema, as_of=as_of, **self._filtered(filters)
+        )
 
     def _divisions(self) -> tuple[Any, ...]:
         """The least id, where each further range begins, and the greatest id; unknown when there are no accounts."""

@@ -13,21 +13,22 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pandas.api.extensions import ExtensionDtype
+from pyarrow.fs import LocalFileSystem
 
 from batchscore.attempt import reasons_schema
-from batchscore.features.accounts import Accounts
+from batchscore.explore.filters import Filters, columns_of, expression_of
 from batchscore.features.feature_set import open_feature_set
-from batchscore.features.frame import make_frame, population
-from batchscore.features.python import refuse_other_functions
-from batchscore.features.windows import prepare
 from batchscore.files import verified
 from batchscore.key_index import open_index
-from batchscore.keys import ACCOUNT_ID, hash64
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64, sort_by_key
 from batchscore.layout import decided_rows
 from batchscore.models.contract import conform
 from batchscore.models.scorer import load_scorer
+from batchscore.operations.remade import features_again
 from batchscore.plan import InputFile, Reference, Rollup, Score
 from batchscore.receipt import Output
 from batchscore.sources.freeze import read_events
@@ -44,11 +45,30 @@ class Files:
     outputs: tuple[Output, ...]
 
 
-def read_accounts(work: Score, store: str, columns: list[str] | None = None) -> pd.DataFrame:
-    """The frozen accounts of the range of ``work``, of a history all rows of each; only ``columns`` are read."""
-    index = open_index(store, open_feature_set(work.feature_set).account_id, work.snapshots)
+def read_accounts(work: Score, store: str, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
+    """The frozen accounts of the range of ``work``, of a history all rows of each; only ``columns`` are read.
+
+    ``filters`` pass over row groups whose footers say that no row of theirs is wanted.
+    """
+    kind = open_feature_set(work.feature_set).account_id
+    index = open_index(store, kind, work.snapshots)
     names = index.schema.names if columns is None else [ACCOUNT_ID, *columns]
-    return to_pandas(index.read(work.keys, columns=names))
+    wanted = expression_of(filters, ID_TYPES[kind])
+    if wanted is None:
+        return to_pandas(index.read(work.keys, columns=names))
+    for bound, is_low in ((work.keys.low, True), (work.keys.high, False)):
+        if bound is not None:
+            key, edge = pc.field(ACCOUNT_ID), pa.scalar(bound, ID_TYPES[kind])
+            wanted = wanted & ((key >= edge) if is_low else (key < edge))
+    schema = pa.schema([index.schema.field(name) for name in names])
+    tables = [
+        ds.ParquetFileFormat()
+        .make_fragment(str(verified(f"{store}/{path}", sha256)), LocalFileSystem(), row_groups=sorted(groups))
+        .to_table(columns=names, filter=wanted, use_threads=False)
+        .cast(schema)
+        for (path, sha256), groups in sorted(index.files(work.keys).items())
+    ]
+    return to_pandas(sort_by_key(pa.concat_tables([schema.empty_table(), *tables])))
 
 
 def read_features(
@@ -68,10 +88,19 @@ def score_again(work: Score, store: str, as_of: datetime, bundle: Reference, fra
     return to_pandas(pa.table({ACCOUNT_ID: frame[ACCOUNT_ID], "margin": margin, "score": scorer.score_of(margin)}))
 
 
-def read_files(files: Files, schema: pa.Schema, as_of: datetime | None = None, columns: list[str] | None = None) -> pd.DataFrame:
-    """Rows of a stage's files, sorted by account id then as-of; of one as-of, when it is given."""
+def read_files(
+    files: Files,
+    schema: pa.Schema,
+    as_of: datetime | None = None,
+    columns: list[str] | None = None,
+    filters: Filters | None = None,
+) -> pd.DataFrame:
+    """Rows of a stage's files, sorted by account id then as-of; of one as-of, when it is given, and of ``filters``."""
     names = schema.names if columns is None else [ACCOUNT_ID, *columns]
-    wanted = None if as_of is None else [("as_of", "=", pa.scalar(as_of, MOMENT))]
+    wanted = expression_of(filters, schema.field(ACCOUNT_ID).type)
+    if as_of is not None:
+        of_then = pc.field("as_of") == pa.scalar(as_of, MOMENT)
+        wanted = of_then if wanted is None else wanted & of_then
     tables = [
         pq.read_table(verified(f"{files.store}/{output.path}", output.sha256), columns=names, filters=wanted, use_threads=False)
         for output in files.outputs
@@ -82,25 +111,38 @@ def read_files(files: Files, schema: pa.Schema, as_of: datetime | None = None, c
     return to_pandas(table.sort_by(order))
 
 
-def read_events_of(file: InputFile, table: str, feature_set: Reference, columns: list[str] | None = None) -> pd.DataFrame:
-    """The events of one input file, with ``event_at`` and ``known_at`` in UTC, in the order in which they stand there."""
+def read_events_of(
+    file: InputFile, table: str, feature_set: Reference, columns: list[str] | None = None, filters: Filters | None = None
+) -> pd.DataFrame:
+    """The events of one input file, with ``event_at`` and ``known_at`` in UTC, in the order in which they stand there.
+
+    Of the file only key, times and what ``columns`` and ``filters`` ask for is read; rows are let go of a batch at a time.
+    """
     held = open_feature_set(feature_set)
     work = Rollup(table=table, feature_set=feature_set, files=(file,))
-    read = pa.concat_tables([rows.table for rows in read_events(work, held)], promote_options="permissive")
+    needed = None if columns is None else [*columns, *columns_of(filters)]
+    wanted = expression_of(filters, ID_TYPES[held.account_id])
+    batches = (rows.table for rows in read_events(work, held, needed))
+    kept = [rows if wanted is None else rows.filter(wanted) for rows in batches]
+    read = pa.concat_tables(kept, promote_options="permissive")
     return to_pandas(read if columns is None else read.select([ACCOUNT_ID, *columns]))
 
 
-def read_frozen_events(files: Files, columns: list[str] | None = None) -> pd.DataFrame:
+def read_frozen_events(files: Files, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
     """The events that a freeze left of a range of a live table, as `read_events_of`."""
     names = None if columns is None else [ACCOUNT_ID, *columns]
     (output,) = files.outputs
-    held = pq.read_table(verified(f"{files.store}/{output.path}", output.sha256), columns=names, use_threads=False)
+    path = verified(f"{files.store}/{output.path}", output.sha256)
+    wanted = expression_of(filters, pq.read_schema(path).field(ACCOUNT_ID).type)
+    held = pq.read_table(path, columns=names, filters=wanted, use_threads=False)
     return to_pandas(held.replace_schema_metadata(None))
 
 
-def read_decision(decision: Reference, columns: list[str] | None = None) -> pd.DataFrame:
+def read_decision(decision: Reference, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
     """The decision's rows, by as-of and rank."""
-    table = decided_rows(decision).sort_by([("as_of", "ascending"), ("rank", "ascending")])
+    table = decided_rows(decision)
+    wanted = expression_of(filters, table.schema.field(ACCOUNT_ID).type)
+    table = (table if wanted is None else table.filter(wanted)).sort_by([("as_of", "ascending"), ("rank", "ascending")])
     return to_pandas(table if columns is None else table.select([ACCOUNT_ID, *columns]))
 
 
@@ -136,16 +178,7 @@ def features_of(work: Score, store: str, as_of: datetime, among: pa.Array) -> pd
 
 
 def _frame(work: Score, store: str, as_of: datetime, among: pa.Array | None) -> pa.Table:
-    feature_set = open_feature_set(work.feature_set)
-    refuse_other_functions(feature_set, work.functions)
-    kind = feature_set.account_id
-    accounts = Accounts.of(open_index(store, kind, work.snapshots).read(work.keys, among=among), feature_set.accounts)
-    prepared = {
-        table: prepare(accounts.ids, open_index(store, kind, index).read(work.keys, among=among), feature_set, table)
-        for table, index in work.rollups.items()
-    }
-    held = accounts.at(as_of)
-    return make_frame(held, prepared, as_of, feature_set, population(held, as_of))
+    return features_again(work, store, as_of, among).frame
 
 
 def _some(work: Score, store: str, fraction: float) -> pa.Array | None:

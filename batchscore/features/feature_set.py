@@ -44,6 +44,7 @@ from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Count, Duration, PositiveDuration, Probability, Value, format_duration
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -127,7 +128,7 @@ class EventsTable(Value):
     distinct_limit: Annotated[Count, Field(ge=16, le=65_536)] = 256
 
 
-class FeatureSet(Value):
+class FeatureSet(Showable, Value):
     """All of it. ``features`` are in the order of the YAML, which is the order of the frame's columns."""
 
     feature_set: Name
@@ -249,6 +250,18 @@ class FeatureSet(Value):
     def describe(self, name: str) -> str:
         """One plain sentence with ``{value}`` in it: what a reviewer reads. The feature's own ``say`` comes first."""
         return sentence_of(self.features[name])
+
+    def shown(self) -> Shown:
+        """What it is made of, and each feature in a sentence."""
+        facts = [
+            ("digest", self.digest),
+            ("version", str(self.version)),
+            ("grain", format_duration(self.grain)),
+            ("accounts", f"{self.accounts.table}, ids are {self.account_id}"),
+            ("events", ", ".join(events.table for events in self.events) or "none"),
+        ]
+        rows = [(name, self.describe(name)) for name in self.names]
+        return Shown(f"feature set {self.feature_set}", facts, (ShownTable(("feature", "in words"), rows),))
 
     def explained(self) -> ExplainedFeatureSet:
         """The whole feature set in words: what `features show` tells."""

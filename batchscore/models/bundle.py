@@ -28,6 +28,8 @@ from batchscore.models.contract import CategorySet
 from batchscore.models.model_document import NotReadable, read_json
 from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
+from batchscore.report.histogram import N_BINS
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import NAME, Value
 
 MANIFEST: Final = "manifest.json"
@@ -128,6 +130,10 @@ class Manifest(Value):
     reasons: dict[str, ReasonTemplate]
     trained_as_of: AwareDatetime | None = None
     calibration: Calibration | None = None  # after the margin; the golden scores have it
+    # Of the reference rows, counted as `report.histogram` counts: what drift is measured against before there is an earlier run.
+    scores: Annotated[tuple[StrictInt, ...], Field(min_length=N_BINS, max_length=N_BINS)] | None = Field(
+        default=None, exclude_if=lambda counts: counts is None
+    )
     notes: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -161,8 +167,8 @@ class Manifest(Value):
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+@dataclass(frozen=True, slots=True, repr=False)
+class Bundle(Showable):
     """A manifest and where it lies; ``reference`` is what travels, its sha256 is the bundle's digest."""
 
     manifest: Manifest
@@ -172,6 +178,21 @@ class Bundle:
     def digest(self) -> str:
         """64 hex; two bundles of one digest give equal bits."""
         return self.reference.sha256
+
+    def shown(self) -> Shown:
+        """What the manifest says, and the sentence of each feature."""
+        held = self.manifest
+        facts = [
+            ("digest", self.digest),
+            ("trained as of", "unknown" if held.trained_as_of is None else f"{held.trained_as_of:%Y-%m-%d}"),
+            ("trees", f"{held.n_trees:,}"),
+            ("feature set", held.feature_set_digest),
+            ("calibration", "none" if held.calibration is None else held.calibration.kind),
+            ("written by", f"xgboost {held.written_by}"),
+            *sorted(held.notes.items()),
+        ]
+        rows = [(name, held.reasons[name].code, held.reasons[name].sentence) for name in held.names]
+        return Shown(f"bundle {held.name}", facts, (ShownTable(("feature", "reason", "sentence"), rows),))
 
 
 @dataclass(frozen=True, slots=True)

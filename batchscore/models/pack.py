@@ -47,6 +47,7 @@ from batchscore.models.xgboost_scorer import (
     sigmoid,
 )
 from batchscore.plan import Reference
+from batchscore.report.histogram import Counts, histogram
 from batchscore.spec import NAME, Value
 
 
@@ -113,7 +114,8 @@ def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
     sets = _category_sets(facts, about.categories, where)
     _refuse_strange_limits(about.limits, facts.names, where)
     rows = _golden_frame(golden, facts.names, sets)
-    expected = {} if reference is None else _expected(conform(reference, facts.names, sets), sets)
+    reference_rows = None if reference is None else conform(reference, facts.names, sets)
+    expected = {} if reference_rows is None else _expected(reference_rows, sets)
     if isinstance(model, Path):  # a booster is in this process already
         require_survivor(payload, rows.matrix, rounds[1], where=where)
     golden_bytes = parquet_bytes(_golden_by_two_routes(payload, rows, rounds, about.calibration, where=where))
@@ -130,6 +132,11 @@ def pack_bundle(  # noqa: PLR0913 (one for each part of a bundle)
         "n_golden": len(rows),
         "feature_set_digest": feature_set_digest,
         "iteration_range": rounds,
+        **(
+            {}
+            if reference_rows is None
+            else {"scores": _scores_of(payload, reference_rows, rounds, about.calibration, where=where)}
+        ),
     }
     manifest = parse_manifest(canonical_json(described), where=about.name)
     files = {model_name: payload, GOLDEN: golden_bytes, MANIFEST: canonical_json(manifest.model_dump(mode="json"))}
@@ -244,6 +251,14 @@ def _golden_by_two_routes(
             remedy="report it to batchscore with the model: this must not be",
         )
     return golden_table(rows, margins, calibrated(margins, calibration, nthread=1))
+
+
+def _scores_of(
+    payload: bytes, rows: Frame, rounds: tuple[int, int], calibration: Sigmoid | Isotonic | None, *, where: str
+) -> Counts:
+    """The histogram of the scores of reference rows."""
+    margins = predict_in_place(load_booster(payload, nthread=1, where=where), rows.matrix[~rows.unscorable], rounds)
+    return histogram(calibrated(margins, calibration, nthread=1))
 
 
 def _categorical(booster: xgb.Booster) -> Collection[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from batchscore.observe import tables
-from batchscore.observe.terminal import show_queue
+from batchscore.observe.terminal import show_flags
 from batchscore.report.difference import Difference
 from batchscore.report.drift import in_words
 
@@ -34,7 +34,7 @@ def show_difference(found: Difference, console: Console) -> None:
     for mine, other, rows in (("B", "A", found.new_in_queue), ("A", "B", found.dropped_in_queue)):
         if rows:
             tables.line(console, f"in the queue now from {mine}, and flagged by {other} at no as-of (the best {len(rows)}):")
-            show_queue([row.model_copy(update={"flag": row.flag.model_copy(update={"reasons": ()})}) for row in rows], console)
+            show_flags([row.model_copy(update={"flag": row.flag.model_copy(update={"reasons": ()})}) for row in rows], console)
     for gap in found.gaps:
         tables.line(console, f"could not be read: {gap}")
 

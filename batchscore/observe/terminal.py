@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from batchscore.digest import KeyDigest
+from batchscore.flag import Flag
 from batchscore.hold import HoldRow
 from batchscore.observe import tables
 from batchscore.observe.text import plain, shown_id
@@ -137,7 +138,7 @@ def show_proof(proof: Proof, console: Console) -> None:
     tables.line(console, f"rows rejected on reading: {proof.n_rows_rejected:,}; events of unknown accounts: {proof.n_orphans:,}")
 
 
-def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
+def show_flags(flags: Sequence[FlagRow], console: Console) -> None:
     """Flags, best first, each with its reasons in words."""
     for row in flags:
         flag = row.flag
@@ -146,12 +147,14 @@ def show_queue(flags: Sequence[FlagRow], console: Console) -> None:
             f"{flag.rank:>4}  {flag.score:.4f}  account {shown_id(flag.account_id)}  "
             f"as of {flag.as_of:%Y-%m-%d}  {flag.queue}  run {flag.run_id}",
         )
-        for reason in flag.reasons:
-            tables.line(
-                console,
-                f"        {'+' if reason.contribution > 0 else '−'} {reason.sentence}  "
-                f"({reason.code} {reason.contribution:+.2f})",
-            )
+        show_reasons(flag, console)
+
+
+def show_reasons(flag: Flag, console: Console) -> None:
+    """A flag's reasons, those towards abuse with a plus."""
+    for reason in flag.reasons:
+        sign = "+" if reason.contribution > 0 else "−"
+        tables.line(console, f"        {sign} {reason.sentence}  ({reason.code} {reason.contribution:+.2f})")
 
 
 def show_diagnosis(findings: Sequence[tuple[str, str, str, str]], console: Console) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
-def plain(text: str) -> str:
-    """``text`` with every control character but the line feed shown as an escape, so that nothing moves the cursor."""
-    return "".join(char if char == "\n" or char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+from batchscore.shown import plain as plain  # noqa: PLC0414 (its place for whoever writes to a terminal)
 
 
 def shown_id(account_id: int | str) -> str:

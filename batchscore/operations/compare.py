@@ -158,6 +158,7 @@ def _selections(a: ComparedSide, b: ComparedSide, budget: int | None, id_type: p
     assert row.decision is not None, "a side has decided"
     assert row.memory is not None, "written with the decision"
     decided = decided_rows(row.decision)
+    decided = decided.filter(pc.is_null(decided["stratum"]))  # what was drawn at random was no model's choice
     memory = pq.read_table(verified(row.memory.path, row.memory.sha256)).replace_schema_metadata(None)
     earlier = [pa.array([], id_type), pa.array([], id_type)]
     for as_ofs in _pairs(row.plan.spec.as_ofs(), b.row.plan.spec.as_ofs()):
@@ -271,6 +272,9 @@ def _notes(a: ComparedSide, b: ComparedSide, dates: Sequence[DatePair], reader: 
         yield "the runs have no as-of in common: the last of each is compared, so accounts and features differ too"
     elif a.row.run_id != b.row.run_id and a.row.plan.feature_set != b.row.plan.feature_set:
         yield "the runs have different feature sets"
+    policy = a.row.plan.spec.policy
+    if policy.tiers or policy.campaign is not None:
+        yield "tiers and campaigns of A's policy shaped what A selects; B selects as many by score alone"
     n_none = sum(pair.budget == 0 for pair in dates)
     if n_none:
         yield f"of {n_none} of {len(dates)} as-ofs run A selected nobody, so nothing is compared: --budget K asks of them too"

@@ -11,7 +11,6 @@ import shlex
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +26,7 @@ from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.guarding import histograms_in
 from batchscore.hold import Finding
 from batchscore.layout import Definitions, decided_rows
 from batchscore.models.bundle import manifest_of
@@ -37,7 +37,7 @@ from batchscore.proving import prove_run
 from batchscore.receipt import HELD_BACK, Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
-from batchscore.report.histogram import Counts, added, from_footer, psi
+from batchscore.report.histogram import Counts, psi
 from batchscore.report.model import (
     AsOfHistogram,
     BundleReport,
@@ -160,21 +160,8 @@ def score_histograms(
     """
     folder = Path(row.plan.spec.store)
     receipts = reader.receipts(row.run_id, Stage.SCORE) if shadow is None else _shadow_receipts(row, reader, shadow)
-    paths = [output.path for receipt in receipts for output in receipt.outputs if output.role == "scores"]
-    found: dict[datetime, Counts] = {}
-    missing = 0
-
-    def read(path: str) -> dict[datetime, Counts] | None:
-        try:
-            return from_footer(pq.read_metadata(folder / path).metadata)
-        except (OSError, ValueError, pa.ArrowException):
-            return None
-
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        for held in pool.map(read, paths):
-            missing += held is None
-            for as_of, counts in (held or {}).items():
-                found[as_of] = added([found[as_of], counts]) if as_of in found else counts
+    paths = [folder / output.path for receipt in receipts for output in receipt.outputs if output.role == "scores"]
+    found, missing = histograms_in(paths)
     if missing:
         gaps.append(f"histograms: {missing} of {len(paths)} score files of {row.run_id} are gone or cannot be read")
     return found

@@ -54,7 +54,9 @@ def selection_of(asked: Asked, scores: Iterable[pa.Table], memory: pa.Table, dec
     mine = next(iter(here.filter(pc.equal(here[ACCOUNT_ID], asked.own)).to_pylist()), None)
     standing, withheld = (mine["standing"], mine["withheld"]) if mine else (None, None)
     because: Because = "selected" if standing == FLAG else _because(asked, place, open_flags, blocked)
-    if standing == RESERVE:
+    if mine and mine["stratum"] is not None:
+        because = "drawn"
+    elif standing == RESERVE:
         because = "reserve"
     elif withheld not in {None, Withheld.OPEN}:
         because = "withheld"
@@ -140,6 +142,7 @@ def _said(found: Selection, score: float | None) -> str:
     last = "" if found.last_score is None else f"; the last one taken has {found.last_score:.6g}"
     sentences: dict[Because, str] = {
         "selected": f"{number}{takes}",
+        "drawn": "it was drawn at random among accounts that the policy leaves, so that what is missed can be counted",
         "below_threshold": f"its score {score or 0:.6g} is below the threshold {found.threshold or 0:g}",
         "beyond_budget": f"{number}{takes}{last}",
         "open_flag": f"a flag of it was open already, since {found.flag_open_since:%Y-%m-%d %H:%M} UTC: one at a time"

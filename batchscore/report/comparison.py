@@ -9,6 +9,7 @@ from statistics import median
 from typing import Final, Literal
 
 from batchscore.flag import AccountId, FlagState
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Value
 
 MAX_CODES: Final = 5  # of one disagreement: those that differ most
@@ -115,7 +116,7 @@ class Precision(Value):
         )
 
 
-class Comparison(Value):
+class Comparison(Showable, Value):
     """All of it. ``why`` speaks of all dates together; ``sample`` is drawn by a hash of the ids, so always the same."""
 
     a: Side
@@ -127,6 +128,23 @@ class Comparison(Value):
     precision_a: Precision
     precision_b: Precision
     notes: tuple[str, ...]
+
+    def shown(self) -> Shown:
+        """The two sides, and the counts of each pair of dates."""
+        sides = [(name, f"{side.bundle} on run {side.run_id}") for name, side in (("A", self.a), ("B", self.b))]
+        facts = [*sides, *(("to know", note) for note in self.notes)]
+        rows = [
+            (f"{pair.as_of_b:%Y-%m-%d}", *map(str, (pair.budget, pair.n_same, pair.n_new, pair.n_dropped, pair.n_moved)))
+            for pair in self.dates
+        ]
+        dates = ShownTable(("as of", "budget", "both", "new in B", "dropped from A", "at another rank"), rows)
+        why = [
+            ShownTable(
+                (f"{why.kind}, on average of {why.n:,}", "B less A"), [(c.code, f"{c.difference:+.3f}") for c in why.codes]
+            )
+            for why in self.why
+        ]
+        return Shown("comparison at equal budget", facts, (dates, *why))
 
 
 def wilson(n_good: int, n: int) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from batchscore.flag import AccountId, Reason
+from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Value
 
 # How an account stands at an as-of. All but the first have no score.
@@ -13,7 +14,16 @@ Outcome = Literal["scored", "rejected", "unscoreable", "outside", "quarantined"]
 
 # What of the policy decided that an account was or was not flagged.
 Because = Literal[
-    "selected", "reserve", "below_threshold", "beyond_budget", "open_flag", "flagged_earlier", "withheld", "policy", "not_scored"
+    "selected",
+    "drawn",
+    "reserve",
+    "below_threshold",
+    "beyond_budget",
+    "open_flag",
+    "flagged_earlier",
+    "withheld",
+    "policy",
+    "not_scored",
 ]
 
 
@@ -79,7 +89,7 @@ class Selection(Value):
     more: dict[str, Any]
 
 
-class Explanation(Value):
+class Explanation(Showable, Value):
     """All there is to say of an account at an as-of. ``true``: everything was made again and is as it was, to the bit.
 
     ``features``: the largest contribution first. ``base``: what the model gives everybody; with the contributions it adds up to
@@ -107,3 +117,23 @@ class Explanation(Value):
     differs: tuple[str, ...]
     checks: tuple[MadeAgain, ...]
     true: bool
+
+    def shown(self) -> Shown:
+        """How it stands and why, and what each feature gave."""
+        facts = [
+            ("run", f"{self.run_id} of {self.spec}"),
+            ("as of", f"{self.as_of:%Y-%m-%d %H:%M} UTC"),
+            ("outcome", self.outcome + (f" ({self.code})" if self.code else "")),
+            ("score", "none" if self.score is None else f"{self.score:.6f} (margin {self.margin:+.6f})"),
+            ("selection", "unknown" if self.selection is None else self.selection.said),
+            ("flag", self.flag_state or "none of this run"),
+            ("made again", "the same to the bit" if self.true else "NOT AS IT WAS"),
+            *(("not as it was", untrue) for check in self.checks for untrue in check.untrue),
+        ]
+        rows = [
+            ("–" if one.contribution is None else f"{one.contribution:+.4f}", one.code or "", one.sentence)
+            for one in self.features
+        ]
+        features = ShownTable(("gave", "reason", "in words"), rows)
+        held = [(row.table, row.file, f"{row.row_group}:{row.row}", row.sha256) for row in self.rows]
+        return Shown(f"account {self.account_id!r}", facts, (features, ShownTable(("table", "file", "row", "digest"), held)))

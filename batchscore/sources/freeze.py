@@ -112,7 +112,7 @@ def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: Fe
     outputs: list[Output] = []
     rejects: list[pa.Table] = []
     counts: dict[str, int] = {}
-    for rows in _canonical_events(raw, feature_set, work.table, work.by):
+    for rows in _canonical_events(raw, feature_set, work, columns):
         outputs.append(write_parquet([rows.table], rows.table.schema, store, address, "events"))
         counts["rows"] = counts.get("rows", 0) + len(rows.table) + len(rows.rejects)
         rejects.append(rows.rejects)
@@ -120,12 +120,12 @@ def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: Fe
 
 
 def _canonical_events(
-    raw: Iterator[tuple[pa.Table, Place]], feature_set: FeatureSet, table: str, by: str | None
+    raw: Iterator[tuple[pa.Table, Place]], feature_set: FeatureSet, work: Rollup | FreezeEvents, columns: tuple[str, ...]
 ) -> Iterator[Rows]:
-    """Canonical events gathered into batches of about `RUN_ROWS`, with the column ``by`` under a name of ours."""
-    events, columns = feature_set.events_table(table), feature_set.column_names(table)
-    if by is not None:
-        raw, columns = _named(raw, by), (*columns, SEGMENT)
+    """Canonical events in batches of about `RUN_ROWS`, with the column that the work counts by under a name of ours."""
+    events = feature_set.events_table(work.table)
+    if work.by is not None:
+        raw, columns = _named(raw, work.by), (*columns, SEGMENT)
     return _one_at_a_time(canonical_events(batch, events, columns, feature_set.account_id, place) for batch, place in raw)
 
 
@@ -210,8 +210,10 @@ def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, n
         yield canonical_accounts(batch, accounts, [*columns, *named.values()], feature_set.account_id, place)
 
 
-def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
+def read_events(work: Rollup, feature_set: FeatureSet, only: Sequence[str] | None = None) -> Iterator[Rows]:
     """Canonical events of the work, gathered into batches of about `RUN_ROWS`, each with its rejects; frozen ones as they are.
+
+    ``only``: of the columns that features read, those; others are not read from the files.
 
     At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
     the others as `SEGMENT`.
@@ -219,8 +221,9 @@ def read_events(work: Rollup, feature_set: FeatureSet) -> Iterator[Rows]:
     if work.frozen:
         return (_held(reference) for reference in work.frozen)
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
+    columns = columns if only is None else tuple(name for name in columns if name in only)
     raw = _numbered(work.files, _raw_columns(events, [*columns, *([work.by] if work.by else [])]))
-    return _canonical_events(raw, feature_set, work.table, work.by)
+    return _canonical_events(raw, feature_set, work, columns)
 
 
 def _held(reference: Reference) -> Rows:

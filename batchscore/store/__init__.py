@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from batchscore.database import is_mysql, translated
 from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
+from batchscore.store.desk import ReviewDesk
 from batchscore.store.ledger import LEASE_S, Ledger
 from batchscore.store.place import DATABASE, database_name, engine_of, require_place
 from batchscore.store.preflight import findings, require_ready
@@ -52,6 +53,11 @@ def open_reader(folder: Path) -> Reader:
     return Reader(_existing(folder), folder)
 
 
+def open_desk(folder: Path) -> ReviewDesk:
+    """The store of ``folder``, for what people write: claims, decisions, suppressions. Raises as `open_reader`."""
+    return ReviewDesk(_existing(folder, read_only=False), folder)
+
+
 def open_cleaner(folder: Path) -> Cleaner:
     """The store of ``folder``, to clean its unreferenced files. Raises as `open_reader`."""
     return Cleaner(_existing(folder), folder)
@@ -72,7 +78,7 @@ def preflight(folder: Path) -> tuple[Problem, ...]:
         engine.dispose()
 
 
-def _existing(folder: Path) -> sa.Engine:
+def _existing(folder: Path, *, read_only: bool = True) -> sa.Engine:
     if database_name(folder) is None and not (folder / DATABASE).is_file():
         raise Refused(
             "store_missing",
@@ -80,7 +86,7 @@ def _existing(folder: Path) -> sa.Engine:
             where=str(folder),
             remedy="name its folder with --store, or run a spec first",
         )
-    engine = engine_of(folder, read_only=True)
+    engine = engine_of(folder, read_only=read_only)
     with translated(where="store"), engine.connect() as connection:
         require_current(connection)
     return engine
@@ -91,8 +97,10 @@ __all__ = [
     "Cleaner",
     "Ledger",
     "Reader",
+    "ReviewDesk",
     "database_name",
     "open_cleaner",
+    "open_desk",
     "open_reader",
     "open_store",
     "preflight",

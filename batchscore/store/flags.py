@@ -1,15 +1,16 @@
 """Release: a run's flags before the reviewers, all of them or none that anybody can see.
 
 Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
-is set, and the last transaction sets it. An account that already has an open flag in the queue keeps that one, and one that
-was put before the reviewers for the same as-of is not put there again, whatever they made of it: ours is recorded as
-overtaken, by which run too, so that an undo can put it back. A flag that nobody can see, of a run that stopped inside its
-release, gives way to ours; one that was withdrawn is as if it had never been. Doing it all again after a crash finds its own
-rows and changes none of them.
+is set, and the last transaction sets it. An account that already has a flag that stands in the queue keeps that one, and ours
+is recorded as overtaken, by which run too: it is evidence on that one, and an undo can put it in its place. One that was put
+before the reviewers for the same as-of is not put there again, and what a person decided on newer evidence stays: ours changes
+nothing. A flag that nobody can see, of a run that stopped inside its release, gives way to ours; one that was withdrawn is as
+if it had never been. Doing it all again after a crash finds its own rows and changes none of them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -18,13 +19,15 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import is_mysql
+from batchscore.database import is_mysql, transact
+from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import DECIDED, Flag, FlagState
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
+from batchscore.store.outbox import Change, append_events, append_release
 from batchscore.store.rows import (
     FLAGS_OWN,
     FlagOwn,
@@ -101,6 +104,8 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
+            at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+            append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
     released, opened_at = fenced(look)
@@ -113,6 +118,60 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         fenced(publish)
         reach(Point.RELEASED)
     return fenced(lambda connection: _count(connection, run))
+
+
+def release_more(engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase) -> ReleaseCount:
+    """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
+
+    Raises:
+        Refused: ``id_too_large``, or ``nothing_to_release``: the run is not released, or an undo of it was begun.
+    """
+    added = [0, 0, 0]  # opened, overtaken, of these kept
+    for part in _parts(flags, ROWS_A_TRANSACTION):
+        counted = transact(engine, _Addition(run_id, part, by, database), where="store")
+        added = [before + more for before, more in zip(added, counted, strict=True)]
+    return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2])
+
+
+class _Addition:
+    """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
+
+    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase) -> None:
+        self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
+        self._database = database
+
+    def __call__(self, connection: sa.Connection) -> tuple[int, int, int]:
+        run, database = self._run, self._database
+        of_run = sa.select(runs.c.released_at, runs.c.undo_begun_at).where(runs.c.run_id == run.run_id).with_for_update()
+        row = connection.execute(of_run).one()
+        if row.released_at is None or row.undo_begun_at is not None:
+            raise Refused(
+                "nothing_to_release",
+                "the run has released nothing yet" if row.released_at is None else "the run is undone, or being so",
+                where=f"run {run.run_id}",
+                remedy=f"look how it stands: batchscore status {run.run_id}",
+            )
+        queue = self._flags[0].queue
+        lock_queue(connection, queue)
+        at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        first = _next_ordinal(connection, run)
+        for rows in _parts(self._flags, ROWS_A_STATEMENT):
+            _insert(connection, run, rows, at, database)
+        columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as)
+        new = sa.select(*columns).where(_flags.c.run_id == run.run_id, _flags.c.release_ordinal >= first)
+        made = connection.execute(new.order_by(_flags.c.release_ordinal)).all()
+        counts = Counter(ReleasedAs(one.released_as) for one in made)
+        n_overtaken = counts[ReleasedAs.EVIDENCE] + counts[ReleasedAs.KEPT]
+        if made:
+            said = f"{counts[ReleasedAs.OPENED]} more flags, {n_overtaken} overtaken"
+            database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
+            append_events(connection, [_came(run.owner, queue, one) for one in made], at)
+        return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT]
+
+
+def _came(who: str, queue: str, row: Any) -> Change:
+    state = FlagState.OPEN if row.released_as == ReleasedAs.OPENED else FlagState.OVERTAKEN
+    return Change(Happened(row.released_as), who, queue, row.account_id, row.run_id, state)
 
 
 def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
@@ -183,8 +242,8 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
             _give_way(connection, held & (_flags.c.account_id == row.account_id), row.run_id, run.run_id, opened_at)
         elif row.open_marker == 1:
             taken[row.account_id] = row.run_id, ReleasedAs.EVIDENCE
-        elif row.as_of == as_of and row.account_id not in taken:
-            taken[row.account_id] = row.run_id, ReleasedAs.KEPT
+        elif row.account_id not in taken and (row.as_of == as_of or (row.as_of > as_of and row.state in DECIDED)):
+            taken[row.account_id] = row.run_id, ReleasedAs.KEPT if row.state in DECIDED else ReleasedAs.EVIDENCE
     ordinal = _next_ordinal(connection, run)
     rows_of: dict[FlagsShare, list[FlagOwn]] = {}
     for flag, account_id in zip(flags, ids, strict=True):
@@ -247,11 +306,12 @@ def _bounded(rows: list[FlagOwn], n_shared: int) -> Iterator[list[FlagOwn]]:
 
 
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
-    query = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id).group_by(_flags.c.state)
-    by_state: dict[str, int] = {row.state: row.n for row in connection.execute(query)}
+    counted = sa.select(_flags.c.state, _flags.c.released_as, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id)
+    rows = connection.execute(counted.group_by(_flags.c.state, _flags.c.released_as)).all()
     return ReleaseCount(
-        n_flags=sum(n for state, n in by_state.items() if state != FlagState.OVERTAKEN),
-        n_overtaken=by_state.get(FlagState.OVERTAKEN, 0),
+        n_flags=sum(row.n for row in rows if row.state != FlagState.OVERTAKEN),
+        n_overtaken=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN),
+        n_decided_kept=sum(row.n for row in rows if row.released_as == ReleasedAs.KEPT),
     )
 
 

@@ -29,7 +29,7 @@ from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.request import BY_CHARS, WHY_CHARS, Wish
 from batchscore.store.audit import AuditTrail
-from batchscore.store.flags import ReviewDatabase, release
+from batchscore.store.flags import ReviewDatabase, release, release_more
 from batchscore.store.reader import Reader, done_before
 from batchscore.store.requests import Ask, landed, put_request, refuse_requested
 from batchscore.store.rows import (
@@ -261,6 +261,11 @@ class Ledger:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release(run, flags, lambda body: self._fenced(run, body), database)
+
+    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str) -> ReleaseCount:
+        """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
+        database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
+        return release_more(self._engine, run_id, flags, by[:BY_CHARS], database)
 
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""

@@ -5,6 +5,7 @@ On SQLite a driver does it, when it opens the store. On MySQL it is the migrator
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -24,6 +25,7 @@ from batchscore.store.tables import WITH_IDS, metadata
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK_S: Final = 10
+_TRIGGER: Final = re.compile(r"^(CREATE TRIGGER .*?END IF);\n", re.DOTALL | re.MULTILINE)  # a client would end it at its first ;
 
 
 def upgrade(connection: sa.Connection, id_kind: IdKind) -> None:
@@ -81,7 +83,7 @@ def upgrade_script(database: str, id_kind: IdKind) -> str:
         engine.dispose()
     written = StringIO()
     command.upgrade(_config(id_kind, written), f"{since or 'base'}:head", sql=True)
-    return written.getvalue()
+    return _TRIGGER.sub(r"DELIMITER //\n\1//\nDELIMITER ;\n", written.getvalue())
 
 
 def _config(id_kind: IdKind, written: StringIO | None = None) -> Config:

@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batchscore.flag import FlagState
+from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import PastFlag, RunRow
 from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import dispositions_table, flags_table, runs
@@ -73,7 +73,7 @@ def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
             ~same_question,
             _flags.c.state.not_in([FlagState.OVERTAKEN.value, FlagState.WITHDRAWN.value]),
             runs.c.released_at.is_not(None),
-            runs.c.undo_begun_at.is_(None) | (_flags.c.state != FlagState.OPEN.value),
+            runs.c.undo_begun_at.is_(None) | _flags.c.state.in_(sorted(TOUCHED)),
         )
         .order_by(_flags.c.account_id, _flags.c.opened_at)
     )

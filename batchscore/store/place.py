@@ -85,6 +85,12 @@ def engine_of(folder: Path, *, read_only: bool = False) -> sa.Engine:
     return open_engine(file.render_as_string(hide_password=False), read_only=read_only)
 
 
+def database_of(name: str) -> str:
+    """The database's own name on its server. Raises as `engine_of`."""
+    engine = named_engine(name, read_only=True)
+    return str(engine.url.database)
+
+
 def named_engine(name: str, *, read_only: bool = False) -> sa.Engine:
     """An engine for the MySQL database of that name. Raises as `engine_of`."""
     engine = open_engine(database_url(name), read_only=read_only)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.audit import AuditEntry
 from batchscore.database import now, read
+from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.errors import Refused
 from batchscore.flag import AccountId
 from batchscore.hold import Finding, HoldRow, Subject
@@ -31,8 +32,10 @@ from batchscore.ports import (
 from batchscore.receipt import Output, Receipt
 from batchscore.request import Request
 from batchscore.store.audit import held_key
+from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
 from batchscore.store.requests import COLUMNS
+from batchscore.store.reviewed import of_account, shown
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
@@ -46,6 +49,7 @@ from batchscore.store.rows import (
     stored_id,
     suppression,
 )
+from batchscore.store.schema import kind_of
 from batchscore.store.tables import (
     attempts,
     audit,
@@ -54,6 +58,7 @@ from batchscore.store.tables import (
     holds,
     outputs,
     partitions,
+    queues,
     run_outputs,
     runs,
     stages,
@@ -61,6 +66,9 @@ from batchscore.store.tables import (
     sweeps,
 )
 from batchscore.store.undo import undo_of
+
+if TYPE_CHECKING:
+    from batchscore.keys import IdKind  # brings numpy and pyarrow, which `status` does without
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 _PAGE: Final = 1_000
@@ -400,6 +408,38 @@ class Reader:
         """Every suppression of the queue there ever was, by scope, subject and begin."""
         key = (suppressions.c.scope, suppressions.c.subject, suppressions.c.begins_at)
         return tuple(map(suppression, self._rows(sa.select(suppressions).where(suppressions.c.queue == queue).order_by(*key))))
+
+    def reviewed(self, wanted: Wanted, *, limit: int) -> tuple[Reviewed, ...]:
+        """Flags as the desk holds them: those before the reviewers best first, or in the states that are asked for."""
+        return read(self._engine, lambda connection: shown(connection, self._now, wanted, limit), where="store")
+
+    def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
+        """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
+        try:
+            held = stored_id(account_id, LARGEST_IN_MYSQL)
+        except Refused:
+            return ()
+        return read(self._engine, lambda connection: of_account(connection, self._now, queue, held), where="store")
+
+    def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
+        """What happened to an account's flags in a queue, by number."""
+        try:
+            held = stored_id(account_id, LARGEST_IN_MYSQL)
+        except Refused:
+            return ()
+        return read(self._engine, lambda connection: events_of(connection, queue, held), where="store")
+
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues that flags were released into, by name."""
+        return tuple(row["queue"] for row in self._rows(sa.select(queues.c.queue).order_by(queues.c.queue)))
+
+    def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
+        """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
+        return read(self._engine, lambda connection: events_after(connection, after, limit), where="store")
+
+    def id_kind(self) -> IdKind:
+        """The kind of account ids this store was made for."""
+        return read(self._engine, kind_of, where="store")
 
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""

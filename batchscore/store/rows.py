@@ -214,15 +214,16 @@ def flag_row(row: RowMapping) -> FlagRow:
     """A row of the view `review_queue`."""
     released_at = moment(row["released_at"])
     assert released_at is not None
-    return FlagRow(flag=_flag(row), state=row["state"], released_at=released_at)
+    return FlagRow(flag=flag_of(row), state=row["state"], released_at=released_at)
 
 
 def held_flag(row: RowMapping) -> HeldFlag:
     """A row of `flags`, whatever its state."""
-    return HeldFlag(flag=_flag(row), state=row["state"], is_open=row["open_marker"] == 1)
+    return HeldFlag(flag=flag_of(row), state=row["state"], is_open=row["open_marker"] == 1)
 
 
-def _flag(row: RowMapping) -> Flag:
+def flag_of(row: RowMapping) -> Flag:
+    """The flag of a row of `flags`."""
     return Flag(
         queue=row["queue"],
         account_id=account_id_of(row["account_id"]),

@@ -290,6 +290,7 @@ def events_table(id_kind: str) -> sa.Table:
         sa.Column("who", sa.String(255), nullable=False),
         sa.Column("queue", sa.String(64), nullable=False),
         sa.Column("account_id", _held(id_kind)),
-        sa.Column("run_id", sa.String(40), nullable=False),
+        sa.Column("run_id", sa.String(40), nullable=False, index=True),
         sa.Column("state", sa.String(16), nullable=False),
+        sa.Index("events_by_account", "queue", "account_id"),
     )

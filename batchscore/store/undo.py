@@ -19,13 +19,15 @@ import sqlalchemy as sa
 
 from batchscore.audit import Act
 from batchscore.database import read, transact
+from batchscore.desk import Happened
 from batchscore.errors import Refused
 from batchscore.failpoints import Point, reach
-from batchscore.flag import FlagState
+from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import LeftFlag, RunRow, Undo
 from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.flags import lock_queue
-from batchscore.store.rows import account_id_of
+from batchscore.store.outbox import Change, append_events
+from batchscore.store.rows import ReleasedAs, account_id_of
 from batchscore.store.tables import audit, flags_table, runs
 
 ACCOUNTS_A_STATEMENT: Final = 500
@@ -33,6 +35,7 @@ ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
 _FIRST: Final = object()
 
 _flags: Final = flags_table("raw")
+_OWN: Final = (_flags.c.account_id, _flags.c.state)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,13 +52,15 @@ class Asked:
 class _Step:
     """What is done at one account of a queue.
 
-    ``withdrawn``: the run's own flag is taken back. ``heir``: the run whose flag is opened in its place. ``stands``: the run
-    that the other flags, which gave way to this one, have given way to instead.
+    ``withdrawn``: the run's own flag is taken back. ``heir``: the run whose flag is opened in its place; ``heir_seen``: it is
+    released, so that reviewers see that at once. ``stands``: the run that the other flags, which gave way to this one, have
+    given way to instead.
     """
 
     account_id: Any
     withdrawn: bool
     heir: str | None
+    heir_seen: bool
     stands: str | None
 
 
@@ -166,46 +171,70 @@ class _Transaction:
         """Where the next transaction begins; None after the last account."""
         _locked(connection, self._run_id)
         lock_queue(connection, self._queue)
-        done: list[Done] = []
+        steps: list[_Step] = []
         at = int(connection.execute(sa.select(self._asked.now)).scalar_one() * 1_000_000)
         after = self._after
         for first in range(0, ACCOUNTS_A_TRANSACTION, ACCOUNTS_A_STATEMENT):
             n = min(ACCOUNTS_A_STATEMENT, ACCOUNTS_A_TRANSACTION - first)
             page = _page(connection, self._run_id, self._queue, after, n, locked=True)
             _take(connection, self._run_id, self._queue, page.steps, at)
-            done += self._said(page.steps)
+            steps += page.steps
             after = page.last
             if after is None:
                 break
-        self._asked.trail.append(connection, done)
+        _record(connection, self._run_id, self._queue, steps, self._asked, at)
         return after
 
-    def _said(self, steps: Iterable[_Step]) -> Iterator[Done]:
-        for step in steps:
-            account_id = account_id_of(step.account_id)
-            if step.withdrawn:
-                yield Done(act=Act.WITHDRAWN, who=self._asked.by, run_id=self._run_id, account_id=account_id)
-            if step.heir is not None:
-                detail = f"the flag of {step.heir}"
-                yield Done(act=Act.RESTORED, who=self._asked.by, run_id=self._run_id, account_id=account_id, detail=detail)
+
+def take_back(connection: sa.Connection, run_id: str, queue: str, ids: Sequence[Any], asked: Asked, at: int) -> None:
+    """Do now what an undo of the run would have done at these accounts, had no person been at them. Needs the queue's lock."""
+    own = connection.execute(sa.select(*_OWN).where(_of(queue, ids), _flags.c.run_id == run_id)).all()
+    steps = _steps(connection, run_id, queue, own)
+    _take(connection, run_id, queue, steps, at)
+    _record(connection, run_id, queue, steps, asked, at)
+
+
+def _record(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], asked: Asked, at: int) -> None:
+    asked.trail.append(connection, list(_said(run_id, asked.by, steps)))
+    append_events(connection, list(_changes(run_id, asked.by, queue, steps)), at)
+
+
+def _said(run_id: str, by: str, steps: Iterable[_Step]) -> Iterator[Done]:
+    for step in steps:
+        account_id = account_id_of(step.account_id)
+        if step.withdrawn:
+            yield Done(act=Act.WITHDRAWN, who=by, run_id=run_id, account_id=account_id)
+        if step.heir is not None:
+            detail = f"the flag of {step.heir}"
+            yield Done(act=Act.RESTORED, who=by, run_id=run_id, account_id=account_id, detail=detail)
+
+
+def _changes(run_id: str, by: str, queue: str, steps: Iterable[_Step]) -> Iterator[Change]:
+    for step in steps:
+        if step.withdrawn:
+            yield Change(Happened.WITHDRAWN, by, queue, step.account_id, run_id, FlagState.WITHDRAWN)
+        if step.heir is not None and step.heir_seen:
+            yield Change(Happened.RESTORED, by, queue, step.account_id, step.heir, FlagState.OPEN)
 
 
 def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], at: int) -> None:
     """Do the steps in a few statements. Withdrawing comes first: an account has one open flag in a queue."""
     withdrawn = [step.account_id for step in steps if step.withdrawn]
-    heirs: defaultdict[str, list[Any]] = defaultdict(list)
+    heirs: defaultdict[tuple[str, bool], list[Any]] = defaultdict(list)
     stands: defaultdict[str, list[Any]] = defaultdict(list)
     for step in steps:
         if step.heir is not None:
-            heirs[step.heir].append(step.account_id)
+            heirs[step.heir, step.heir_seen].append(step.account_id)
         if step.stands is not None:
             stands[step.stands].append(step.account_id)
     if withdrawn:
         values = {"state": FlagState.WITHDRAWN.value, "open_marker": None, "closed_at": at}
         connection.execute(_flags.update().where(_of(queue, withdrawn), _flags.c.run_id == run_id).values(**values))
     reach(Point.UNDO_WITHDRAWING)
-    for heir, ids in sorted(heirs.items()):
+    for (heir, seen), ids in sorted(heirs.items()):
         values = {"state": FlagState.OPEN.value, "open_marker": 1, "closed_at": None, "overtaken_by": None}
+        if not seen:  # its release is still to come, and will say that it opened
+            values["released_as"] = ReleasedAs.OPENED.value
         connection.execute(_flags.update().where(_of(queue, ids), _flags.c.run_id == heir).values(**values))
     for standing, ids in sorted(stands.items()):
         gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
@@ -232,15 +261,23 @@ class _Look:
 
 def _page(connection: sa.Connection, run_id: str, queue: str, after: Any, n: int, *, locked: bool) -> _Page:
     """``n`` accounts of the run after that one. Locked, nobody changes its flags until the transaction ends."""
-    query = (
-        sa.select(_flags.c.account_id, _flags.c.state)
-        .where(_flags.c.queue == queue, _flags.c.run_id == run_id)
-        .order_by(_flags.c.account_id)
-        .limit(n)
-    )
+    query = sa.select(*_OWN).where(_flags.c.queue == queue, _flags.c.run_id == run_id).order_by(_flags.c.account_id).limit(n)
     if after is not _FIRST:
         query = query.where(_flags.c.account_id > after)
     own = connection.execute(query.with_for_update() if locked else query).all()
+    return _Page(
+        steps=tuple(_steps(connection, run_id, queue, own)),
+        left=tuple(
+            LeftFlag(queue=queue, account_id=account_id_of(row.account_id), state=row.state)
+            for row in own
+            if row.state in TOUCHED
+        ),
+        last=own[-1].account_id if len(own) == n else None,
+    )
+
+
+def _steps(connection: sa.Connection, run_id: str, queue: str, own: Sequence[Any]) -> list[_Step]:
+    """What is to be done at the accounts of these flags of the run."""
     others: defaultdict[Any, list[Any]] = defaultdict(list)
     if own:
         of_account = _of(queue, [row.account_id for row in own]) & (_flags.c.run_id != run_id)
@@ -254,15 +291,7 @@ def _page(connection: sa.Connection, run_id: str, queue: str, after: Any, n: int
         for row in connection.execute(there):
             others[row.account_id].append(row)
     steps = (_step(run_id, row, others[row.account_id]) for row in own)
-    return _Page(
-        steps=tuple(step for step in steps if step is not None),
-        left=tuple(
-            LeftFlag(queue=queue, account_id=account_id_of(row.account_id), state=row.state)
-            for row in own
-            if row.state not in {FlagState.OPEN, FlagState.OVERTAKEN, FlagState.WITHDRAWN}
-        ),
-        last=own[-1].account_id if len(own) == n else None,
-    )
+    return [step for step in steps if step is not None]
 
 
 def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
@@ -271,20 +300,23 @@ def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
     The heir is the flag that would stand if the run had never been: of those that gave way, the first that was released. One of a
     run that has not released, and may yet be resumed, comes after those; one of an undone run is none.
     """
-    if own.state not in {FlagState.OPEN, FlagState.WITHDRAWN}:
+    if own.state not in {FlagState.OPEN, FlagState.EXPIRED, FlagState.WITHDRAWN}:
         return None
     gave_way = [row for row in others if row.overtaken_by == run_id]
     standing = next((row.run_id for row in others if row.open_marker == 1), None)
-    heir = None
+    heir, heir_seen = None, False
     if standing is None:
         heirs = [row for row in gave_way if row.undo_begun_at is None]
         heirs.sort(key=lambda row: (row.released_at is None, row.opened_at, row.run_id))
-        heir = heirs[0].run_id if heirs else None
+        if heirs:
+            heir, heir_seen = heirs[0].run_id, heirs[0].released_at is not None
     stands = standing or heir
-    withdrawn = own.state == FlagState.OPEN
+    withdrawn = own.state != FlagState.WITHDRAWN
     if not withdrawn and (not gave_way or stands is None):
         return None
-    return _Step(account_id=own.account_id, withdrawn=withdrawn, heir=heir, stands=stands if gave_way else None)
+    return _Step(
+        account_id=own.account_id, withdrawn=withdrawn, heir=heir, heir_seen=heir_seen, stands=stands if gave_way else None
+    )
 
 
 def _of(queue: str, ids: Sequence[Any]) -> sa.ColumnElement[bool]:

@@ -9,28 +9,30 @@ import dask
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import batchscore
 from batchscore.errors import Refused
 from batchscore.explore.explorer import Explorer
+from batchscore.explore.parts import read_accounts
 from batchscore.keys import IdKind
-from batchscore.plan import Stage
+from batchscore.models.bundle import read_manifest
+from batchscore.plan import InputFile, Stage
 from batchscore.ports import RunRow
 from batchscore.sampling import sample_features
+from batchscore.sources.parquet import read_batches
 from batchscore.spec import Policy
 from batchscore.store import open_reader
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
+from tests.unit.report.test_page_of_a_report import Seen
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster, set_as_default=True) as opened,
-    ):
-        yield opened
+@pytest.fixture(autouse=True)
+def current(client: Client) -> Iterator[None]:
+    """Frames are computed by Dask's current client."""
+    with client.as_current():
+        yield
 
 
 @pytest.fixture(scope="module", params=["integer", "string"])
@@ -186,3 +188,69 @@ def test_nothing_is_written_and_the_client_stays_open(world: SmallWorld, row: Ru
     Explorer(client, world.spec()).what_if(Policy(queue="abuse", budget=1))
     assert (run_digest(world.store, row.run_id), sorted(world.store.rglob("*"))) == before
     assert client.status == "running"
+
+
+def test_filters_let_through_what_pandas_would_and_ids_are_compared_exactly(world: SmallWorld, explorer: Explorer) -> None:
+    everyone = explorer.scores().compute()
+    high = explorer.scores(explorer.as_ofs[-1], filters=[("score", ">=", 0.5)]).compute()
+    expected = everyone[(everyone["as_of"] == explorer.as_ofs[-1]) & (everyone["score"] >= 0.5)]
+    pd.testing.assert_frame_equal(high, expected)
+    accounts = explorer.accounts().compute()
+    either = explorer.accounts(filters=[[("plan", "==", 0)], [("plan", "==", 2)]])
+    pd.testing.assert_frame_equal(either.compute(), accounts[accounts["plan"].isin([0, 2])])
+    some = accounts.index[:3].tolist()
+    assert explorer.accounts(filters=[("account_id", "in", some)]).compute().index.tolist() == some
+    if world.kind == "integer":
+        one = explorer.accounts(filters=[("account_id", "==", 2**53 + 1)])
+        assert one.compute().index.tolist() == [2**53 + 1]
+    for no_id in (1.5, float(2**53), True):
+        with pytest.raises(TypeError, match="account ids"):
+            explorer.scores(filters=[("account_id", "==", no_id)])
+    decided = explorer.decisions(filters=[("rank", "<=", 2)]).compute()
+    assert decided["rank"].max() == 2
+    assert len(explorer.rejects(filters=[("code", "==", "score_invalid")]).compute()) == 0
+
+
+def test_filters_pass_over_row_groups_and_events_read_what_is_asked_for(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    real = read_batches
+
+    def counted(file: InputFile, columns: list[str]) -> object:
+        asked.append(columns)
+        return real(file, columns)
+
+    monkeypatch.setattr("batchscore.sources.freeze.read_batches", counted)
+    large = explorer.events(filters=[("bytes", ">", 90_000)])["event_at"]
+    with dask.config.set(scheduler="synchronous"):
+        found = large.compute()
+    assert {tuple(sorted(columns)) for columns in asked} == {("at", "bytes", "id", "known")}
+    everything = explorer.events().compute()
+    assert len(found) == (everything["bytes"] > 90_000).sum() > 0
+    work = explorer._ranges[0]  # noqa: SLF001 (what is not read cannot be seen from outside)
+    nothing = read_accounts(work, str(explorer.store), filters=[("plan", ">", 100)])
+    assert len(nothing) == 0
+    assert list(nothing.columns) == list(explorer.accounts().columns)
+
+
+def test_what_a_notebook_shows_is_escaped_and_short(world: SmallWorld, row: RunRow, explorer: Explorer) -> None:
+    bundle = read_manifest(world.folder / "bundle")
+    flagged = open_reader(world.store).queue("abuse", limit=1)[0].flag
+    told = batchscore.explain(flagged.run_id, flagged.account_id, store=world.store)
+    beside = batchscore.compare(row.run_id, row.run_id, store=world.store)
+    for value, says in (
+        (row, row.run_id),
+        (row.plan, row.plan.digest),
+        (bundle, bundle.digest),
+        (explorer.feature_set, explorer.feature_set.digest),
+        (explorer, "features(as_of)"),
+        (told, "the same to the bit"),
+        (beside, "equal budget"),
+    ):
+        html, text = value._repr_html_(), repr(value)
+        assert says in html
+        assert says in text
+        assert Seen(html).open == []
+        assert "http" not in html
+        assert len(text) < 3_000

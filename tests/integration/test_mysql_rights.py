@@ -1,17 +1,20 @@
-"""Three accounts suffice: a migrator, a committer, a reader, as the README grants them; and preflight says what is missing."""
+"""Four accounts suffice: a migrator, a committer, a reviewer, a reader; and preflight says what is missing."""
 
 from __future__ import annotations
 
 import os
-import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from batchscore.database import open_engine
+from batchscore.desk import Decision
 from batchscore.errors import Refused
-from batchscore.store import Ledger, open_reader, open_store, preflight
+from batchscore.flag import Disposition
+from batchscore.store import Ledger, open_desk, open_reader, open_store, preflight
+from batchscore.store.grants import grants
 from batchscore.store.migrate import upgrade_database
 from batchscore.store.place import engine_of
 from batchscore.store.preflight import findings
@@ -20,45 +23,64 @@ from tests.contract.store.conftest import make_flag, make_plan
 from tests.mysql_server import PASSWORD, MySqlServer
 
 pytestmark = pytest.mark.mysql
-README = Path(__file__).parents[2] / "README.md"
+HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-def accounts(mysql_server: MySqlServer) -> dict[str, str]:
-    """Role → URL of an account with the rights that the README gives it, on a new database."""
-    url = sa.make_url(mysql_server.make_database())
-    database = str(url.database)
-    made = {}
-    for role in ("migrator", "committer", "reader"):
-        user = f"{role}_{database[-12:]}"
-        (grant,) = re.findall(rf"^(GRANT .* TO {role});$", README.read_text(), re.MULTILINE)
-        mysql_server.execute(
-            f"CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'",
-            grant.replace("review.*", f"`{database}`.*").replace(f"TO {role}", f"TO '{user}'@'%'"),
-        )
-        made[role] = mysql_server.url(database, user=user)
-    return made
+def refuse(url: str, statement: str) -> None:
+    with open_engine(url).begin() as connection, pytest.raises(sa.exc.DBAPIError):
+        connection.execute(sa.text(statement))
 
 
 def as_role(role: str, accounts: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHSCORE_URL_REVIEW", accounts[role])
 
 
+@pytest.fixture
+def accounts(mysql_server: MySqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Role → URL of an account with the rights that `db grants` gives it, on a new database that has its tables."""
+    url = sa.make_url(mysql_server.make_database())
+    database = str(url.database)
+    made: dict[str, str] = {}
+    for role, statements in grants(database).items():
+        user = f"{role}_{database[-12:]}"
+        mysql_server.execute(f"CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'")
+        made[role] = mysql_server.url(database, user=user)
+        mysql_server.execute(*(statement.replace(f"TO {role}", f"TO '{user}'@'%'") for statement in statements))
+        if role == "migrator":
+            as_role(role, made, monkeypatch)
+            upgrade_database(tmp_path, "review", "integer")
+    return made
+
+
 def test_each_account_can_do_its_work_and_no_more(
     accounts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_role("committer", accounts, monkeypatch)
-    with pytest.raises(Refused):
-        upgrade_database(tmp_path, "review", "integer")
-    as_role("migrator", accounts, monkeypatch)
-    upgrade_database(tmp_path, "review", "integer")
-    as_role("committer", accounts, monkeypatch)
     store: Ledger = open_store(tmp_path, "integer")
     run, _ = store.open(make_plan(tmp_path), owner="me")
-    store.release(run, iter([make_flag(1, run_id=run.run_id)]))
+    store.release(run, iter([make_flag(number, run_id=run.run_id) for number in range(1, 4)]))
     store.close(run, "finished")
+    as_role("reviewer", accounts, monkeypatch)
+    desk = open_desk(tmp_path)
+    assert len(desk.claim("abuse", by="ann", for_=HOUR, n=3)) == 3
+    decision = Decision(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")
+    assert desk.decide([decision]) == 1
+    for statement in ("DELETE FROM flags", "UPDATE flags SET score = 0", "UPDATE dispositions SET state = 'open'"):
+        refuse(accounts["reviewer"], statement)
+    as_role("committer", accounts, monkeypatch)
+    for statement in (
+        "INSERT INTO dispositions SELECT * FROM dispositions", "UPDATE claims SET ended_at = 1", "UPDATE events SET n = 2",
+        "INSERT INTO suppressions SELECT * FROM suppressions", "DELETE FROM flags", "UPDATE flags SET state = 'open'",
+    ):  # fmt: skip
+        refuse(accounts["committer"], statement)
+    with pytest.raises(Refused, match="database_setup"):
+        open_desk(tmp_path).decide([decision.model_copy(update={"account_id": 2})])
+    assert open_store(tmp_path, "integer").undo(run.run_id, by="cid", why="to try").n_withdrawn == 0
+    as_role("reviewer", accounts, monkeypatch)
+    assert set(desk.return_claims("abuse", by="ann")) == {2, 3}, "and they are withdrawn, as their run was"
+    assert desk.expire("abuse", by="cron", older_than=HOUR, apply=True) == 0
     as_role("reader", accounts, monkeypatch)
-    assert len(open_reader(tmp_path).queue(None, limit=5)) == 1
+    assert open_reader(tmp_path).flag_states(run.run_id) == {"cleared": 1, "withdrawn": 2}
     with pytest.raises(Refused) as refusal:
         open_store(tmp_path, "integer")
     assert refusal.value.reason == "database_setup"
@@ -92,8 +114,6 @@ def test_a_read_only_server_and_one_of_small_packets_are_refused(
     mysql_store: MakeMySqlStore, mysql_server: MySqlServer, accounts: dict[str, str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    as_role("migrator", accounts, monkeypatch)
-    upgrade_database(tmp_path, "review", "integer")
     as_role("committer", accounts, monkeypatch)
     (packet,) = mysql_server.execute("SELECT @@GLOBAL.max_allowed_packet")[0]
     mysql_server.execute("SET GLOBAL read_only = ON", "SET GLOBAL max_allowed_packet = 65536")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
+from batchscore.errors import Held
 from batchscore.operations.verified import Verified
 from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
@@ -92,3 +93,30 @@ def test_a_sample_is_among_the_flags_and_nothing_tells_it_apart(world: SmallWorl
     shown = {flag.flag.account_id: flag.flag for flag in open_reader(world.store).queue("abuse", limit=100)}
     assert {flag["account_id"] for flag in drawn} <= shown.keys()
     assert Verified.model_validate_json(call("verify", run_id, "--store", world.store, "--json").stdout).true
+
+
+def test_a_model_swap_that_drops_a_domain_or_flags_forty_times_as_many_is_held(world: SmallWorld) -> None:
+    """The threshold stands for the model here: what a swap would bring above it. The run goes on once a person approved it."""
+    scores = sorted(flag["score"] for flag in decided(world, run(world, "{queue: other, threshold: 0.0}", name="probe")))
+    guarded = "queue: abuse, domain: network, guard: {factor: 3, least: 3}"
+    world.spec(**GROUPS, policy=f"{{threshold: {scores[-30]}, {guarded}}}", release="latest")
+    assert call("sweep", world.spec_path, "--as-of", "2026-01-14", "--inline").code == 0
+    assert decided(world, open_reader(world.store).runs()[0].run_id)
+
+    world.spec(**GROUPS, policy=f"{{threshold: 0.0, tiers: [{{by: network, values: [net1], threshold: 1.0}}], {guarded}}}")
+    with pytest.raises(Held, match="release_held") as held:
+        call("sweep", world.spec_path, "--as-of", "2026-01-15", "--inline")
+    told = str(held.value)
+    assert "scores above the threshold: more than usual" in told
+    assert "flags of domain net1: fewer than usual: 0" in told
+    row = open_reader(world.store).runs()[0]
+    assert (row.state, row.released_at) == ("held", None)
+    status = call("status", row.run_id, "--store", world.store).stdout
+    assert "held for its release" in status
+    assert "more than usual" in status
+    assert not [flag for flag in open_reader(world.store).queue("abuse", limit=1_000) if flag.flag.run_id == row.run_id]
+    with pytest.raises(Held, match="release_held"):
+        call("resume", row.run_id, "--store", world.store, "--inline")
+    call("approve", row.run_id, "--by", "Ada", "--reason", "as intended", "--store", world.store)
+    assert call("resume", row.run_id, "--store", world.store, "--inline").code == 0
+    assert open_reader(world.store).run(row.run_id).released_at is not None

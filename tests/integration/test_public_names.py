@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import batchscore
 from batchscore.errors import Held, Refused
@@ -19,15 +18,6 @@ from tests.small_world import SmallWorld, make_small_world
 @pytest.fixture
 def world(tmp_path: Path) -> SmallWorld:
     return make_small_world(tmp_path, n_accounts=120)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster, set_as_default=False) as opened,
-    ):
-        yield opened
 
 
 def test_importing_batchscore_loads_nothing_of_it() -> None:

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from batchscore.audit import BEGINNING, account_digest
 from batchscore.database import transact
+from batchscore.desk import Decision
 from batchscore.errors import Refused
+from batchscore.flag import Disposition
 from batchscore.ports import LeftFlag, RunHandle, Undo
-from batchscore.store import Ledger, flags, open_reader, open_store, undo
+from batchscore.store import Ledger, flags, open_desk, open_reader, open_store, undo
 from batchscore.store.audit import audit_key
 from batchscore.store.place import engine_of
 from batchscore.store.tables import audit_head
@@ -76,12 +78,13 @@ def test_looking_at_an_undo_changes_nothing_and_tells_what_it_would_do(store: Le
 
 def test_what_a_person_touched_is_left_and_named(store: Ledger, store_folder: Path) -> None:
     run = released(store, store_folder, "first", 1, 2, 3)
-    execute(store_folder, "UPDATE flags SET state = 'cleared', open_marker = NULL, closed_at = 1 WHERE account_id = 1")
-    execute(store_folder, "UPDATE flags SET state = 'taken' WHERE account_id = 2")
+    desk = open_desk(store_folder)
+    desk.decide([Decision(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")])
+    desk.claim("abuse", by="ann", for_=timedelta(hours=1), only=[2])
     done = undone(store, run)
     assert done.n_withdrawn == 1
     assert done.left == tuple(
-        LeftFlag(queue="abuse", account_id=account_id, state=state) for account_id, state in [(1, "cleared"), (2, "taken")]
+        LeftFlag(queue="abuse", account_id=account_id, state=state) for account_id, state in [(1, "cleared"), (2, "claimed")]
     )
     assert shown(store_folder) == {2: run.run_id}, "a flag that somebody is at stays before them"
 

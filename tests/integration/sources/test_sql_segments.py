@@ -35,7 +35,7 @@ def names(segment: str, columns: tuple[str, ...] = ("plan",)) -> list[str | int 
 
 
 def test_text_names_groups_and_null_names_none(live: Path) -> None:
-    assert inspect_table(SOURCE, ACCOUNTS, ("plan",), "country")[1] == ()
+    assert inspect_table(SOURCE, ACCOUNTS, ("plan",), ("country",))[1] == ()
     assert names("country") == ["de", "<b>", None]
 
 

@@ -1,0 +1,256 @@
+"""Values of the desk, where people meet flags: what a reviewer sees, what they say, and how a decision is judged. Pure.
+
+A flag's *evidence* is every released run that selected its account while it stood, in the order of releases; the first is the
+flag's own. The *version* of the evidence rises by one whenever a run adds to it and whenever one that added is undone, so a
+person who names the version they saw has seen all of it, or is told what they have not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from batchscore.errors import Refused
+from batchscore.flag import DECIDED, AccountId, Actor, Disposition, Flag, FlagState, may_change
+from batchscore.spec import Value
+
+
+class Evidence(Value):
+    """What one run says of the account. ``number`` from 1; ``withdrawn_at``: its run was undone, so it says nothing any more."""
+
+    number: int
+    flag: Flag
+    released_at: datetime
+    withdrawn_at: datetime | None = None
+
+
+class Claim(Value):
+    """A reviewer is at a flag until that moment; afterwards it is free, whoever may say so first."""
+
+    by: str
+    claimed_at: datetime
+    until: datetime
+
+
+class Decided(Value):
+    """What a person decided. ``state``: what the flag became by it; ``evidence``: the version they saw."""
+
+    number: int
+    disposition: Disposition
+    state: FlagState
+    by: str
+    decided_at: datetime
+    evidence: int
+    why: str = ""
+    source: str = "queue"
+
+
+class Reviewed(Value):
+    """A flag as the desk holds it. ``state`` is `open` again once a claim has run out; ``version`` is that of its evidence."""
+
+    flag: Flag
+    state: FlagState
+    released_at: datetime
+    version: int
+    evidence: tuple[Evidence, ...]
+    claim: Claim | None = None
+    decided: tuple[Decided, ...] = ()
+    undone: bool = False  # its run was undone, and a person had touched it
+
+    @property
+    def newest(self) -> Evidence:
+        """The newest evidence that stands; the flag's own where all of it was withdrawn."""
+        return next((one for one in reversed(self.evidence) if one.withdrawn_at is None), self.evidence[0])
+
+    def first_opinion_by(self) -> str | None:
+        """Who decided first, while a second reviewer is awaited."""
+        return self.decided[-1].by if self.decided and self.decided[-1].state is FlagState.AWAITING else None
+
+
+class Wanted(Value):
+    """Which flags to show: of a queue (None: every one), in those states (those that stand), by group, claimant, reason, run."""
+
+    queue: str | None = None
+    states: tuple[FlagState, ...] = ()
+    group: str | None = None
+    claimed_by: str | None = None
+    reason: str | None = None
+    run_id: str | None = None
+
+
+class Happened(StrEnum):
+    """What an event says of a flag; `released` is a run's, and is read as one of the first three for each of its flags."""
+
+    OPENED = "opened"
+    EVIDENCE = "evidence"  # on a flag that stands: that of the run's row `overtaken_by`
+    KEPT = "kept"  # a person had decided on evidence as new: what they said stays
+    CLAIMED = "claimed"
+    RETURNED = "returned"
+    DECIDED = "decided"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    RESTORED = "restored"
+    RELEASED = "released"
+
+
+class QueueEvent(Value):
+    """One change of a flag, for whoever enforces or keeps tickets. ``run_id``: the flag's; ``state``: what it became."""
+
+    number: int
+    at: datetime
+    act: Happened
+    who: str
+    queue: str
+    account_id: AccountId
+    run_id: str
+    state: FlagState
+
+
+class Decision(Value):
+    """What a person says of an account's flag: of that run's, or of the one that stands, else of the newest.
+
+    ``evidence``: the version they saw; None where whoever reports it cannot know (an import): what was released by
+    ``decided_at``. ``decided_at``: when; None is now. ``correct``: they know that it was decided already.
+    """
+
+    queue: str
+    account_id: AccountId
+    disposition: Disposition
+    by: str
+    evidence: int | None = None
+    run_id: str | None = None
+    decided_at: datetime | None = None
+    why: str = ""
+    correct: bool = False
+
+
+class Verdict(Value):
+    """What becomes of a flag by a decision; ``state`` is None where it has been said before: nothing is written then."""
+
+    state: FlagState | None
+    evidence: int
+    evidence_run: str
+
+
+def judge(held: Reviewed, decision: Decision) -> Verdict:
+    """Whether a decision stands, given the flag as it is now.
+
+    Two people: a flag that needs a second reviewer awaits one after the first decision; the second must be by another name, and
+    where the two differ it is inconclusive. A correction is held against the newest decision by another name, in the same way.
+
+    Raises:
+        Refused: ``flag_taken``, ``flag_changed``, ``second_reviewer`` or ``flag_decided``; no message names the account.
+    """
+    seen = _seen(held, decision)
+    if _is_said_already(held, decision):
+        return Verdict(state=None, evidence=seen[0], evidence_run=seen[1])
+    where = f"queue {decision.queue}"
+    if held.claim is not None and held.claim.by != decision.by:
+        raise Refused(
+            "flag_taken",
+            f"{held.claim.by} is at this flag until {held.claim.until:%Y-%m-%d %H:%M} UTC",
+            where=where,
+            remedy="ask them, or wait: a claim that is not used comes back",
+        )
+    if held.state in DECIDED and not decision.correct:
+        last = held.decided[-1]
+        raise Refused(
+            "flag_decided",
+            f"{last.by} decided on {last.decided_at:%Y-%m-%d %H:%M} UTC: {held.state}",
+            where=where,
+            remedy="look at it again; --correct puts another decision beside that one",
+        )
+    if held.undone and held.state is FlagState.OPEN:
+        _refuse_gone(where)
+    if held.first_opinion_by() == decision.by:
+        raise Refused(
+            "second_reviewer",
+            "this flag needs a second reviewer, and you were the first",
+            where=where,
+            remedy="leave it to somebody else",
+        )
+    _refuse_stale(held, decision, where)
+    state = settled(decision, held.decided, needs_second=held.flag.second_reviewer)
+    if state is not held.state and not may_change(held.state, state, Actor.PERSON):
+        _refuse_gone(where)
+    return Verdict(state=state, evidence=seen[0], evidence_run=seen[1])
+
+
+def settled(decision: Decision, before: Sequence[Decided], *, needs_second: bool) -> FlagState:
+    """What a flag becomes by a decision, given those before."""
+    said = FlagState(decision.disposition.value)
+    if not needs_second:
+        return said
+    other = next((one for one in reversed(before) if one.by != decision.by), None)
+    if other is None:
+        return FlagState.AWAITING
+    return said if other.disposition is decision.disposition else FlagState.INCONCLUSIVE
+
+
+def changes(evidence: Sequence[Evidence]) -> list[tuple[datetime, Evidence]]:
+    """What happened to the evidence, in order of time: the n-th entry made version n. An evidence may come, and be withdrawn."""
+    came = [(one.released_at, one) for one in evidence]
+    went = [(one.withdrawn_at, one) for one in evidence if one.withdrawn_at is not None]
+    return sorted([*came, *went], key=lambda change: (change[0], change[1].number))
+
+
+def what_changed(held: Reviewed, seen: int) -> str:
+    """What is new of the evidence since a version, in words. No account is named."""
+    said: list[str] = []
+    before: Flag | None = None
+    codes: set[str] = set()
+    for version, (at, one) in enumerate(changes(held.evidence), start=1):
+        flag = one.flag
+        if at == one.withdrawn_at:
+            if version > seen:
+                said.append(f"evidence {one.number} was withdrawn: its run {flag.run_id} was undone")
+            continue
+        towards = {reason.code for reason in flag.reasons if reason.contribution > 0}
+        if version > seen:
+            moved = f"score {flag.score:.4f}" if before is None else f"score {before.score:.4f} → {flag.score:.4f}"
+            new = f"new reasons: {', '.join(sorted(towards - codes))}" if towards - codes else "no new reason"
+            said.append(f"evidence {one.number} came, of run {flag.run_id} as of {flag.as_of:%Y-%m-%d}: {moved}, {new}")
+        before, codes = flag, codes | towards
+    return "; ".join(said)
+
+
+def _seen(held: Reviewed, decision: Decision) -> tuple[int, str]:
+    """The version that the person saw, and the run of its newest evidence."""
+    if decision.evidence is not None or decision.decided_at is None:
+        return decision.evidence or held.version, held.newest.flag.run_id
+    by_then = [one for at, one in changes(held.evidence) if at <= decision.decided_at]
+    stood = [one for one in by_then if one.withdrawn_at is None or one.withdrawn_at > decision.decided_at]
+    return max(1, len(by_then)), (stood or held.evidence)[-1].flag.run_id
+
+
+def _is_said_already(held: Reviewed, decision: Decision) -> bool:
+    """The same person said the same last: of this version, or ever at that moment. A file imported twice is imported once."""
+
+    def same(one: Decided) -> bool:
+        return one.by == decision.by and one.disposition is decision.disposition
+
+    if decision.decided_at is not None:
+        return any(same(one) and one.decided_at == decision.decided_at for one in held.decided)
+    version = held.version if decision.evidence is None else decision.evidence
+    return bool(held.decided) and same(held.decided[-1]) and held.decided[-1].evidence == version
+
+
+def _refuse_stale(held: Reviewed, decision: Decision, where: str) -> None:
+    if decision.evidence is not None and decision.evidence != held.version:
+        raise Refused(
+            "flag_changed",
+            f"you saw version {decision.evidence} of the evidence, it is {held.version} by now: "
+            + (what_changed(held, decision.evidence) or "no such version was ever shown"),
+            where=where,
+            remedy="look at it again: batchscore queue show, then decide on what it says",
+        )
+
+
+def _refuse_gone(where: str) -> None:
+    raise Refused(
+        "flag_changed",
+        "the flag was withdrawn meanwhile: its run was undone",
+        where=where,
+        remedy="nothing needs to be done: it is before nobody any more",
+    )

@@ -1,0 +1,77 @@
+"""The queue as a file, a row for each flag: for a team's own tool, which may fill in ``disposition`` and hand it back."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from batchscore.desk import Reviewed
+from batchscore.errors import Refused
+from batchscore.files import publish
+from batchscore.keys import ID_TYPES, IdKind
+from batchscore.operations.rejects import guarded
+from batchscore.review.decision_rows import guarded_id
+
+_MOMENT: Final = pa.timestamp("us", tz="UTC")
+_FREE_TEXT: Final = ("reasons", "since", "group", "claimed_by")
+
+
+def export(flags: Sequence[Reviewed], kind: IdKind, path: Path) -> int:
+    """Write ``flags`` to a new CSV or Parquet file, by its suffix; how many rows.
+
+    ``evidence`` is the version of the evidence, which a decision on the row names; ``score`` is of its newest, ``reasons`` the
+    sentences. In CSV, text that a spreadsheet would take for a formula has a ``'`` before it; the import takes that of ids off.
+
+    Raises:
+        Refused: ``file_exists`` or ``write_failed``.
+    """
+    table = pa.table({name: pa.array(values, of) for name, (values, of) in _columns(flags, kind).items()})
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        if path.suffix.lower() == ".csv":
+            texts = {name: pa.array([guarded(text) for text in table[name].to_pylist()], pa.string()) for name in _FREE_TEXT}
+            if kind == "string":
+                texts["account_id"] = pa.array([guarded_id(text) for text in table["account_id"].to_pylist()], pa.string())
+            for name, column in texts.items():
+                table = table.set_column(table.column_names.index(name), name, column)
+            pa.csv.write_csv(table, temporary)
+        else:
+            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        publish(temporary, path.absolute())
+    except FileExistsError:
+        what = "a file is there already"
+        raise Refused("file_exists", what, where=str(path), remedy="name a new file, or move that one away") from None
+    except OSError as error:
+        what = os.strerror(error.errno) if error.errno else "the file could not be written"
+        raise Refused("write_failed", what, where=str(path), remedy="free space or name another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(table)
+
+
+def _columns(flags: Sequence[Reviewed], kind: IdKind) -> dict[str, tuple[list[object], pa.DataType]]:
+    newest = [row.newest.flag for row in flags]
+    claims = [row.claim for row in flags]
+    return {
+        "queue": ([row.flag.queue for row in flags], pa.string()),
+        "account_id": ([row.flag.account_id for row in flags], ID_TYPES[kind]),
+        "run_id": ([row.flag.run_id for row in flags], pa.string()),
+        "as_of": ([row.flag.as_of for row in flags], _MOMENT),
+        "rank": ([row.flag.rank for row in flags], pa.int64()),
+        "state": ([row.state.value for row in flags], pa.string()),
+        "score": ([flag.score for flag in newest], pa.float64()),
+        "evidence": ([row.version for row in flags], pa.int64()),
+        "reasons": (["; ".join(reason.sentence for reason in flag.reasons) for flag in newest], pa.string()),
+        "since": ([flag.since for flag in newest], pa.string()),
+        "group": ([row.flag.group for row in flags], pa.string()),
+        "second_reviewer": ([row.flag.second_reviewer for row in flags], pa.bool_()),
+        "claimed_by": (["" if claim is None else claim.by for claim in claims], pa.string()),
+        "disposition": ([None for _ in flags], pa.string()),
+    }

@@ -1,0 +1,161 @@
+"""Decisions written: each is judged on the flag as it stands under its lock, and all of a call stand or none."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from batchscore.desk import Decided, Decision, Happened, Reviewed, Verdict, judge
+from batchscore.errors import Problem, Refused
+from batchscore.flag import DECIDED, STANDING, FlagState
+from batchscore.store.claiming import Desk, What, record, set_state
+from batchscore.store.reviewed import IDS_A_STATEMENT, Account, Key, accounts, claims, dispositions
+from batchscore.store.rows import from_microseconds, microseconds, stored_id
+
+Judged = tuple[Decision, Reviewed, Verdict]
+
+
+def check(
+    connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], *, locked: bool = False
+) -> tuple[list[Judged], list[tuple[int, Refused]]]:
+    """Judge decisions in order, each on what those before it made of its flag: what stands, and what does not, by position.
+
+    Two decisions of one flag in one call, say of both its reviewers, follow each other.
+    """
+    at = desk.clock(connection)
+    held: dict[str, dict[Any, Account]] = {}
+    by_queue: defaultdict[str, set[Any]] = defaultdict(set)
+    mistakes: list[tuple[int, Refused]] = []
+    ids: list[Any] = []
+    for position, decision in enumerate(decisions):
+        try:
+            ids.append(stored_id(decision.account_id, desk.largest_id))
+            by_queue[decision.queue].add(ids[-1])
+        except Refused as refusal:
+            ids.append(None)
+            mistakes.append((position, refusal))
+    for queue, of_queue in sorted(by_queue.items()):
+        held[queue] = accounts(connection, queue, sorted(of_queue), at, locked=locked)
+    changed: dict[tuple[str, Key], Reviewed] = {}
+    judged: list[Judged] = []
+    for position, (decision, account_id) in enumerate(zip(decisions, ids, strict=True)):
+        if account_id is None:
+            continue
+        try:
+            flag = _meant(decision, held[decision.queue].get(account_id))
+            key = (decision.queue, (account_id, flag.flag.run_id))
+            flag = changed.get(key, flag)
+            verdict = judge(flag, decision)
+        except Refused as refusal:
+            mistakes.append((position, refusal))
+            continue
+        judged.append((decision, flag, verdict))
+        if verdict.state is not None:
+            changed[key] = _after(flag, decision, verdict, at)
+    return judged, sorted(mistakes, key=lambda mistake: mistake[0])
+
+
+def decide(connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], source: str) -> list[Judged]:
+    """Write decisions, those that were said before left out. All of them, or none.
+
+    Raises:
+        Refused: the only decision does not stand, or ``dispositions_invalid`` with each that does not, by its number from 1.
+    """
+    judged, mistakes = check(connection, desk, decisions, locked=True)
+    if mistakes:
+        raise mistakes[0][1] if len(decisions) == 1 else invalid(mistakes, lambda position: f"decision {position + 1}")
+    at = desk.clock(connection)
+    by_queue: defaultdict[str, list[Judged]] = defaultdict(list)
+    for one in judged:
+        if one[2].state is not None:
+            by_queue[one[0].queue].append(one)
+    for queue, new in sorted(by_queue.items()):
+        _write(connection, desk, queue, new, source, at)
+    return judged
+
+
+def invalid(mistakes: Sequence[tuple[int, Refused]], name: Callable[[int], str]) -> Refused:
+    """All that does not stand, in one error; ``name`` says where each is."""
+    problems = tuple(
+        Problem(where=name(position), what=f"{refusal.code} {refusal.reason}: {refusal.what}", remedy=refusal.remedy)
+        for position, refusal in mistakes
+    )
+    return Refused("dispositions_invalid", f"{len(problems)} decision(s) do not stand; none was taken", problems=problems)
+
+
+def _meant(decision: Decision, account: Account | None) -> Reviewed:
+    run_id = decision.run_id or (None if account is None else account.meant)
+    found = None if account is None or run_id is None else account.flags.get(run_id)
+    if found is None:
+        raise Refused(
+            "flag_absent",
+            "no such flag was ever before the reviewers",
+            where=f"queue {decision.queue}",
+            remedy="check the account id and the queue: batchscore queue list",
+        )
+    return found
+
+
+def _after(flag: Reviewed, decision: Decision, verdict: Verdict, at: int) -> Reviewed:
+    """The flag as the next decision of the same call finds it."""
+    assert verdict.state is not None
+    said = _said(flag, decision, verdict, at)
+    return flag.model_copy(update={"state": verdict.state, "decided": (*flag.decided, said), "claim": None})
+
+
+def _said(flag: Reviewed, decision: Decision, verdict: Verdict, at: int) -> Decided:
+    assert verdict.state is not None
+    return Decided(
+        number=len(flag.decided) + 1,
+        disposition=decision.disposition,
+        state=verdict.state,
+        by=decision.by,
+        decided_at=decision.decided_at or from_microseconds(at),
+        evidence=verdict.evidence,
+        why=decision.why,
+    )
+
+
+def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Judged], source: str, at: int) -> None:
+    """People's rows first: the database itself lets a flag change only to what those say."""
+    rows: list[dict[str, Any]] = []
+    last: dict[Key, tuple[FlagState, bool]] = {}  # what each flag becomes, and whether it stood before
+    told: defaultdict[str, list[tuple[Key, FlagState]]] = defaultdict(list)
+    for decision, flag, verdict in new:
+        said = _said(flag, decision, verdict, at)
+        key = (stored_id(decision.account_id, desk.largest_id), flag.flag.run_id)
+        last[key] = said.state, last[key][1] if key in last else flag.state in STANDING
+        told[said.by].append((key, said.state))
+        rows.append(
+            {
+                "queue": queue, "account_id": key[0], "run_id": key[1], "number": said.number,
+                "disposition": said.disposition.value, "state": said.state.value, "reviewer": said.by,
+                "decided_at": microseconds(said.decided_at), "recorded_at": at, "evidence": said.evidence,
+                "evidence_run": verdict.evidence_run, "why": said.why, "source": source,
+            }
+        )  # fmt: skip
+    for first in range(0, len(rows), IDS_A_STATEMENT):
+        connection.execute(dispositions.insert(), rows[first : first + IDS_A_STATEMENT])
+    _end_claims(connection, queue, list(last), at)
+    becoming: defaultdict[tuple[FlagState, bool], list[Key]] = defaultdict(list)
+    for key, change in last.items():
+        becoming[change].append(key)
+    for (state, stood), keys in sorted(becoming.items()):
+        closed = {"open_marker": None, "closed_at": at} if stood and state in DECIDED else {}
+        set_state(connection, queue, keys, {"state": state.value, **closed})
+    for reviewer, of_reviewer in sorted(told.items()):
+        record(connection, desk, What(Happened.DECIDED, reviewer, queue), of_reviewer, at)
+
+
+def _end_claims(connection: sa.Connection, queue: str, keys: Sequence[Key], at: int) -> None:
+    by_run: defaultdict[str, list[Any]] = defaultdict(list)
+    for account_id, run_id in keys:
+        by_run[run_id].append(account_id)
+    for run_id, ids in sorted(by_run.items()):
+        for first in range(0, len(ids), IDS_A_STATEMENT):
+            part = claims.c.account_id.in_(ids[first : first + IDS_A_STATEMENT])
+            alive = (claims.c.queue == queue) & (claims.c.run_id == run_id) & claims.c.ended_at.is_(None)
+            connection.execute(claims.update().where(alive, part).values(ended_at=at))

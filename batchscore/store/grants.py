@@ -1,0 +1,46 @@
+"""Which account needs which right of a store on MySQL, as the statements that give it. Run once the tables are there.
+
+Four accounts, so that the server itself keeps the engine from what people own: the migrator makes tables; the committer is the
+driver's; the reviewer is the desk's, and may change of a flag only where it stands; the reader reads.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from batchscore.store.tables import PEOPLES, WITH_IDS, metadata
+
+Role = Literal["migrator", "committer", "reviewer", "reader"]
+ROLES: Final[tuple[Role, ...]] = ("migrator", "committer", "reviewer", "reader")
+_ONLY_READ: Final = {"installation", *PEOPLES}  # by the driver
+_ONLY_ADDED: Final = {"audit", "events", "dispositions"}  # by anybody
+_MIGRATOR: Final = "SELECT, INSERT, UPDATE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, TRIGGER"
+_OF_REVIEWER: Final = {
+    "claims": "INSERT, UPDATE",
+    "dispositions": "INSERT",
+    "suppressions": "INSERT, UPDATE",
+    "flags": "UPDATE (state, open_marker, closed_at, overtaken_by, released_as)",
+    "queues": "INSERT, UPDATE",
+    "audit": "INSERT",
+    "audit_head": "UPDATE",
+    "events": "INSERT",
+}
+
+
+def grants(database: str) -> dict[Role, tuple[str, ...]]:
+    """Role → its GRANT statements, for accounts that are named as the roles are."""
+    of_committer = {
+        table: "INSERT" if table in _ONLY_ADDED else "INSERT, UPDATE"
+        for table in (*metadata.tables, *WITH_IDS)
+        if table not in _ONLY_READ
+    }
+    return {
+        "migrator": (f"GRANT {_MIGRATOR} ON `{database}`.* TO migrator",),
+        "committer": (f"GRANT SELECT ON `{database}`.* TO committer", *_each(database, of_committer, "committer")),
+        "reviewer": (f"GRANT SELECT ON `{database}`.* TO reviewer", *_each(database, _OF_REVIEWER, "reviewer")),
+        "reader": (f"GRANT SELECT ON `{database}`.* TO reader",),
+    }
+
+
+def _each(database: str, rights: dict[str, str], role: Role) -> tuple[str, ...]:
+    return tuple(f"GRANT {right} ON `{database}`.`{table}` TO {role}" for table, right in sorted(rights.items()))

@@ -1,0 +1,188 @@
+"""Flags as the desk sees them, read for some accounts of a queue: evidence, claim, and what was decided."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted
+from batchscore.flag import Disposition, FlagState
+from batchscore.store.past import same_flag
+from batchscore.store.rows import flag_of, from_microseconds, moment
+from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
+
+IDS_A_STATEMENT: Final = 500
+flags: Final = flags_table("raw")
+claims: Final = claims_table("raw")
+dispositions: Final = dispositions_table("raw")
+_NOT_A_FLAG_OF_ITS_OWN: Final = {FlagState.OVERTAKEN, FlagState.WITHDRAWN}
+
+Key = tuple[Any, str]  # account id as the column holds it, run id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Account:
+    """The flags of one account in a queue that people may know of, by run; ``meant`` is the one that is meant by the account.
+
+    That is the flag that stands, else the newest; withdrawn ones only when there is no other.
+    """
+
+    flags: Mapping[str, Reviewed]
+    meant: str | None
+
+
+def shown(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted, limit: int) -> tuple[Reviewed, ...]:
+    """Flags of released runs, by queue, newest as-of, rank. Those an undo takes back are not among them."""
+    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    ran_out = (flags.c.state == FlagState.CLAIMED.value) & (claims.c.until <= at)
+    state = sa.case((ran_out, FlagState.OPEN.value), else_=flags.c.state)
+    query = (
+        sa.select(flags.c.queue, flags.c.account_id, flags.c.run_id)
+        .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id).outerjoin(claims, same_flag(claims, flags)))
+        .where(runs.c.released_at.is_not(None), flags.c.state != FlagState.OVERTAKEN.value)
+        .where(runs.c.undo_begun_at.is_(None) | (state != FlagState.OPEN.value))
+        .where(state.in_([one.value for one in wanted.states]) if wanted.states else flags.c.open_marker == 1)
+        .order_by(flags.c.queue, flags.c.as_of.desc(), flags.c.rank, flags.c.run_id)
+        .limit(limit)
+    )
+    if wanted.queue is not None:
+        query = query.where(flags.c.queue == wanted.queue)
+    if wanted.group is not None:
+        query = query.where(flags.c.group_key == wanted.group)
+    if wanted.run_id is not None:
+        query = query.where(flags.c.run_id == wanted.run_id)
+    if wanted.claimed_by is not None:
+        query = query.where(claims.c.reviewer == wanted.claimed_by, claims.c.ended_at.is_(None), claims.c.until > at)
+    if wanted.reason is not None:
+        query = query.where(flags.c.reasons.contains(f'"code":{json.dumps(wanted.reason)}', autoescape=True))
+    keys = [tuple(row) for row in connection.execute(query)]
+    found = {
+        queue: accounts(connection, queue, [account_id for of_queue, account_id, _ in keys if of_queue == queue], at)
+        for queue in {queue for queue, _, _ in keys}
+    }
+    return tuple(found[queue][account_id].flags[run_id] for queue, account_id, run_id in keys)
+
+
+def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str, account_id: Any) -> tuple[Reviewed, ...]:
+    """Every flag of an account in a queue, by when its run was released; withdrawn ones only when there is no other."""
+    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    found = accounts(connection, queue, [account_id], at).get(account_id)
+    return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
+
+
+def accounts(connection: sa.Connection, queue: str, ids: Sequence[Any], at: int, *, locked: bool = False) -> dict[Any, Account]:
+    """What there is of those accounts. ``at``: the database's clock in microseconds; ``locked``: nobody changes it meanwhile."""
+    found: dict[Any, Account] = {}
+    for first in range(0, len(ids), IDS_A_STATEMENT):
+        found |= _some(connection, queue, ids[first : first + IDS_A_STATEMENT], at, locked=locked)
+    return found
+
+
+def _some(connection: sa.Connection, queue: str, ids: Sequence[Any], at: int, *, locked: bool) -> dict[Any, Account]:
+    query = (
+        sa.select(flags).where(flags.c.queue == queue, flags.c.account_id.in_(ids)).order_by(flags.c.account_id, flags.c.run_id)
+    )
+    rows = connection.execute(query.with_for_update() if locked else query).mappings().all()
+    if not rows:
+        return {}
+    of_runs = sa.select(runs.c.run_id, runs.c.released_at, runs.c.undo_begun_at)
+    named = {row["run_id"] for row in rows}
+    released = {
+        row.run_id: row for row in connection.execute(of_runs.where(runs.c.run_id.in_(named))) if row.released_at is not None
+    }
+    of_claims = sa.select(claims).where(claims.c.queue == queue, claims.c.account_id.in_(ids), claims.c.ended_at.is_(None))
+    claimed = {(row["account_id"], row["run_id"]): row for row in connection.execute(of_claims).mappings()}
+    of_dispositions = (
+        sa.select(dispositions)
+        .where(dispositions.c.queue == queue, dispositions.c.account_id.in_(ids))
+        .order_by(dispositions.c.number)
+    )
+    decided: defaultdict[Key, list[sa.RowMapping]] = defaultdict(list)
+    for row in connection.execute(of_dispositions).mappings():
+        decided[row["account_id"], row["run_id"]].append(row)
+    by_account: defaultdict[Any, list[sa.RowMapping]] = defaultdict(list)
+    for row in rows:
+        if row["run_id"] in released:
+            by_account[row["account_id"]].append(row)
+    return {account_id: _account(of_account, released, claimed, decided, at) for account_id, of_account in by_account.items()}
+
+
+def _account(
+    rows: Sequence[sa.RowMapping],
+    released: Mapping[str, Any],
+    claimed: Mapping[Key, sa.RowMapping],
+    decided: Mapping[Key, Iterable[sa.RowMapping]],
+    at: int,
+) -> Account:
+    own = [row for row in rows if row["state"] not in _NOT_A_FLAG_OF_ITS_OWN]
+    own = own or [row for row in rows if row["state"] == FlagState.WITHDRAWN]
+    meant = max(own, key=lambda row: (row["open_marker"] == 1, row["opened_at"], row["run_id"]), default=None)
+    made = {}
+    for row in own:
+        key = (row["account_id"], row["run_id"])
+        of_flag = [one for one in rows if row["run_id"] in {one["run_id"], one["overtaken_by"]}]
+        made[row["run_id"]] = _reviewed(row, of_flag, released, claimed.get(key), decided.get(key, ()), at)
+    return Account(flags=made, meant=None if meant is None else meant["run_id"])
+
+
+def _reviewed(
+    row: sa.RowMapping,
+    of_flag: Sequence[sa.RowMapping],
+    released: Mapping[str, Any],
+    claim: sa.RowMapping | None,
+    decided: Iterable[sa.RowMapping],
+    at: int,
+) -> Reviewed:
+    said = tuple(map(_decided, decided))
+    state = FlagState(row["state"])
+    alive = claim is not None and claim["until"] > at
+    if state is FlagState.CLAIMED and not alive:
+        state = said[-1].state if said else FlagState.OPEN
+    in_order = sorted(of_flag, key=lambda one: (released[one["run_id"]].released_at, one["run_id"]))
+    evidence = tuple(
+        Evidence(
+            number=number,
+            flag=flag_of(one),
+            released_at=_moment(released[one["run_id"]].released_at),
+            withdrawn_at=moment(released[one["run_id"]].undo_begun_at),
+        )
+        for number, one in enumerate(in_order, start=1)
+    )
+    return Reviewed(
+        flag=flag_of(row),
+        state=state,
+        released_at=_moment(released[row["run_id"]].released_at),
+        version=len(evidence) + sum(one.withdrawn_at is not None for one in evidence),
+        evidence=evidence,
+        claim=_claim(claim) if claim is not None and alive else None,
+        decided=said,
+        undone=released[row["run_id"]].undo_begun_at is not None,
+    )
+
+
+def _claim(row: sa.RowMapping) -> Claim:
+    return Claim(by=row["reviewer"], claimed_at=from_microseconds(row["claimed_at"]), until=from_microseconds(row["until"]))
+
+
+def _decided(row: sa.RowMapping) -> Decided:
+    return Decided(
+        number=row["number"],
+        disposition=Disposition(row["disposition"]),
+        state=FlagState(row["state"]),
+        by=row["reviewer"],
+        decided_at=from_microseconds(row["decided_at"]),
+        evidence=row["evidence"],
+        why=row["why"],
+        source=row["source"],
+    )
+
+
+def _moment(seconds: float) -> Any:
+    found = moment(seconds)
+    assert found is not None
+    return found
