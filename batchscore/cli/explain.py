@@ -14,7 +14,8 @@ from batchscore.errors import DONE, HELD
 
 if TYPE_CHECKING:
     from batchscore.flag import AccountId
-    from batchscore.ports import RunRow, StoreReader
+    from batchscore.ports import RunRow
+    from batchscore.store.reader import Reader
 
 FROM_STDIN = "-"
 
@@ -52,9 +53,11 @@ def explain(flag: str, account: str | None, as_of: str | None, store: Path, *, a
     return DONE if found.true else HELD
 
 
-def _named(reader: StoreReader, named: str, account: str | None) -> tuple[RunRow, AccountId, datetime | None]:
+def _named(reader: Reader, named: str, account: str | None) -> tuple[RunRow, AccountId, datetime | None]:
     """The run, the account, and the as-of of the flag where one was named."""
     from batchscore.operations.explain import flag_named
+    from batchscore.review.account_ids import account_id_from
+    from batchscore.store.reader import RUN_ID
 
     place, slash, after = named.partition("/")
     if (account is None) != bool(slash):
@@ -63,32 +66,14 @@ def _named(reader: StoreReader, named: str, account: str | None) -> tuple[RunRow
     text = after if account is None else account
     if text == FROM_STDIN:
         text = sys.stdin.readline().rstrip("\r\n")
-    if place.startswith("r-") or account is not None:
-        row = reader.run(place)
-        return row, _id(text, row), None
-    runs = reader.runs(limit=1)
-    if not runs:
-        raise _no_flag(place)
-    flag = flag_named(reader, place, _id(text, runs[0])).flag
+    try:
+        account_id = account_id_from(text, reader.id_kind())
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if RUN_ID.fullmatch(place) or account is not None:
+        return reader.run(place), account_id, None
+    flag = flag_named(reader, place, account_id).flag
     return reader.run(flag.run_id), flag.account_id, flag.as_of
-
-
-def _id(text: str, row: RunRow) -> AccountId:
-    """The id as the store's kind has it; a message never holds it."""
-    from batchscore.features.feature_set import FeatureSet
-
-    if FeatureSet.thaw(row.plan.feature_set).account_id == "string":
-        return text
-    if not (text.isascii() and text.isdigit()):
-        msg = "account ids of this store are whole numbers: digits alone"
-        raise click.UsageError(msg)
-    return int(text)
-
-
-def _no_flag(queue: str) -> Exception:
-    from batchscore.errors import Refused
-
-    return Refused("flag_unknown", "there is no run in this store yet", where=queue, remedy="batchscore run SPEC")
 
 
 def _moment(text: str | None) -> datetime | None:

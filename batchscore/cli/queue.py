@@ -27,7 +27,11 @@ QUEUE = click.option("--queue", "name", metavar="QUEUE", help="The review queue;
 MANY = 1_000_000
 FILTERS = (
     click.option(
-        "--state", "states", type=click.Choice([*FlagState]), multiple=True, help="Flags in that state.  [default: standing]"
+        "--state",
+        "states",
+        type=click.Choice([state.value for state in FlagState]),
+        multiple=True,
+        help="Flags in that state.  [default: standing]",
     ),
     click.option("--group", metavar="KEY", help="Flags of that group (a campaign)."),
     click.option("--claimed-by", metavar="NAME", help="Flags that NAME has claimed."),
@@ -142,7 +146,7 @@ def release_claim(accounts: Sequence[str], *, by: str, store: Path, name: str | 
 
 @queue.command()
 @click.argument("account")
-@click.argument("disposition", type=click.Choice([*Disposition]))
+@click.argument("disposition", type=click.Choice([word.value for word in Disposition]))
 @click.option("--saw", type=click.IntRange(min=1), required=True, help="The version of the evidence that you saw (queue show).")
 @BY
 @click.option("--why", default="", metavar="TEXT", help="Kept with the decision: no name of a person.")

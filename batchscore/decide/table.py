@@ -73,4 +73,4 @@ def as_earlier(decided: pa.Table, schema: pa.Schema) -> pa.Table:
     if "standing" in schema.names:
         return decided
     kept = flags_in(decided)
-    return whole(kept.select([name for name in schema.names if name in kept.column_names])).select(kept.column_names)
+    return whole(kept.select([name for name in schema.names if name in kept.column_names]))

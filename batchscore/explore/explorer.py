@@ -8,7 +8,7 @@ few columns or one as-of reads no more than these.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from batchscore.attempt import rejects_schema, scores_schema
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import asked_of
+from batchscore.desk import Reviewed
 from batchscore.errors import Refused
 from batchscore.explore.filters import Filters, expression_of
 from batchscore.explore.parts import (
@@ -47,16 +48,18 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import InputFile, KeyRange, Partition, Reference, Score, Stage
-from batchscore.ports import FlagRow, RunRow, StoreReader
+from batchscore.ports import FlagRow, RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
 from batchscore.sources.freeze import empty_events
 from batchscore.spec import Policy, RunSpec, format_duration
 from batchscore.store import open_reader
+from batchscore.store.reader import Reader
 
 if TYPE_CHECKING:
     from distributed import Client
 
+_DECIDED: Final = ("as_of", "queue", "run_id", "disposition", "by", "decided_at", "evidence", "why")
 _FLAG: Final = ("as_of", "queue", "state", "rank", "score", "run_id", "reasons", "released_at")
 
 
@@ -75,12 +78,17 @@ class WhatIf:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All a run and its queue know of one account: frames by as-of, and its flags of every run with their states."""
+    """All a run and its queues know of one account: frames by as-of, its flags of every run with states, what people decided.
+
+    ``dispositions``: one row for each decision, by the as-of of the flag: queue, run_id, disposition, by, decided_at, evidence
+    (the version they saw), why.
+    """
 
     account_id: int | str
     scores: pd.DataFrame
     features: pd.DataFrame
     flags: pd.DataFrame
+    dispositions: pd.DataFrame
 
 
 class Explorer(Showable):
@@ -231,7 +239,12 @@ class Explorer(Showable):
             account_id=account_id,
             scores=scores.loc[scores.index == account_id].set_index("as_of"),
             features=pd.concat(features).set_index("as_of"),
-            flags=_frame_of(self._reader.flags_of(account_id)),
+            flags=_frame_of(flags := self._reader.flags_of(account_id)),
+            dispositions=_dispositions(
+                reviewed
+                for queue in dict.fromkeys(row.flag.queue for row in flags)
+                for reviewed in self._reader.account_flags(queue, account_id)
+            ),
         )
 
     def what_if(self, policy: Policy) -> WhatIf:
@@ -357,7 +370,7 @@ def _require_fraction(fraction: float) -> None:
         raise ValueError(msg)
 
 
-def _opened(run: str | RunRow | RunSpec, store: Path | str | None) -> tuple[RunRow, StoreReader]:
+def _opened(run: str | RunRow | RunSpec, store: Path | str | None) -> tuple[RunRow, Reader]:
     if isinstance(run, str):
         if store is None:
             msg = "a run id is looked for in a store → Explorer(client, run_id, store=…)"
@@ -401,3 +414,17 @@ def _frame_of(flags: Sequence[FlagRow]) -> pd.DataFrame:
         for row in flags
     ]
     return pd.DataFrame(rows, columns=_FLAG).set_index("as_of")
+
+
+def _dispositions(flags: Iterable[Reviewed]) -> pd.DataFrame:
+    """One row for each decision of a person, in order."""
+    rows = [
+        {
+            **reviewed.flag.model_dump(include={"as_of", "queue", "run_id"}),
+            **decided.model_dump(include={"by", "decided_at", "evidence", "why"}),
+            "disposition": decided.disposition.value,
+        }
+        for reviewed in flags
+        for decided in reviewed.decided
+    ]
+    return pd.DataFrame(rows, columns=_DECIDED).set_index("as_of")

@@ -33,6 +33,7 @@ from batchscore.layout import Definitions, decided_rows
 from batchscore.models.scorer import load_scorer
 from batchscore.operations.compared_side import ComparedSide, committed_side, tried_side
 from batchscore.operations.contributions import codes_of
+from batchscore.operations.for_a_person import told_to_a_person
 from batchscore.operations.selection import MOMENT
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
@@ -68,12 +69,14 @@ def compare_runs(reader: StoreReader, row_a: RunRow, row_b: RunRow, asked: Asked
 
     Raises:
         Refused: ``run_unfinished``; ``id_kind``: their account ids are of two kinds.
+        Held: a file of a run is gone or damaged.
     """
     kinds = {Definitions.of(row.plan).feature_set.account_id for row in (row_a, row_b)}
     if len(kinds) > 1:
         what = f"account ids are {' and '.join(sorted(kinds))}"
         raise Refused("id_kind", what, where=f"{row_a.run_id}, {row_b.run_id}", remedy="compare runs of one kind of ids")
-    return _compare(reader, committed_side(row_a, reader), committed_side(row_b, reader), asked)
+    with told_to_a_person():
+        return _compare(reader, committed_side(row_a, reader), committed_side(row_b, reader), asked)
 
 
 def compare_bundle(reader: StoreReader, row: RunRow, bundle: str, asked: Asked) -> Comparison:
@@ -84,11 +87,12 @@ def compare_bundle(reader: StoreReader, row: RunRow, bundle: str, asked: Asked) 
 
     Raises:
         Refused: ``run_unfinished``; what reading a bundle refuses, or ``feature_contract``.
+        Held: a file of the run is gone or damaged.
     """
     names = row.plan.bundle_names()
     shadow = next((one for one in row.plan.bundles[1:] if names[one.sha256] == bundle), None)
     a = committed_side(row, reader)
-    with ExitStack() as stack:
+    with told_to_a_person(), ExitStack() as stack:
         b = committed_side(row, reader, shadow) if shadow else stack.enter_context(tried_side(row, reader, Path(bundle)))
         return _compare(reader, a, b, asked)
 

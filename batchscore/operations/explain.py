@@ -30,6 +30,7 @@ from batchscore.models.golden import differing_rows
 from batchscore.models.reasons import TOLERANCE, explain
 from batchscore.models.scorer import load_scorer
 from batchscore.operations.contributions import Contributions, codes_of, contributions_of
+from batchscore.operations.for_a_person import told_to_a_person
 from batchscore.operations.frozen_account import FrozenAccount, lies_in, unknown_account
 from batchscore.operations.frozen_rows import frozen_rows
 from batchscore.operations.remade import features_again
@@ -77,12 +78,13 @@ def explain_account(row: RunRow, reader: StoreReader, account_id: AccountId, as_
     Raises:
         Refused: ``run_unfinished``: it has not decided; ``account_unknown``: no such account was frozen, or its id is of another
             kind; ``spec_invalid``: ``as_of`` is none of the run's.
-        PartitionError: the run's decision or memory is gone or damaged.
+        Held: the run's decision is gone or damaged, so nothing can be said. All else that is, is told in the checks.
     """
     if row.decision is None or row.memory is None:
         remedy = f"batchscore resume {row.run_id} --store {row.plan.spec.store}"
         raise Refused("run_unfinished", f"{row.run_id} has not decided yet: it is {row.state}", remedy=remedy)
-    frozen = FrozenAccount.of(row, reader, account_id, as_of)
+    with told_to_a_person():
+        frozen = FrozenAccount.of(row, reader, account_id, as_of)
     checks = _Checks()
     rows = _rows(frozen, checks)
     made = _made_again(frozen, checks)

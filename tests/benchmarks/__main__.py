@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from batchscore.settings import library_versions
-from tests.benchmarks import bench_bundle, bench_cli, bench_compiled, bench_engine, bench_features, bench_mysql, bench_score
+from tests.benchmarks import (
+    bench_bundle,
+    bench_cli,
+    bench_compiled,
+    bench_engine,
+    bench_explorer,
+    bench_features,
+    bench_mysql,
+    bench_score,
+)
 from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -29,6 +38,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "driver time": bench_engine.driver_time,
     "resume finished": bench_engine.resume_finished,
     "cli help": bench_cli.help_time,
+    "explorer": bench_explorer.explorer,
     "cli status": bench_cli.status_time,
     "rollup vs pyarrow": bench_features.rollup_vs_pyarrow,
     "rollup peak": bench_features.rollup_memory,

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,14 +15,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchscore
+from batchscore.attempt import attempt
 from batchscore.cli.main import cli
-from batchscore.errors import HELD, BatchscoreError, PartitionError, Refused
+from batchscore.errors import HELD, BatchscoreError, Held, PartitionError, Refused
+from batchscore.executors.inline import InlineExecutor
 from batchscore.flag import AccountId, Flag
 from batchscore.keys import IdKind
 from batchscore.operations.frozen_rows import row_digest
-from batchscore.plan import Stage
+from batchscore.pipeline import run
+from batchscore.plan import Stage, Task
+from batchscore.planner import make_plan
+from batchscore.receipt import Receipt
 from batchscore.report.explanation import Explanation
-from batchscore.store import open_reader
+from batchscore.store import open_reader, open_store
+from tests.commands import call
 from tests.small_world import SmallWorld, make_small_world
 
 LAST = datetime(2026, 1, 15, tzinfo=UTC)
@@ -179,7 +186,7 @@ def test_the_command_takes_ids_from_stdin_and_its_errors_hold_none(world: SmallW
     for wrong in (["abuse"], [flag.run_id], ["abuse/1", "--account", "1"]):
         assert "name an account once" in str(told(*wrong, *where).exception)
     if world.kind == "integer":
-        assert "whole numbers" in str(told("abuse/-", *where, stdin="12x4\n").exception)
+        assert "no whole number" in str(told("abuse/-", *where, stdin="12x4\n").exception)
 
 
 def forged_flag(world: SmallWorld) -> None:
@@ -239,6 +246,56 @@ def moved(copy: SmallWorld, world: SmallWorld) -> None:
         for table, columns in (("runs", ("plan", "decision_path", "memory_path")), ("partitions", ("work",))):
             for column in columns:
                 database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)", (str(world.folder), str(copy.folder)))
+
+
+def test_a_decision_that_is_damaged_is_for_a_person(world: SmallWorld) -> None:
+    row = open_reader(world.store).run(run_of(world, "simulated"))
+    assert row.decision is not None
+    whole = Path(row.decision.path).read_bytes()
+    Path(row.decision.path).write_bytes(whole[:-1])
+    try:
+        for command in (["explain", f"{row.run_id}/1"], ["compare", row.run_id, row.run_id]):
+            with pytest.raises(Held) as held:
+                call(*command, "--store", world.store)
+            assert held.value.exit_code == HELD
+    finally:
+        Path(row.decision.path).write_bytes(whole)
+
+
+def test_who_could_not_be_scored_is_told_why(tmp_path: Path) -> None:
+    """One range is set aside; in the other the data reach back too little at first, and some accounts are infinite."""
+    made = make_small_world(tmp_path, n_accounts=120)
+    for path in (made.folder / "accounts").glob("*.parquet"):
+        accounts = pq.read_table(path)
+        plans = [float("inf") if place % 2 else 1.0 for place in range(len(accounts))]
+        pq.write_table(accounts.set_column(accounts.column_names.index("plan"), "plan", pa.array(plans)), path)
+    features = made.folder / "features.yaml"
+    features.write_text(features.read_text() + "coverage: 0.9\n")
+
+    def poisoned(task: Task) -> Receipt:
+        if task.partition.stage is Stage.SCORE and task.partition.number == 1:
+            raise PartitionError("feature_limit", "a limit is broken")
+        return attempt(task)
+
+    plan = make_plan(made.spec(partition_rows="60"))
+    row = run(plan, executor=InlineExecutor(poisoned), store=open_store(made.store, "integer"), observer=lambda _: None)
+    reader = open_reader(made.store)
+    outcomes: dict[str, Explanation] = {}
+    for receipt in reader.receipts(row.run_id, Stage.FREEZE):
+        for out in receipt.outputs:
+            if out.role == "snapshot":
+                accounts = pq.read_table(made.store / out.path)["account_id"].to_pylist()
+                for account, as_of in product(accounts[::12], (FIRST, LAST)):
+                    found = batchscore.explain(row.run_id, account, store=made.store, as_of=as_of)
+                    assert found.true, found.checks
+                    outcomes[found.outcome] = found
+    assert {"quarantined", "unscoreable", "rejected"} <= set(outcomes)
+    assert outcomes["rejected"].code == "nonfinite_feature"
+    assert outcomes["quarantined"].code == "feature_limit"
+    for found in (outcomes["quarantined"], outcomes["unscoreable"], outcomes["rejected"]):
+        assert found.selection is not None
+        assert (found.score, found.selection.because) == (None, "not_scored")
+    assert outcomes["unscoreable"].features, "what there is of its features is shown"
 
 
 def test_a_run_that_has_not_decided_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,11 @@ import pytest
 from distributed import Client
 
 import batchscore
+from batchscore.desk import Decision
 from batchscore.errors import Refused
 from batchscore.explore.explorer import Explorer
 from batchscore.explore.parts import read_accounts
+from batchscore.flag import Disposition
 from batchscore.keys import IdKind
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import InputFile, Stage
@@ -22,7 +24,7 @@ from batchscore.ports import RunRow
 from batchscore.sampling import sample_features
 from batchscore.sources.parquet import read_batches
 from batchscore.spec import Policy
-from batchscore.store import open_reader
+from batchscore.store import open_desk, open_reader
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 from tests.unit.report.test_page_of_a_report import Seen
@@ -161,6 +163,21 @@ def test_an_account_is_told_whole(row: RunRow, explorer: Explorer) -> None:
     assert account.scores["score"].tolist() == scores["score"].tolist()
     assert list(account.features.columns) == list(explorer.feature_set.names)
     assert set(account.flags["run_id"]) <= {row.run_id}
+    assert len(account.dispositions) == 0
+
+
+def test_what_people_decided_on_an_account_is_told(row: RunRow, world: SmallWorld, explorer: Explorer) -> None:
+    flag = open_reader(world.store).queue("abuse", limit=1)[0].flag
+    said = Decision(queue="abuse", account_id=flag.account_id, disposition=Disposition.CLEARED, by="ada", why="a newsletter")
+    open_desk(world.store).decide([said])
+    account = explorer.account(flag.account_id)
+    (decided,) = account.dispositions.reset_index().to_dict("records")
+    assert (decided["disposition"], decided["by"], decided["why"]) == ("cleared", "ada", "a newsletter")
+    assert (decided["run_id"], decided["queue"]) == (row.run_id, "abuse")
+    assert account.flags["state"].tolist()[-1] == "cleared"
+    compared = batchscore.compare(row.run_id, row.run_id, store=world.store)
+    assert compared.precision_a.n_decided == compared.precision_b.n_decided == 1
+    assert compared.precision_a.precision == 0
 
 
 def test_what_is_not_there_is_refused(world: SmallWorld, explorer: Explorer, client: Client) -> None:
