@@ -14,6 +14,7 @@ from hypothesis import settings
 from batchscore.keys import IdKind
 from batchscore.store.grants import grants
 from batchscore.store.migrate import upgrade_database
+from tests.dba import URL as DBA_URL
 from tests.mysql_server import PROGRAM, URL, MySqlServer, PrivateServer
 
 # A loaded machine makes one example of many slow, which says nothing of the code; a hang has pytest's timeout.
@@ -60,7 +61,9 @@ def mysql_store(mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> M
 
     def made(folder: Path, kind: IdKind = "integer", *, server: MySqlServer | None = None, more: str = "") -> Path:
         on = server or mysql_server
-        database = str(sa.make_url(on.make_database()).database)
+        dba = on.make_database()
+        monkeypatch.setenv(DBA_URL, dba)
+        database = str(sa.make_url(dba).database)
         rights = grants(database)
         monkeypatch.setenv("BATCHSCORE_URL_REVIEW", on.make_account(database, "migrator", rights["migrator"]))
         upgrade_database(folder, "review", kind)

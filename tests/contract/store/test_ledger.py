@@ -13,8 +13,8 @@ from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
 from batchscore.plan import Partition, Plan, Reference, Stage
 from batchscore.ports import RunHandle, RunRow
 from batchscore.store import Ledger, open_reader
-from batchscore.store.place import engine_of
 from tests.contract.store.conftest import OpenStore, make_partitions, make_plan, make_receipt, make_task
+from tests.dba import dba_engine
 
 SHORT_S = 0.2
 
@@ -326,7 +326,7 @@ def test_a_store_keeps_its_kind_of_ids(store: Ledger, open_again: OpenStore) -> 
 
 
 def test_a_store_of_newer_code_is_refused(store: Ledger, open_again: OpenStore, store_folder: Path) -> None:
-    with engine_of(store_folder).begin() as connection:
+    with dba_engine(store_folder).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     for opened in (open_again, lambda: open_reader(store_folder)):
         with pytest.raises(Refused, match="store_schema"):

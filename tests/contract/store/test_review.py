@@ -16,8 +16,8 @@ from batchscore.errors import Refused
 from batchscore.flag import AccountId, Disposition, FlagState
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
 from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader
-from batchscore.store.place import engine_of
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
+from tests.dba import dba_engine
 
 HOUR = timedelta(hours=1)
 
@@ -49,7 +49,7 @@ def shown(folder: Path, **wanted: Any) -> list[tuple[AccountId, str]]:
 
 
 def execute(folder: Path, statement: str) -> Any:
-    with engine_of(folder).begin() as connection:
+    with dba_engine(folder).begin() as connection:
         return connection.execute(sa.text(statement))
 
 
