@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 # Servers are in sbin, which a plain user's PATH often lacks.
 export PATH := $(PATH):/usr/sbin
 
-.PHONY: help env demo test test-unit lint chaos bench wheel lock clean mariadb
+.PHONY: help env demo test test-unit lint chaos test-deploy bench wheel lock clean mariadb
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.installed ## Make .venv as locked (PYTHON=python3.12 for another Python)
 
@@ -36,6 +36,10 @@ chaos: env mariadb ## Run the longer programmes: 200 kills, every failpoint, a f
 	BATCHSCORE_EVERY_FAULT=1 BATCHSCORE_KILLS=200 $(BIN)/pytest tests/chaos tests/chaos/matrix.py tests/integration/test_mysql_faults.py \
 		tests/integration/test_bad_input.py tests/integration/models/test_probe.py $(ARGS)
 
+# The checks of cluster/ and jobs/ against the real programs. What cannot be had here skips its test, and is told at the end.
+test-deploy: env mariadb .deploy/.laid-out ## Check cluster/ and jobs/: units, image, compose, Kubernetes, alerts, DAGs (minutes)
+	$(BIN)/pytest -m deploy tests/deploy $(ARGS)
+
 bench: env ## Run the benchmarks; they print ratios
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
@@ -53,8 +57,14 @@ lock: env ## Resolve requirements.lock again (ARGS=--upgrade for the newest vers
 		--quiet --output-file cluster/docker/requirements.lock
 
 clean: ## Remove what can be made again, .venv too
-	rm -rf $(VENV) dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .deploy dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find batchscore tests -name __pycache__ -prune -exec rm -rf {} +
+
+# Programs that only test-deploy needs. Of Prometheus the packages are unpacked and not installed: no service starts, now or at boot.
+# The image's base is Debian's own Python, since no registry may be at hand.
+.deploy/.laid-out: tests/deploy/lay-out.sh tests/deploy/tools.txt tests/deploy/airflow.txt
+	PYTHON=$(PYTHON) bash tests/deploy/lay-out.sh .deploy
+	@touch $@
 
 # Two stamps: a changed pyproject.toml needs a new install of batchscore (seconds), a changed lock a new environment.
 $(VENV)/.installed: pyproject.toml $(VENV)/.locked

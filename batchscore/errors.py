@@ -117,6 +117,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         422,
         "The flags are not what they usually are; the run is held before it releases, until a person approves them.",
     ),
+    "nothing_decided": (423, "No person has confirmed or cleared a flag there, so nothing can be estimated."),
     "not_held": (421, "There is nothing to approve: the run is not held, or what it is held for was approved or has changed."),
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
@@ -128,6 +129,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "scheduler_uncertified": (505, "The scheduler wants a certificate, and we have none to show, or one that cannot be used."),
     "metrics_open": (511, "Metrics would be served to others than this host, and nothing says that they may be."),
     "no_workers": (504, "The scheduler has no workers."),
+    "stalled": (506, "An attempt did not end, or was not begun, within the stall limit; it was given up and is tried elsewhere."),
     # 6xx: the review queue
     "flag_absent": (601, "The queue has no flag of that account that a person could look at."),
     "flag_taken": (602, "Another reviewer has claimed the flag."),

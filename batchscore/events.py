@@ -121,3 +121,13 @@ class Waiting(Event):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping(Event):
     """A stop was asked for; what is in flight is finished first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StallFound(Event):
+    """Nothing moved for the stall limit: what was found, what was ``done``, and the file with the cluster's own story, if any."""
+
+    seconds: float
+    found: str
+    done: str
+    story: str

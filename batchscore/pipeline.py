@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -86,7 +87,8 @@ def run(
     with tenure(plan, store, handle, requests):
         store.note_executor(handle, executor.describe())
         waits = Waits(handle, store, observer, limits or Limits(), requests)
-        walk = _Walk(plan, handle, Dispatcher(handle, executor, store, observer, waits), waits, store, observer)
+        dispatcher = Dispatcher(handle, executor, store, observer, waits, Path(plan.spec.store))
+        walk = _Walk(plan, handle, dispatcher, waits, store, observer)
         walk.freeze()
         walk.rollup()
         walk.merge()

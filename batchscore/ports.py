@@ -202,6 +202,7 @@ class HeldFlag(Value):
     flag: Flag
     state: str
     is_open: bool
+    opened_at: datetime
 
 
 class HeldOutput(Value):
@@ -392,8 +393,8 @@ class Store(Protocol):
     def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
         """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is."""
 
-    def count_suspicion(self, run: RunHandle, task: Task) -> int:
-        """Record that a worker was lost at this partition; returns how often it has been."""
+    def count_suspicion(self, run: RunHandle, task: Task, reason: str = "worker_lost") -> int:
+        """Record that a worker was lost, or given up, at this partition; returns how often it has been."""
 
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. Returns the row as it stands."""

@@ -73,21 +73,36 @@ class Failed(Value):
 
 
 class Suspected(Value):
-    """A worker was lost while it worked at this task: an accusation, not a failure.
+    """A worker was lost, or given up, while it worked at this task: an accusation, not a failure.
 
-    ``running``: the scheduler has already started it again elsewhere, and its outcome is still to come.
+    ``running``: the scheduler has already started it again elsewhere, and its outcome is still to come. ``reason``:
+    ``worker_lost`` or ``stalled``.
     """
 
     task: Task
     running: bool
+    reason: str = "worker_lost"
 
 
 class Postponed(Value):
-    """An attempt gave way to those whose source it reads: no failure. ``reason``, ``message`` are a `Paused`'s."""
+    """An attempt gave way to those whose source it reads, or was never begun: no failure. ``reason`` as in the catalogue."""
 
     task: Task
     reason: str
     message: str
 
 
-Outcome = Finished | Failed | Suspected | Postponed
+class Stalled(Value):
+    """Nothing came for ``seconds``: what was found, what was ``done`` about it, and the cluster's own story, as lines of text.
+
+    It is told beside the outcomes of ``tasks``, which follow it.
+    """
+
+    tasks: tuple[Task, ...]
+    seconds: float
+    found: str
+    done: str
+    evidence: tuple[str, ...]
+
+
+Outcome = Finished | Failed | Suspected | Postponed | Stalled

@@ -10,6 +10,7 @@ import signal
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from batchscore.errors import AttemptFailed, PartitionError, Refused
 from batchscore.plan import Partition, Reference, Rollup, Stage, Task
@@ -68,6 +69,38 @@ def fail_by_number(task: Task) -> Receipt:
         case 4:
             raise ValueError("anna@example.org")
     return receipt_of(task)
+
+
+def hang_the_first_time(task: Task) -> Receipt:
+    """The first attempt at number 1 never ends; later ones, and others, succeed."""
+    first = Path(task.store) / "hung"
+    if task.partition.number == 1 and not first.exists():
+        first.touch()
+        time.sleep(10 * DEADLINE_S)
+    return receipt_of(task)
+
+
+def hang_always_at_one(task: Task) -> Receipt:
+    if task.partition.number == 1:
+        time.sleep(10 * DEADLINE_S)
+    return receipt_of(task)
+
+
+class OnlyHere:
+    """An attempt that no other process can read, as where a worker lacks a module."""
+
+    def __call__(self, task: Task) -> Receipt:
+        return receipt_of(task)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _only_in, (os.getpid(),)
+
+
+def _only_in(pid: int) -> OnlyHere:
+    if os.getpid() != pid:
+        msg = "no module of that name here"
+        raise ModuleNotFoundError(msg)
+    return OnlyHere()
 
 
 def die_the_first_time(task: Task) -> Receipt:

@@ -344,6 +344,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Nobody sees the flags yet. Is the model or the input wrong? Mend it and run the spec again. Are they right as they are? "
         "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`. The approval is of this run alone.",
     ),
+    "nothing_decided": Advice(
+        "`quality` and `threshold` estimate from decisions on released flags, and there is none yet: no run of that name has "
+        "released, all were undone, or every flag is still open, claimed or inconclusive.",
+        "Is it the name of a spec, or a run id? `batchscore status` lists both. Else decide some first: `batchscore queue "
+        "decide`, or `batchscore queue import` what another tool decided.",
+    ),
     "not_held": Advice(
         "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
         "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
@@ -432,6 +438,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Workers were deployed from another lock file: another python, numpy, pandas, pyarrow, xgboost or batchscore.",
         "Install the same lock file on every host, or use one image for driver and workers. The list names each difference.",
     ),
+    "stalled": Advice(
+        "A worker hangs (a dead mount, a stopped process, a library that waits for a lock), the partition is larger than the "
+        "limit allows for, or a shared cluster is busy with others' tasks.",
+        "The run goes on by itself; `stalls/` in the store's folder says where workers stood. Attempts that need longer: a "
+        "smaller `partition_rows`, or `--stall-limit MINUTES`.",
+    ),
     "no_workers": Advice(
         "The scheduler is up and has no workers yet, or they all died (look for memory kills).",
         "Start some: `dask worker ADDRESS --nthreads 1 --nworkers 4`, then run again.",
@@ -494,6 +506,7 @@ _EXITS: Final = {
     "interrupted": "5: resumable",
     "input_held": "4: held, a person must act",
     "release_held": "4: held, a person must act",
+    "nothing_decided": _BEFORE,
     "not_held": _BEFORE,
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",
@@ -508,6 +521,7 @@ _EXITS: Final = {
     "run_paused": "4: paused, a person lets it continue",
     "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",
+    "stalled": "3: a partition that stalls three times alone is quarantined",
 }
 
 

@@ -20,7 +20,9 @@ from batchscore.init.started import Started
 from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.control import Controlled
 from batchscore.operations.doctor.finding import Diagnosis
+from batchscore.operations.quality import QualityShown, ThresholdShown
 from batchscore.operations.rejects import Rejected
+from batchscore.operations.release import ReserveShown
 from batchscore.operations.retry import Quarantined, Retry
 from batchscore.operations.sweep import Sweep
 from batchscore.operations.verified import Verified
@@ -325,6 +327,9 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "retry": Retry,
     "undo": Undo,
     "verify": Verified,
+    "release": ReserveShown,
+    "quality": QualityShown,
+    "threshold": ThresholdShown,
     "watch": RunStatus,
     "queue": QueueShown,
     "queue list": QueueShown,

@@ -48,9 +48,17 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(command)
     def with_executor(
-        *args: Any, inline: bool, workers: int | None, scheduler: str | None, insecure: bool, route: Route, **others: Any
+        *args: Any,
+        inline: bool,
+        workers: int | None,
+        scheduler: str | None,
+        insecure: bool,
+        route: Route,
+        stall_limit: timedelta,
+        **others: Any,
     ) -> int:
-        executor = partial(open_executor, inline=inline, workers=workers, scheduler=scheduler, insecure=insecure, route=route)
+        where = partial(open_executor, inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
+        executor = partial(where, route=route, stall_limit=stall_limit)
         return command(*args, executor=executor, **others)
 
     options = (
@@ -62,6 +70,13 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
             "--max-wait",
             type=_Minutes(),
             help="End, held and resumable, when one wait (for a live source, for workers) lasts so long.  [default: wait on]",
+        ),
+        click.option(
+            "--stall-limit",
+            type=_Minutes(),
+            default="10",
+            show_default=True,
+            help="On Dask: give an attempt that takes so long up, end its worker if it is ours, and try it again.",
         ),
         click.option(
             "--scorer",
@@ -244,20 +259,30 @@ def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
         click.echo(f"set aside: {counts} → batchscore status {row.run_id} --rejected --store {plain(row.plan.spec.store)}")
 
 
+AT_ONCE_AFTER_S = 20.0
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: what is in flight is drained. A second Ctrl-C stops at once."""
+    """An event that Ctrl-C and SIGTERM set: what is in flight is drained. A second Ctrl-C stops at once.
+
+    So does a driver that has not looked after `AT_ONCE_AFTER_S` (inline, it is inside an attempt): supervisors kill after 30.
+    """
     stop = threading.Event()
+    at_once = threading.Timer(AT_ONCE_AFTER_S, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
+    at_once.daemon = True
 
     def ask(_signal: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        at_once.start()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
+        at_once.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -277,6 +302,7 @@ def open_executor(
     scheduler: str | None = None,
     insecure: bool = False,
     route: Route = "fastest",
+    stall_limit: timedelta = timedelta(minutes=10),
 ) -> Iterator[Executor]:
     """The executor that a command's options ask for; what it opened is closed with the block."""
     from batchscore.attempt import attempt as by_fastest
@@ -294,8 +320,8 @@ def open_executor(
     from batchscore.readiness import get_ready
 
     if scheduler:
-        opened = remote_cluster(attempt, scheduler, insecure=insecure)
+        opened = remote_cluster(attempt, scheduler, insecure=insecure, stall_s=stall_limit.total_seconds())
     else:
-        opened = local_cluster(attempt, n_workers=workers, prepare=get_ready)
+        opened = local_cluster(attempt, n_workers=workers, prepare=get_ready, stall_s=stall_limit.total_seconds())
     with opened as executor:
         yield executor

@@ -195,8 +195,9 @@ def judge(
     for place in np.flatnonzero(at_latest >= 0).tolist():
         if judged.kinds[place] is None:
             then = Then.of(latest.slice(at_latest[place], 1).to_pylist()[0])
-            until = then.decided_at + cool_down_of(cool_down, then.state)
-            if until > at.as_of:
+            rest = cool_down_of(cool_down, then.state)
+            until = then.decided_at + rest
+            if rest and until > at.as_of:
                 why = f"{then.state} {said_on(then.decided_at)}: not before {said_on(until)}"
                 withhold([place], Withheld.COOL_DOWN, why)
             elif then.state == FlagState.CLEARED:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
+from batchscore.dispatch.stories import write_story
 from batchscore.dispatch.worklist import HandOut, apart
 from batchscore.errors import Paused, Problem, Refused
-from batchscore.events import PartitionAlerted, PartitionCommitted, PartitionFailed
+from batchscore.events import PartitionAlerted, PartitionCommitted, PartitionFailed, StallFound
 from batchscore.plan import Partition, Stage, Task
 from batchscore.ports import Observer, RunHandle, Store
-from batchscore.receipt import Failed, Finished, Outcome, Postponed, Receipt, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Postponed, Receipt, Stalled, Suspected
 
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
@@ -19,7 +21,9 @@ MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone i
 class Hearing:
     """Hears the outcomes of one run's attempts."""
 
-    def __init__(self, handle: RunHandle, store: Store, observer: Observer) -> None:
+    def __init__(self, handle: RunHandle, store: Store, observer: Observer, folder: Path) -> None:
+        """``folder``: the store's, where the story of a stall is kept."""
+        self._folder = folder
         self._handle = handle
         self._store = store
         self._observer = observer
@@ -44,6 +48,9 @@ class Hearing:
             Paused: a live source was above its critical load.
             Refused: the attempt found what a plan could not see.
         """
+        if isinstance(outcome, Stalled):
+            self._tell_stall(outcome)
+            return
         if not (isinstance(outcome, Suspected) and outcome.running):
             worklist.came_home(outcome.task)
         if isinstance(outcome, Postponed):
@@ -71,14 +78,20 @@ class Hearing:
         self._tell_failure(failed.task, failed.reason, quarantined=quarantined)
 
     def _suspect(self, outcome: Suspected, worklist: HandOut) -> None:
-        suspicions = self._store.count_suspicion(self._handle, outcome.task)
+        suspicions = self._store.count_suspicion(self._handle, outcome.task, outcome.reason)
         alone = outcome.task.isolated or suspicions >= MAX_SUSPICIONS
         if not outcome.running or (alone and not outcome.task.isolated):
             first, *others = apart(outcome.task) if alone else (outcome.task,)
             for task in others:
                 worklist.put(task)
             worklist.put_first(first.model_copy(update={"isolated": alone}))
-        self._tell_failure(outcome.task, "worker_lost", quarantined=False)
+        self._tell_failure(outcome.task, outcome.reason, quarantined=False)
+
+    def _tell_stall(self, stalled: Stalled) -> None:
+        story = write_story(self._folder, self._handle.run_id, stalled)
+        self._observer(
+            StallFound(run_id=self._handle.run_id, seconds=stalled.seconds, found=stalled.found, done=stalled.done, story=story)
+        )
 
     def _tell_committed(self, partition: Partition, receipt: Receipt) -> None:
         run_id, stage, number = self._handle.run_id, partition.stage, partition.number

@@ -8,71 +8,58 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import logging
-import os
-import signal
+import warnings
 from collections.abc import Iterator
-from typing import Any, Final
 from urllib.parse import urlsplit
 
-import dask
-from distributed import Client, LocalCluster
+from distributed import Client
 from distributed.security import Security
+from distributed.versions import VersionMismatchWarning
 
-from batchscore.errors import Problem, Refused
+from batchscore.errors import Refused
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
+from batchscore.executors.local import CLOSE_WITHIN_S, CONNECT_TIMEOUT_S, OwnCluster
 from batchscore.executors.preparing import Prepare, prepare_workers
-from batchscore.settings import library_versions
+from batchscore.executors.stalls import STALL_S
+from batchscore.executors.versions import refuse_version_skew
 
-CONNECT_TIMEOUT_S: Final = 10
 GivenClient = Client  # for the types of those that are given one and do not import distributed
-_LOCAL: Final = {
-    "distributed.worker.multiprocessing-method": "spawn",
-    "distributed.scheduler.allowed-failures": 100,  # we count suspects ourselves
-}
 
 
 @contextlib.contextmanager
-def local_cluster(attempt: Attempt, *, n_workers: int | None = None, prepare: Prepare | None = None) -> Iterator[DaskExecutor]:
-    """An executor on worker processes of this machine, one thread each; ended with the block.
+def local_cluster(
+    attempt: Attempt, *, n_workers: int | None = None, prepare: Prepare | None = None, stall_s: float = STALL_S
+) -> Iterator[DaskExecutor]:
+    """An executor on worker processes of this machine, one thread each; ended with the block, hard where an error leaves it.
 
-    Each runs ``prepare`` at once (see `preparing`), while the caller plans.
+    Each runs ``prepare`` at once (see `preparing`), while the caller plans. ``stall_s``: an attempt that takes longer is given
+    up, and its worker ended; a cluster that says nothing for so long is replaced.
     """
-    n_workers = n_workers or os.cpu_count() or 1
-    # Ctrl-C reaches the whole process group: workers inherit this, so that the driver alone decides how to stop.
-    before = signal.getsignal(signal.SIGINT)
-    with dask.config.set(_LOCAL), contextlib.ExitStack() as stack:
-        _ignore_interrupts()
-        try:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=n_workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    silence_logs=False if "version" in dask.config.get("logging", {}) else logging.ERROR,  # a log was asked for
-                    memory_limit="auto",
-                )
-            )
-            client = stack.enter_context(Client(cluster, timeout=CONNECT_TIMEOUT_S))
-        finally:
-            _restore(before)
-        yield DaskExecutor(client, attempt, prepared=prepare_workers(client, prepare) if prepare else None)
+    with OwnCluster(n_workers) as own:
+        prepared = prepare_workers(own.client, prepare) if prepare else None
+        yield DaskExecutor(own.client, attempt, prepared=prepared, stall_s=stall_s, replace=own.replace)
 
 
 @contextlib.contextmanager
-def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False) -> Iterator[DaskExecutor]:
+def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False, stall_s: float = STALL_S) -> Iterator[DaskExecutor]:
     """An executor on the cluster of a running scheduler; the connection is closed with the block, the cluster never.
+
+    ``stall_s``: an attempt that takes longer is given up, and tried elsewhere.
 
     TLS certificates come from Dask's own configuration (``distributed.comm.tls``).
 
     Raises:
         Refused: ``scheduler_insecure``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
     """
-    with connected(address, insecure=insecure) as client:
-        yield given_client(attempt, client, insecure=insecure)
+    client = connected(address, insecure=insecure)
+    try:
+        yield given_client(attempt, client, insecure=insecure, stall_s=stall_s)
+    finally:
+        try:
+            client.close(timeout=CLOSE_WITHIN_S)
+        except TimeoutError:
+            client.status = "closed"  # the scheduler hangs; else the client tries again when the process ends, and is waited for
 
 
 def connected(address: str, *, insecure: bool) -> Client:
@@ -84,7 +71,9 @@ def connected(address: str, *, insecure: bool) -> Client:
     refuse_open_wire(address, insecure=insecure)
     _refuse_without_certificate(address)
     try:
-        return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # whoever needs equal versions refuses others, with the list
+            return Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         tls = address.startswith("tls:")
         raise Refused(
@@ -98,15 +87,16 @@ def connected(address: str, *, insecure: bool) -> Client:
         ) from error
 
 
-def given_client(attempt: Attempt, client: Client, *, insecure: bool = False) -> DaskExecutor:
+def given_client(attempt: Attempt, client: Client, *, insecure: bool = False, stall_s: float = STALL_S) -> DaskExecutor:
     """An executor on a client that somebody else opened, and will close.
 
     Raises:
         Refused: ``scheduler_insecure``, ``no_workers``, ``version_skew``.
     """
     refuse_open_wire(str(client.scheduler_info(n_workers=0)["address"]), insecure=insecure)
+    _refuse_no_workers(client)
     refuse_version_skew(client)
-    return DaskExecutor(client, attempt)
+    return DaskExecutor(client, attempt, stall_s=stall_s)
 
 
 def refuse_open_wire(address: str, *, insecure: bool) -> None:
@@ -149,39 +139,8 @@ def _is_loopback(host: str) -> bool:
     return False
 
 
-def refuse_version_skew(client: Client) -> None:
-    """Raise Refused unless there are workers and each runs this driver's versions of everything that decides bits."""
+def _refuse_no_workers(client: Client) -> None:
     with contextlib.suppress(TimeoutError):
         client.wait_for_workers(1, timeout=CONNECT_TIMEOUT_S)
     if not client.nthreads():
         raise Refused("no_workers", "the scheduler has no workers", remedy="start workers: dask worker ADDRESS --nthreads 1")
-    answers: dict[str, Any] = client.run(library_versions, on_error="return")
-    mine = dict(library_versions())
-    problems = []
-    for worker, answer in sorted(answers.items()):
-        if isinstance(answer, BaseException):
-            problems.append(Problem(where=worker, what="does not have this batchscore", remedy="install the same version there"))
-            continue
-        theirs = dict(answer)
-        problems += [
-            Problem(where=worker, what=f"{name} {theirs.get(name)}, the driver has {version}")
-            for name, version in mine.items()
-            if theirs.get(name) != version
-        ]
-    if problems:
-        raise Refused(
-            "version_skew",
-            "driver and workers differ in what decides the bits of a score",
-            problems=tuple(problems),
-            remedy="install the same lock file on every host",
-        )
-
-
-def _ignore_interrupts() -> None:
-    with contextlib.suppress(ValueError):  # not the main thread: nobody's Ctrl-C comes here
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _restore(handler: Any) -> None:
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGINT, handler)

@@ -16,14 +16,22 @@ from batchscore.plan import Task
 from batchscore.receipt import Failed, Finished, Postponed
 
 
-def attempted_alone(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
-    """The outcome of one attempt made in a child process; the child's death is a failure ``worker_lost``."""
-    child = subprocess.run(
-        [sys.executable, "-m", "batchscore.executors.isolated"],
-        input=pickle.dumps((attempt, task)),
-        capture_output=True,
-        check=False,
-    )
+def attempted_alone(attempt: Attempt, task: Task, *, limit_s: float | None = None) -> Finished | Failed | Postponed:
+    """The outcome of one attempt made in a child process; the child's death is a failure ``worker_lost``.
+
+    One that has not ended after ``limit_s`` is ended, and that is a failure ``stalled``.
+    """
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "batchscore.executors.isolated"],
+            input=pickle.dumps((attempt, task)),
+            capture_output=True,
+            check=False,
+            timeout=limit_s,
+        )
+    except subprocess.TimeoutExpired:
+        message = f"alone in a child process it had not ended after {limit_s:,.0f} s; see --stall-limit"
+        return Failed(task=task, reason="stalled", message=message, final=False)
     if child.returncode != 0:
         how = f"signal {-child.returncode}" if child.returncode < 0 else f"exit {child.returncode}"
         return Failed(task=task, reason="worker_lost", message=f"its child process died ({how})", final=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from distributed import Client
 
-from batchscore.executors.connect import connected, refuse_version_skew
+from batchscore.executors.connect import connected
+from batchscore.executors.versions import refuse_version_skew
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ from batchscore.events import (
     RunOpened,
     StageFinished,
     StageStarted,
+    StallFound,
     Stopping,
     Waiting,
 )
@@ -79,7 +80,7 @@ class ProgressObserver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def __call__(self, event: Event) -> None:  # noqa: C901 (one case, one event)
+    def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912 (one case, one event)
         """Tell one event."""
         match event:
             case RunOpened():
@@ -106,6 +107,9 @@ class ProgressObserver:
                 self._say(f" release  {_released(event)}")
             case Waiting():
                 self._say(f"waiting: {event.reason}" if event.reason else "going on")
+            case StallFound():
+                story = f"; the cluster's story: {event.story}" if event.story else ""
+                self._say(f"stalled: {plain(event.found)}; {event.done}{plain(story)}")
             case Stopping():
                 self._say("stopping: what is in flight is finished and committed first")
 

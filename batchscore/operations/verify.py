@@ -9,7 +9,7 @@ all tables, all files and the trail's key can make another truth, and only a hea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decision import MOMENT, asked_of, decided_by, flags_to_release
+from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, flags_to_release, reserve_of
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import FlagState
+from batchscore.flag import Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -176,7 +176,7 @@ class _Run:
         if row.decision is None:
             looked.at(true=not held, otherwise=f"{len(held):,} flag(s) of a run that has not decided")
             return
-        explained = self._reader.receipts(row.run_id, Stage.REASONS)
+        explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
         expected = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
         missing = changed = 0
         for flag in expected:
@@ -184,11 +184,18 @@ class _Run:
             looked.n += 1
             missing += found is None and row.released_at is not None
             changed += found is not None and found.flag != flag
+        for flag in self._reserve(explained) if held else ():  # what went of the reserve since, as it was kept
+            found = held.pop((flag.queue, flag.account_id), None)
+            looked.n += found is not None
+            changed += found is not None and found.flag != flag
         for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (len(held), "were never decided")):
             if n:
                 looked.untrue.append(f"{n:,} flag(s) {what}")
         twisted = sum(not _is_possible(flag) for flag in self._reader.flags(row.run_id))
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
+
+    def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
+        return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
 
     def audit(self, looked: _Looked) -> None:
         """The whole chain, then what it says of this run against the flags."""

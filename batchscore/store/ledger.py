@@ -230,11 +230,11 @@ class Ledger:
         reach(Point.FAILURE_COUNTED)
         return aside
 
-    def count_suspicion(self, run: RunHandle, task: Task) -> int:
-        """Record that a worker was lost at this partition; how often it has been."""
+    def count_suspicion(self, run: RunHandle, task: Task, reason: str = "worker_lost") -> int:
+        """Record that a worker was lost, or given up, at this partition; how often it has been."""
 
         def count(connection: sa.Connection) -> int:
-            row = {"outcome": "suspected", "reason": "worker_lost", "message": "", "ended_at": self._clock(connection)}
+            row = {"outcome": "suspected", "reason": reason, "message": "", "ended_at": self._clock(connection)}
             self._log(connection, run, task, row)
             counted = partitions.update().where(_of(run, task.partition)).values(n_suspicions=partitions.c.n_suspicions + 1)
             connection.execute(counted)

@@ -219,7 +219,9 @@ def flag_row(row: RowMapping) -> FlagRow:
 
 def held_flag(row: RowMapping) -> HeldFlag:
     """A row of `flags`, whatever its state."""
-    return HeldFlag(flag=flag_of(row), state=row["state"], is_open=row["open_marker"] == 1)
+    return HeldFlag(
+        flag=flag_of(row), state=row["state"], is_open=row["open_marker"] == 1, opened_at=from_microseconds(row["opened_at"])
+    )
 
 
 def flag_of(row: RowMapping) -> Flag:

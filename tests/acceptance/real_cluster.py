@@ -53,22 +53,21 @@ class RealCluster:
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._n_workers:
             elsewhere = self._unseen if len(self._workers) == self._n_workers - 1 else None
-            self._workers.append(
-                self._start(
-                    "worker",
-                    self.address,
-                    "--nthreads",
-                    "1",
-                    "--host",
-                    "127.0.0.1",
-                    "--no-dashboard",
-                    "--death-timeout",
-                    "20",
-                    "--local-directory",
-                    str(self._folder),
-                    unseen=elsewhere,
-                )
-            )
+            self._workers.append(self._start_worker(unseen=elsewhere))
+
+    def _start_worker(self, *, unseen: Path | None = None, found_first: Path | None = None) -> subprocess.Popen[bytes]:
+        options = {"--nthreads": "1", "--host": "127.0.0.1", "--death-timeout": "20", "--local-directory": str(self._folder)}
+        said = [word for option in options.items() for word in option]
+        return self._start("worker", self.address, *said, "--no-dashboard", unseen=unseen, found_first=found_first)
+
+    def stop_scheduler(self) -> None:
+        """SIGSTOP: it is there, and answers nobody."""
+        assert self._scheduler is not None
+        self._scheduler.send_signal(signal.SIGSTOP)
+
+    def add_worker(self, *, found_first: Path) -> None:
+        """One more worker, which finds packages in that folder before those of its environment."""
+        self._workers.append(self._start_worker(found_first=found_first))
 
     def kill_scheduler(self) -> bool:
         if self._scheduler is None or self._scheduler.poll() is not None:
@@ -93,8 +92,11 @@ class RealCluster:
             return bool(workers)
         return False
 
-    def _start(self, what: str, *arguments: str, unseen: Path | None = None) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    def _start(
+        self, what: str, *arguments: str, unseen: Path | None = None, found_first: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        path = os.pathsep.join(map(str, (*([found_first] if found_first else []), ROOT)))
+        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             [*(apart(unseen) if unseen else ()), str(Path(sys.executable).with_name("dask")), what, *arguments],
             env=environment,

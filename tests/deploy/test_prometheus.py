@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import time
 import urllib.parse
@@ -18,6 +17,7 @@ import yaml
 
 from tests.deploy.clusters import AS_OF, make_host, make_world, systemd_cluster, unit_command
 from tests.deploy.processes import finished, free_ports, started, until_it_listens
+from tests.deploy.tools import tool
 from tests.deploy.units import Command
 from tests.deploy.watching import DASHBOARD, PROMETHEUS, RULES
 
@@ -63,12 +63,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     textfiles = host.root / "var/lib/prometheus/node-exporter"
     exporter = Command(
-        words=["prometheus-node-exporter", f"--web.listen-address=127.0.0.1:{node}", "--collector.disable-defaults",
+        words=[tool("prometheus-node-exporter"), f"--web.listen-address=127.0.0.1:{node}", "--collector.disable-defaults",
                "--collector.textfile", f"--collector.textfile.directory={textfiles}"],
         environment={},
     )  # fmt: skip
     prometheus = Command(
-        words=["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
+        words=[tool("prometheus"), f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
                f"--web.listen-address=127.0.0.1:{port}"],
         environment={},
     )  # fmt: skip
@@ -111,8 +111,7 @@ def test_no_alert_of_batchscore_fires_for_a_run_that_went_well(watched: Watched)
 
 
 def test_promtool_has_nothing_to_say_and_every_unit_test_of_a_rule_passes() -> None:
-    promtool = shutil.which("promtool")
-    assert promtool
+    promtool = tool("promtool")
     for arguments in (
         ["check", "rules", "alerts.yml"],
         ["check", "config", "prometheus.yml"],

@@ -153,7 +153,7 @@ class Reviewed:
     def flags(self, run_id: str) -> Iterator[HeldFlag]:
         flag = self._reader.queue(None, limit=1)[0].flag
         for account, state in self._own.items() if run_id == self._row.run_id else ():
-            yield HeldFlag(flag=flag.model_copy(update={"account_id": account}), state=state, is_open=False)
+            yield HeldFlag(flag=flag.model_copy(update={"account_id": account}), state=state, is_open=False, opened_at=flag.as_of)
 
     def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
         assert (queue, but_not_of) == ("abuse", self._row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
-from batchscore.errors import Held
+from batchscore.errors import Held, Refused
 from batchscore.operations.verified import Verified
 from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
@@ -33,7 +34,7 @@ def world(tmp_path: Path) -> SmallWorld:
 
 
 def run(world: SmallWorld, policy: str, **more: str) -> str:
-    world.spec(**GROUPS, policy=policy, **more)
+    world.spec(**(GROUPS | more), policy=policy)
     assert call("run", world.spec_path, "--inline").code == 0
     return open_reader(world.store).runs()[0].run_id
 
@@ -120,3 +121,83 @@ def test_a_model_swap_that_drops_a_domain_or_flags_forty_times_as_many_is_held(w
     call("approve", row.run_id, "--by", "Ada", "--reason", "as intended", "--store", world.store)
     assert call("resume", row.run_id, "--store", world.store, "--inline").code == 0
     assert open_reader(world.store).run(row.run_id).released_at is not None
+
+
+def say(world: SmallWorld, accounts: dict[Any, str], queue: str = "abuse") -> None:
+    """Decide on flags, as another tool would tell."""
+    path = world.folder / "decisions.csv"
+    path.write_text("account_id,disposition\n" + "".join(f"{account},{said}\n" for account, said in accounts.items()))
+    assert call("queue", "import", path, "--by", "Ada", "--queue", queue, "--store", world.store).code == 0
+
+
+def test_quality_and_thresholds_come_from_decisions_and_the_sample(world: SmallWorld) -> None:
+    run_id = run(world, "{queue: abuse, budget: 20, reserve: 5, sample: 0.5}")
+    with pytest.raises(Refused, match="nothing_decided"):
+        call("quality", run_id, "--store", world.store)
+    flags = decided(world, run_id)
+    say(world, {flag["account_id"]: "cleared" if flag["stratum"] else "confirmed" for flag in flags})
+    shown = json.loads(call("quality", "small", "--store", world.store, "--json").stdout)
+    every = shown["every"]
+    assert (shown["runs"], every["n_flags"], every["n_decided"]) == ([run_id], 10, 10)
+    assert (every["precision"]["value"], every["recall"]["value"], every["missed"]) == (1.0, 1.0, 0.0)
+    assert every["recall"]["low"] < 0.5, "ten looked at of a hundred leave room for many"
+    n_scored = every["strata"][0]["n"] + sum(stratum["n"] for stratum in every["strata"][1:])
+    assert n_scored == sum(len(table) for table in _scores(world, run_id))
+    assert {segment["of"] for segment in shown["segments"]} <= {"0", "1", "2"}
+    assert "recall" in call("quality", run_id, "--store", world.store).stdout
+
+    best = json.loads(call("threshold", run_id, "--precision", "0.01", "--store", world.store, "--json").stdout)["chosen"]
+    assert best["recall"]["value"] == 1.0
+    assert best["threshold"] == pytest.approx(min(flag["score"] for flag in flags if not flag["stratum"]))
+    assert call("threshold", run_id, "--reviews", "0", "--store", world.store).code == 4
+
+
+def _scores(world: SmallWorld, run_id: str) -> list[pa.Table]:
+    outputs = [output for receipt in open_reader(world.store).receipts(run_id, Stage.SCORE) for output in receipt.outputs]
+    return [pq.read_table(world.store / output.path) for output in outputs if output.role == "scores"]
+
+
+def test_what_people_decided_and_suppressed_is_kept_from_the_queue_and_told(world: SmallWorld) -> None:
+    first = decided(world, run(world, "{queue: abuse, budget: 6}"))
+    cleared, confirmed, *others = [flag["account_id"] for flag in first]
+    say(world, {cleared: "cleared", confirmed: "confirmed", others[0]: "cleared"})
+    named = ("--by", "Ada", "--owner", "Ada", "--why", "a known tester", "--until", "90d", "--queue", "abuse")
+    assert call("suppress", "add", "account", str(others[0]), *named, "--store", world.store).code == 0
+    policy = "{queue: abuse, budget: 6, again: {score: 0.5}, cool_down: {confirmed: 365d}}"
+    second = run(world, policy, as_of="2026-01-14", name="other")
+    why = {record["account_id"]: (record["withheld"], record["why"]) for record in decided(world, second, "withheld")}
+    assert why[cleared][0] == "unmoved"
+    assert why[confirmed][0] == "cool_down"
+    assert why[others[0]][0] == "suppressed"
+    assert why[others[0]][1].endswith("by Ada: a known tester")
+    assert {why[account][0] for account in others[1:] if account in why} <= {"open"}
+    assert not {flag["account_id"] for flag in decided(world, second)} & {cleared, confirmed, *others}
+    assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
+
+
+def test_the_reserve_goes_by_rank_at_its_pace_and_an_undo_takes_it_back(world: SmallWorld) -> None:
+    run_id = run(world, "{queue: abuse, budget: 5, reserve: 10, per_day: 3}")
+    kept = decided(world, run_id, "reserve")
+    assert [record["rank"] for record in kept] == list(range(6, 16))
+    named = ("--by", "Ada", "--owner", "Ada", "--why", "a known tester", "--until", "90d", "--queue", "abuse")
+    assert call("suppress", "add", "account", str(kept[1]["account_id"]), *named, "--store", world.store).code == 0
+
+    def release(*more: str) -> Any:
+        return json.loads(call("release", run_id, *more, "--store", world.store, "--json").stdout)
+
+    shown = release()
+    assert (shown["n_kept"], shown["n_gone"], shown["n_next"], shown["next_rank"]) == (10, 0, 3, 6)
+    assert (shown["withheld"], shown["n_released"]) == ({"suppressed": 1}, 0)
+    assert len(open_reader(world.store).queue("abuse", limit=100)) == 5
+    assert release("--count", "1", "--apply")["n_released"] == 1
+    assert release("--apply")["n_released"] == 2
+    assert release("--apply")["n_released"] == 0, "its day is used up"
+    shown_ranks = sorted(flag.flag.rank for flag in open_reader(world.store).queue("abuse", limit=100))
+    assert shown_ranks == [1, 2, 3, 4, 5, 6, 8, 9]
+    assert all(flag.flag.reasons for flag in open_reader(world.store).queue("abuse", limit=100))
+    assert Verified.model_validate_json(call("verify", run_id, "--store", world.store, "--json").stdout).true
+    assert "nothing may go now" in call("release", run_id, "--store", world.store).stdout
+    call("undo", run_id, "--apply", "--why", "a test", "--store", world.store)
+    assert open_reader(world.store).queue("abuse", limit=100) == ()
+    with pytest.raises(Refused, match="nothing_to_release"):
+        call("release", run_id, "--store", world.store)

@@ -29,7 +29,7 @@ from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, RunRow, Worklist
 from batchscore.proving import prove_run
-from batchscore.receipt import Failed, Outcome, Receipt
+from batchscore.receipt import Failed, Outcome, Receipt, Stalled
 from batchscore.store import open_reader, open_store
 from tests import fake_attempts as fakes
 from tests.run_digest import run_digest
@@ -76,6 +76,7 @@ class ContradictingExecutor(InlineExecutor):
             if not outcomes:
                 continue
             yield outcomes
+            assert not isinstance(outcomes[0], Stalled)
             task = outcomes[0].task
             if (task.partition.stage, task.partition.number) == (Stage.SCORE, 1) and not told:
                 told = True

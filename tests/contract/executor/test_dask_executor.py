@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from distributed import Client, LocalCluster
@@ -120,30 +119,3 @@ def test_a_scheduler_on_another_host_needs_tls_or_the_explicit_flag(address: str
 )
 def test_loopback_and_tls_are_welcome(address: str) -> None:
     refuse_open_wire(address, insecure=False)
-
-
-def test_workers_of_another_version_are_refused_with_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
-        Client(cluster) as client,
-    ):
-        mine = (("python", "0.0"), ("xgboost", "0.1"))
-        monkeypatch.setattr("batchscore.executors.connect.library_versions", _Versions(mine))
-        with pytest.raises(Refused, match="version_skew") as refusal:
-            given_client(fakes.succeed, client)
-    assert "xgboost" in str(refusal.value)
-
-
-class _Versions:
-    """Stands for `library_versions`: the driver's call gets others than the workers'."""
-
-    def __init__(self, mine: tuple[tuple[str, str], ...]) -> None:
-        self.mine = mine
-
-    def __call__(self) -> tuple[tuple[str, str], ...]:
-        return self.mine
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from batchscore.settings import library_versions
-
-        return getattr, (__import__("batchscore.settings", fromlist=["x"]), library_versions.__name__)

@@ -1,0 +1,45 @@
+"""release: more of a run's flags, from what its decision kept in reserve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.observe.text import plain
+
+
+@click.command()
+@RUN
+@click.option("--count", type=click.IntRange(min=1), help="At most so many.  [default: all that the policy's per_day lets go]")
+@click.option("--apply", is_flag=True, help="Do it.  [default: only show]")
+@STORE
+@JSON
+def release(run_id: str, *, count: int | None, apply: bool, store: Path, as_json: bool) -> int:
+    """Put more of RUN before the reviewers: the next of its reserve by rank, but for whom people decided on or suppressed since.
+
+    Never more within a day than the policy's `per_day`. An undo of the run takes them back, too.
+    """
+    from datetime import UTC, datetime
+
+    from batchscore.driver import operator_name
+    from batchscore.operations.release import release_reserve
+
+    shown = release_reserve(store, run_id, now=datetime.now(UTC), count=count, apply=apply, by=operator_name())
+    if as_json:
+        click.echo(shown.model_dump_json(indent=2))
+        return 0
+    click.echo(f"reserve of {run_id} for the queue {plain(shown.queue)}: {shown.n_kept:,} kept, {shown.n_gone:,} gone")
+    for name, held in (("withheld by now", shown.withheld), ("would have been flagged, was withheld", shown.never_flagged)):
+        if held:
+            click.echo(f"{name}: {', '.join(f'{n:,} {why}' for why, n in held.items())}")
+    if apply:
+        overtaken = f", {shown.n_overtaken:,} overtaken by a flag that stands" if shown.n_overtaken else ""
+        click.echo(f"released {shown.n_released:,} more{overtaken}; {shown.n_later:,} may go later")
+    elif shown.n_next:
+        click.echo(f"{shown.n_next:,} may go now, the next at rank {shown.next_rank:,}; {shown.n_later:,} later")
+        click.echo(f"next: batchscore release {run_id} --apply --store {plain(str(store))}")
+    else:
+        click.echo(f"nothing may go now; {shown.n_later:,} later")
+    return 0

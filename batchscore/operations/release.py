@@ -1,0 +1,137 @@
+"""More of a run: what its decision kept in reserve, who of it may go by what is known now, and letting it go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from batchscore.decide.again import moved_since
+from batchscore.decide.memory import Memory, Moment, judge, remember
+from batchscore.decide.table import WITHHELD
+from batchscore.decision import flags_of_rows, reserve_of
+from batchscore.errors import Refused
+from batchscore.keys import ACCOUNT_ID, ID_TYPES
+from batchscore.layout import Definitions, decided_rows
+from batchscore.plan import Stage
+from batchscore.ports import HeldFlag, RunRow, StoreReader
+from batchscore.spec import Value
+from batchscore.store import open_reader, open_store
+
+DAY: Final = timedelta(days=1)
+
+
+class ReserveShown(Value):
+    """The reserve of a run. ``n_kept``: what decide kept; ``n_gone``: what went before the reviewers since.
+
+    ``withheld``: of what is left, whom memory withholds by now, by why. ``n_next``: how many may go now, at the policy's pace,
+    from ``next_rank`` on; ``n_later``: the rest. ``n_released``, ``n_overtaken``: what this call did; nothing without --apply.
+    ``never_flagged``: who would have been flagged when the run decided and was withheld, by why.
+    """
+
+    run_id: str
+    queue: str
+    n_kept: int
+    n_gone: int
+    withheld: dict[str, int]
+    n_next: int
+    next_rank: int | None
+    n_later: int
+    n_released: int = 0
+    n_overtaken: int = 0
+    never_flagged: dict[str, int]
+
+
+def release_reserve(folder: Path, run_id: str, *, now: datetime, count: int | None, apply: bool, by: str) -> ReserveShown:
+    """Show, or let go, the next of the reserve: by rank, ``count`` of them at most, within the policy's pace at ``now``.
+
+    Two at once choose the same accounts, so together they let no more go than one.
+
+    Raises:
+        Refused: ``run_unknown``; ``nothing_to_release``: it released nothing, or is undone; ``as_of_behind``: a newer as-of of
+            its spec was swept and released.
+    """
+    reader = open_reader(folder)
+    row = reader.run(run_id)
+    if row.decision is None or row.released_at is None or row.undo_begun_at is not None:
+        what = "the run is undone, or being so" if row.undo_begun_at else f"the run has released nothing: it is {row.stands}"
+        remedy = f"look how it stands: batchscore status {run_id}"
+        raise Refused("nothing_to_release", what, where=f"run {run_id}", remedy=remedy)
+    kept = reserve_of(row)
+    held = {flag.flag.account_id: flag for flag in reader.flags(run_id)}
+    left = kept.filter(pa.array([account not in held for account in kept[ACCOUNT_ID].to_pylist()], pa.bool_()))
+    memory = _memory_now(row, reader)
+    kinds = _withheld_now(left, row, memory)
+    free = left.filter(pa.array([kind is None for kind in kinds], pa.bool_()))
+    gone = [held[account] for account in kept[ACCOUNT_ID].to_pylist() if account in held]
+    n_open = len(memory.open_accounts()) + sum(flag.is_open for flag in held.values())
+    asked = [] if count is None else [count]
+    n_next = max(0, min([len(free), *_paces(row, gone, n_open, now), *asked]))
+    shown = ReserveShown(
+        run_id=run_id,
+        queue=row.plan.spec.policy.queue,
+        n_kept=len(kept),
+        n_gone=len(gone),
+        withheld=_counted(kinds),
+        n_next=n_next,
+        next_rank=free["rank"][0].as_py() if len(free) else None,
+        n_later=len(free) - n_next,
+        never_flagged=_counted(decided_rows(row.decision, WITHHELD)["withheld"].to_pylist()),
+    )
+    return _let_go(folder, row, reader, free.slice(0, n_next), shown, by) if apply and n_next else shown
+
+
+def _let_go(folder: Path, row: RunRow, reader: StoreReader, chosen: pa.Table, shown: ReserveShown, by: str) -> ReserveShown:
+    _refuse_behind(row, reader)
+    definitions = Definitions.of(row.plan)
+    flags = flags_of_rows(chosen, row, definitions, reader.receipts(row.run_id, Stage.REASONS))
+    done = open_store(folder, definitions.feature_set.account_id).release_more(row.run_id, flags, by=by)
+    more = {"n_released": done.n_flags, "n_overtaken": done.n_overtaken, "n_next": 0, "n_gone": shown.n_gone + len(chosen)}
+    return shown.model_copy(update=more)
+
+
+def _paces(row: RunRow, gone: list[HeldFlag], n_open: int, now: datetime) -> list[int]:
+    """What the policy leaves for now: of its day, and of the budget where that is less what stands in the queue."""
+    policy = row.plan.spec.policy
+    left = []
+    if policy.per_day is not None:
+        left.append(policy.per_day - sum(flag.opened_at > now - DAY for flag in gone))
+    if policy.less_open and policy.budget is not None:
+        left.append(policy.budget - n_open)
+    return left
+
+
+def _memory_now(row: RunRow, reader: StoreReader) -> Memory:
+    queue = row.plan.spec.policy.queue
+    kind = ID_TYPES[Definitions.of(row.plan).feature_set.account_id]
+    held = remember(reader.past_flags(queue, but_not_of=row), reader.suppressions(queue), kind)
+    return Memory(held, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True))
+
+
+def _withheld_now(left: pa.Table, row: RunRow, memory: Memory) -> list[str | None]:
+    """Of each row of the reserve: why memory as it is now withholds it; None where it does not."""
+    policy, at = row.plan.spec.policy, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
+    groups = {"domain": "domain", "segment": "segment"}
+    judged = judge(left, memory, policy.cool_down, groups, moved_since(policy.again, {}), at)
+    return [None if kind is None else kind.value for kind in judged.kinds]
+
+
+def _refuse_behind(row: RunRow, reader: StoreReader) -> None:
+    """The reserve of an old sweep is what a newer one has decided on anew."""
+    as_of = row.plan.spec.as_ofs()[-1]
+    swept = {sweep.plan_digest for sweep in reader.sweeps(row.name)}
+    newer = [sweep.as_of for sweep in reader.sweeps(row.name) if sweep.released_at is not None and sweep.as_of > as_of]
+    if row.plan_digest in swept and newer:
+        raise Refused(
+            "as_of_behind",
+            f"{max(newer):%Y-%m-%d} was swept and released meanwhile, and decided on every account anew",
+            where=f"run {row.run_id}",
+            remedy="release of that run's reserve instead: batchscore status",
+        )
+
+
+def _counted(kinds: list[str | None]) -> dict[str, int]:
+    return dict(sorted(Counter(kind for kind in kinds if kind is not None).items()))

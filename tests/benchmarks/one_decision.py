@@ -1,0 +1,78 @@
+"""One whole run that decides and releases, in a process of its own: DATA ACCOUNTS MODEL. Prints its figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from batchscore.events import DecisionRecorded, Event, Proven, Released, StageFinished, StageStarted
+from batchscore.plan import Stage
+from tests.benchmarks import wide
+
+POLICY = """\
+policy:
+  queue: bench
+  threshold: 0.0
+  budget: 10000
+  reserve: 5000
+  sample: 0.05
+  tiers: [{by: country, budget: 400}]
+  campaign: {by: network, cap: 5}
+  guard: {factor: 3}
+segment: country
+groups: [network]
+release: latest
+"""
+
+
+def peak_bytes() -> int:
+    """The largest that this process was so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(data: Path, accounts: Path, model: Path) -> None:
+    from batchscore.attempt import attempt
+    from batchscore.executors.connect import local_cluster
+    from batchscore.pipeline import run
+    from batchscore.planner import make_plan
+    from batchscore.readiness import get_ready
+    from batchscore.spec import read_spec
+    from batchscore.store import open_store
+
+    at: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def observe(event: Event) -> None:
+        now = time.perf_counter()
+        if isinstance(event, StageStarted):
+            at[event.stage] = now
+        elif isinstance(event, StageFinished):
+            told[event.stage] = event.seconds
+            if event.stage is Stage.SCORE:
+                told["before_bytes"] = peak_bytes()
+                at["decide"] = now
+        elif isinstance(event, DecisionRecorded):
+            told["decide"] = now - at["decide"]
+        elif isinstance(event, Proven):
+            at["release"] = now
+        elif isinstance(event, Released):
+            told["release"], told["n_flags"] = now - at["release"], event.n_flags
+
+    with tempfile.TemporaryDirectory(dir=data) as store, local_cluster(attempt, prepare=get_ready) as executor:
+        wide.write_spec(data, accounts, model, Path(store), partition_rows=100_000)
+        path = data / "spec-decide.yaml"
+        lines = (data / "spec.yaml").read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not line.startswith("policy:")) + POLICY)
+        plan = make_plan(read_spec(path))
+        row = run(plan, executor=executor, store=open_store(Path(store), "integer"), observer=observe)
+        assert row.state == "finished"
+    told["n_scores"] = sum(file.n_rows for file in plan.inputs["accounts"])
+    print(json.dumps(told | {"peak_bytes": peak_bytes()}))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]))
