@@ -23,7 +23,7 @@ ROUNDS = 3
 
 
 def explorer(data: Path) -> Iterator[Figure]:
-    """`flags().head()` of a run just opened, in seconds; `what_if` (median of 3) over the time of the run's scoring, on the same cores.
+    """`flags().head()` of a run just opened, in seconds; `what_if` (median of 3) over the scoring's time, same cores.
 
     The model is that of `score parquet`: 500 trees of depth 6. Files are hashed as they are first read.
     """
