@@ -169,6 +169,8 @@ class Flags(Value):
     n_released: int
     n_overtaken: int
     n_withdrawn: int = 0  # by an undo
+    n_reserve: int = 0  # ranked below the flags, for `batchscore release`
+    withheld: dict[str, int] = Field(default_factory=dict)  # why → accounts that would have been flagged
     dates: tuple[DateFlags, ...]
     reasons: tuple[ReasonCount, ...]
     segments: Segments | None
