@@ -27,6 +27,7 @@ from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.flag import ReleasedAs
 from batchscore.guarding import histograms_in
 from batchscore.hold import Finding
 from batchscore.layout import Definitions, decided_rows
@@ -313,7 +314,9 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
             sentences=_sentences(row, gaps),
             states=reader.flag_states(row.run_id),
         )
-        more = {"n_reserve": len(of_standing(held, RESERVE)), "withheld": dict(sorted(Counter(aside).items()))}
+        kept = reader.released_as(row.run_id).get(ReleasedAs.KEPT, 0) if row.released_at is not None else 0
+        aside_by_why = dict(sorted(Counter(aside).items()))
+        more = {"n_reserve": len(of_standing(held, RESERVE)), "withheld": aside_by_why, "n_decided_kept": kept}
         return counted.model_copy(update=more)
     return None
 

@@ -24,7 +24,7 @@ from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, fla
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import STANDING, Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -40,7 +40,7 @@ _SAYS: Final = {
     "files": "every file is there with the bytes it was committed with",
     "keys": "each account is accounted for once, by digests made again from the files",
     "decision": "the frozen decision is what the policy selects of these scores, given the frozen memory",
-    "flags": "the flags are those of the decision, with its ranks, scores and reasons",
+    "flags": "the flags are those of the decision, with its ranks, scores and reasons; they stand as people's own rows say",
     "audit": "the trail is an unbroken chain up to its head, and tells of each flag that was withdrawn",
 }
 
@@ -195,6 +195,8 @@ class _Run:
                 looked.untrue.append(f"{n:,} flag(s) {what}")
         twisted = sum(not _is_possible(flag) for flag in self._reader.flags(row.run_id))
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
+        misstated = self._reader.misstated(row.run_id)
+        looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
 
     def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
         return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
@@ -264,7 +266,5 @@ def _is_whole(path: Path, name: str, sha256: str) -> dict[str, Any]:
 
 
 def _is_possible(held: HeldFlag) -> bool:
-    """Whether a flag's state and its mark go together. States that people give may be either."""
-    if held.state == FlagState.OPEN:
-        return held.is_open
-    return not held.is_open or held.state not in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}
+    """Whether a flag's state and its mark go together."""
+    return held.is_open == (held.state in STANDING)
