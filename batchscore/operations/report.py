@@ -357,6 +357,7 @@ def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
         opened_at=row.created_at,
         finished_at=row.finished_at,
         released_at=row.released_at,
+        undo_begun_at=row.undo_begun_at,
         undone_at=row.undone_at,
         generation=row.generation,
         n_drivers=row.epoch,

@@ -33,6 +33,7 @@ class RunFacts(Value):
     opened_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undo_begun_at: datetime | None = None  # without ``undone_at``: one that was cut, and is to be repeated
     undone_at: datetime | None = None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
