@@ -465,8 +465,11 @@ class Store(Protocol):
         An equal second receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced.
         """
 
-    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
-        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is."""
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int | None) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is.
+
+        None: the failure says nothing of the partition (a full disk), and does not count.
+        """
 
     def count_suspicion(self, run: RunHandle, task: Task, reason: str = "worker_lost") -> int:
         """Record that a worker was lost, or given up, at this partition; returns how often it has been."""
