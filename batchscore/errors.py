@@ -122,6 +122,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
     "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
+    "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),

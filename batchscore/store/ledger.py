@@ -183,7 +183,7 @@ class Ledger:
         """Accept receipts in one transaction; the numbers that are newly committed.
 
         The receipt of a partition that was quarantined meanwhile (a zombie's) is passed over: a run never takes back what
-        it has told.
+        it has told. Of two attempts at a live table, which may have changed in between, the first counts.
 
         Raises:
             Fenced: a newer driver has the run.
@@ -198,7 +198,7 @@ class Ledger:
                 earlier = new.get((receipt.stage, receipt.number)) or standing
                 if earlier is None:
                     new[receipt.stage, receipt.number] = receipt
-                elif isinstance(earlier, Receipt) and earlier.content() != receipt.content():
+                elif isinstance(earlier, Receipt) and not receipt.live and earlier.content() != receipt.content():
                     raise RunFailed(
                         "nondeterministic",
                         f"two attempts at {receipt.stage} {receipt.number} gave different bytes",
@@ -212,13 +212,18 @@ class Ledger:
         reach(Point.RECEIPTS_COMMITTED)
         return committed
 
-    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
-        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int | None) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is.
+
+        None: the failure says nothing of the partition, and does not count.
+        """
         message = message[:MESSAGE_CHARS]
 
         def count(connection: sa.Connection) -> bool:
             at = self._clock(connection)
             self._log(connection, run, task, {"outcome": "failed", "reason": reason, "message": message, "ended_at": at})
+            if quarantine_at is None:
+                return False
             of_task = _of(run, task.partition) & (partitions.c.state == "planned")
             connection.execute(partitions.update().where(of_task).values(n_failures=partitions.c.n_failures + 1))
             aside = {"state": "quarantined", "reason": reason, "message": message, "epoch": run.epoch, "updated_at": at}

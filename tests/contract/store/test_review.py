@@ -18,8 +18,8 @@ from batchscore.errors import BatchscoreError, Refused
 from batchscore.flag import AccountId, Disposition, FlagState
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
 from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader, reviewed
-from batchscore.store.place import engine_of
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
+from tests.dba import dba_engine
 
 HOUR = timedelta(hours=1)
 MANY = 10_000 if os.environ.get("BATCHSCORE_EVERY_FAULT") else 300  # `make chaos` has all of GUARANTEES.md's
@@ -52,7 +52,7 @@ def shown(folder: Path, **wanted: Any) -> list[tuple[AccountId, str]]:
 
 
 def execute(folder: Path, statement: str) -> Any:
-    with engine_of(folder).begin() as connection:
+    with dba_engine(folder).begin() as connection:
         return connection.execute(sa.text(statement))
 
 
@@ -218,6 +218,8 @@ def test_nobody_is_told_of_a_claim_that_ran_out_on_a_run_that_was_undone(
     assert held(store_folder, 7).state is FlagState.WITHDRAWN
     fresh = released(store, store_folder, "fresh", 7)
     assert held(store_folder, 7).flag.run_id == fresh.run_id
+    assert shown(store_folder, states=(FlagState.WITHDRAWN,)) == [(7, "withdrawn")]
+    assert [len(page) for page in open_reader(store_folder).all_reviewed(Wanted())] == [1]
 
 
 def test_old_flags_expire_unless_somebody_is_at_them_or_a_run_selected_them_again(
