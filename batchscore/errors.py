@@ -141,6 +141,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         606,
         "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
     ),
+    "decision_time": (609, "A decision is said to be from before its flag was released, or from a time to come."),
     "nothing_to_release": (608, "The run has nothing that could be released beside what it released."),
     "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
 }

@@ -486,6 +486,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Each mistake is listed with its row and its fix. Mend the rows, or leave them out, and give the file again: what was "
         "taken from it before is taken once.",
     ),
+    "decision_time": Advice(
+        "A column of seconds or milliseconds was taken for microseconds, a local time was written as UTC, or the flag that is meant "
+        "is an earlier one of the same account.",
+        "Give `decided_at` as a moment with a zone (2026-01-31T06:00:00Z) or as whole microseconds since 1970, name the flag's run "
+        "in `run_id`, or leave `decided_at` out: then it is now.",
+    ),
     "nothing_to_release": Advice(
         "The run is not released yet, was undone, or an undo of it is under way: more of its flags would come alone.",
         "`batchscore status RUN` says how it stands. After an undo a new run decides anew; its reserve is the one to release.",
