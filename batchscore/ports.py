@@ -338,6 +338,9 @@ class StoreReader(Protocol):
     def reviewed(self, wanted: Wanted, *, limit: int) -> tuple[Reviewed, ...]:
         """Flags as the desk holds them: those before the reviewers best first, or in the states that are asked for."""
 
+    def all_reviewed(self, wanted: Wanted) -> Iterator[tuple[Reviewed, ...]]:
+        """The same without a limit, some thousand at a time: those that are chosen now, as they stand when they come."""
+
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
 
