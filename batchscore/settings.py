@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from batchscore.errors import Refused
-from batchscore.values import NAME
 
 # A version of any of these may change the bits of a feature or score: part of the fingerprint, compared with each worker.
 PINNED_LIBRARIES: Final = ("batchscore", "numpy", "pandas", "pyarrow", "xgboost")
 MAX_PARTITION_BYTES: Final = 1 << 30  # a decoded row group or partition beyond this is `memory_limit`
 MAX_SNAPSHOT_GROUP_ROWS: Final = 16_384  # rows of one row group in the files we write: what a key range read overshoots by
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")  # as a spec has them (`values.NAME`, which is a higher layer's)
 
 
 def database_url(name: str) -> str:
@@ -29,7 +30,7 @@ def database_url(name: str) -> str:
     Raises:
         Refused: ``secret_missing``, saying which variable to set; never the URL.
     """
-    if re.fullmatch(NAME, name) is None:  # it may be a URL with its password: it is not repeated
+    if _NAME.fullmatch(name) is None:  # it may be a URL with its password: it is not repeated
         raise Refused(
             "secret_missing",
             "a database is given by a name, and this is none",

@@ -487,10 +487,10 @@ ADVICE: Final[dict[str, Advice]] = {
         "taken from it before is taken once.",
     ),
     "decision_time": Advice(
-        "A column of seconds or milliseconds was taken for microseconds, a local time was written as UTC, or the flag that is meant "
-        "is an earlier one of the same account.",
-        "Give `decided_at` as a moment with a zone (2026-01-31T06:00:00Z) or as whole microseconds since 1970, name the flag's run "
-        "in `run_id`, or leave `decided_at` out: then it is now.",
+        "A column of seconds or milliseconds was taken for microseconds, a local time was written as UTC, or the flag that is "
+        "meant is an earlier one of the same account.",
+        "Give `decided_at` as a moment with a zone (2026-01-31T06:00:00Z) or as whole microseconds since 1970, name the "
+        "flag's run in `run_id`, or leave `decided_at` out: then it is now.",
     ),
     "nothing_to_release": Advice(
         "The run is not released yet, was undone, or an undo of it is under way: more of its flags would come alone.",

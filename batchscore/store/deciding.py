@@ -20,7 +20,7 @@ Judged = tuple[Decision, Reviewed, Verdict]
 
 
 class Part(NamedTuple):
-    """Where a transaction's decisions stand among all of a call: the position of its first, and what each is named in an error."""
+    """Where a transaction's decisions stand among all of a call: the position of its first; what each is named in an error."""
 
     first: int
     name: Callable[[int], str]
@@ -93,7 +93,9 @@ def _invalid(mistakes: Sequence[tuple[int, Refused]], part: Part) -> Refused:
     """All that does not stand, in one error, and how many were taken before it."""
     taken = f"the {part.first:,} before these stand, and no other was taken" if part.first else "none was taken"
     problems = tuple(
-        Problem(where=part.name(part.first + position), what=f"{refusal.code} {refusal.reason}: {refusal.what}", remedy=refusal.remedy)
+        Problem(
+            where=part.name(part.first + position), what=f"{refusal.code} {refusal.reason}: {refusal.what}", remedy=refusal.remedy
+        )
         for position, refusal in mistakes
     )
     return Refused("dispositions_invalid", f"{len(problems):,} decision(s) do not stand; {taken}", problems=problems)

@@ -96,9 +96,7 @@ class ReviewDesk:
             found += [(first + position, refusal) for position, refusal in mistakes]
         return found
 
-    def decide(
-        self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = _numbered
-    ) -> int:
+    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = _numbered) -> int:
         """Record decisions, all or none of each ten thousand; how many said something new. ``name``: of a position, in errors.
 
         Raises:

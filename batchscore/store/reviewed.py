@@ -95,12 +95,12 @@ def decided_labels(rows_of: Rows, queue: str) -> Iterator[tuple[AccountId, bool,
     What was corrected is there too, each time it was decided; a flag that is inconclusive by its newest decision says nothing,
     and is left out with all that was decided on it before.
     """
-    later = dispositions.alias("later")
-    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, dispositions)).scalar_subquery()
-    last = dispositions.alias("last")
-    settled = sa.select(last.c.state).where(same_flag(last, dispositions), last.c.number == newest).scalar_subquery()
+    later, last = dispositions.alias("later"), dispositions.alias("last")
+    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, last)).correlate(last).scalar_subquery()
+    settled = sa.select(last.c.state).where(same_flag(last, dispositions), last.c.number == newest)
+    settled_as = settled.correlate(dispositions).scalar_subquery()
     of_use = [FlagState.CONFIRMED.value, FlagState.CLEARED.value]
-    said = dispositions.c.state.in_(of_use) & settled.in_(of_use)
+    said = dispositions.c.state.in_(of_use) & settled_as.in_(of_use)
     key = (dispositions.c.account_id, dispositions.c.decided_at, dispositions.c.run_id, dispositions.c.number)
     query = sa.select(*key, dispositions.c.state).where(dispositions.c.queue == queue, said).order_by(*key).limit(LABELS_A_PAGE)
     page: sa.Select[Any] | None = query
