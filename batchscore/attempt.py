@@ -6,6 +6,7 @@ unreferenced until the driver commits its receipt. It never sees the database of
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batchscore import log_fields
+from batchscore.decide.again import evidence_schema
 from batchscore.decide.table import FLAG, RESERVE
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
@@ -36,7 +39,7 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import ParquetDraft, write_parquet
+from batchscore.files import ParquetDraft, verified, write_parquet
 from batchscore.flag import REASONS
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
@@ -45,7 +48,7 @@ from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.reasons import explain
 from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
-from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Merge, Partition, Reasons, Rollup, Score, Task
+from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Merge, Partition, Reasons, Reconsider, Rollup, Score, Task
 from batchscore.receipt import HELD_BACK, Output, Receipt
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name
@@ -127,6 +130,8 @@ def _attempt(task: Task, route: Route, drawn: str) -> Receipt:
             _merge(task, work, outcome)
         case Score():
             _score(task, work, [outcome, *beside], route)
+        case Reconsider():
+            _reconsider(task, work, outcome, route)
         case Reasons():
             _explain(task, work, outcome, route)
     named = sum(sum(one.seconds.values()) for one in (outcome, *beside))
@@ -438,6 +443,43 @@ def _explain(task: Task, work: Reasons, outcome: _Outcome, route: Route) -> None
         segments = _segments(accounts.accounts.at(as_of), wanted)
         tables.append(_rows(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
+
+
+def _reconsider(task: Task, work: Reconsider, outcome: _Outcome, route: Route) -> None:
+    """Features of cleared accounts now and as of what they were cleared for, from the same rollups; and their reasons now."""
+    asked = flags_of(pq.read_table(verified(work.candidates.path, work.candidates.sha256)), work.score)
+    grains = open_feature_set(work.score.feature_set)
+    thens = {then for then in asked["then"].to_pylist() if then is not None and grains.is_whole(then)}
+    as_ofs = tuple(sorted({*asked["as_of"].to_pylist(), *thens}))
+    span = work.score.model_copy(update={"as_ofs": as_ofs, "began": {}})
+    accounts = _Slice(task, span, outcome, among=asked[ACCOUNT_ID].unique())
+    scorer = load_scorer(work.score.bundle, route=route)
+    frames = dict(accounts.frames(as_ofs, outcome))
+    schema = evidence_schema(accounts.id_type)
+    tables = []
+    for as_of in sorted(set(asked["as_of"].to_pylist())):
+        rows = asked.filter(pc.equal(asked["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
+        ids = rows[ACCOUNT_ID].combine_chunks()
+        wanted = pc.is_in(frames[as_of][ACCOUNT_ID], value_set=ids).to_numpy()
+        frame = conform(only(frames[as_of], wanted), scorer.names, scorer.manifest.category_sets)
+        with outcome.timed("reasons"):
+            explained = explain(scorer, frame, rows["margin"].to_numpy())
+        codes = [[reason.code for reason in reasons if reason.contribution > 0] for reasons in explained]
+        now = [_values(frames[as_of], account, work.names) for account in ids]
+        before = [
+            _values(frames[then], account, work.names) if then in thens else [math.nan] * len(work.names)
+            for account, then in zip(ids, rows["then"].to_pylist(), strict=True)
+        ]
+        columns = {"codes": codes, "names": [list(work.names)] * len(ids), "then": before, "now": now}
+        tables.append(_rows(as_of, rows[ACCOUNT_ID], columns, schema))
+    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "evidence"))
+
+
+def _values(frame: pa.Table, account: pa.Scalar, names: Sequence[str]) -> list[float]:
+    """Features of one account as numbers; NaN for one without a value, for text, and where the account is not there."""
+    row = frame.select(list(names)).filter(pc.equal(frame[ACCOUNT_ID], account)).to_pylist()
+    held = row[0] if row else {}
+    return [math.nan if (value := held.get(name)) is None or isinstance(value, str) else float(value) for name in names]
 
 
 def _segments(accounts: pa.Table, wanted: npt.NDArray[np.bool_]) -> pa.Array | pa.ChunkedArray:

@@ -16,8 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.memory import remember
+from batchscore.decide.again import MOST_LOOKED_AT, Evidence, evidence_of
+from batchscore.decide.best import best_of
+from batchscore.decide.memory import Memory, Moment, remember
 from batchscore.decide.table import FLAG, RESERVE, of_standing
+from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Asked, Told, decide_dates, to_metadata
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
@@ -51,9 +54,7 @@ class Decision:
 
 def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> Decision:
     """Decide every as-of of the run and write both files."""
-    queue = plan.spec.policy.queue
-    past, suppressions = reader.past_flags(queue, but_not_of=row), reader.suppressions(queue)
-    memory = remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id])
+    memory = _memory(plan, definitions, reader, row)
     decided = decided_by(plan, asked_of(plan, definitions, reader, row.run_id, memory))
     folder = definitions.store / "decisions"
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
@@ -75,14 +76,54 @@ def asked_of(
     """What decide is asked for a run whose scores are committed; ``policy``: another than the plan's."""
     laid_out = reader.partitions(run_id, Stage.SCORE)
     scores = scores_of(laid_out, reader.receipts(run_id, Stage.SCORE))
+    looked_at = tuple(reader.receipts(run_id, Stage.RECONSIDER))
     return Asked(
         policy=policy or plan.spec.policy,
         memory=memory,
         scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
         groups=_groups(plan, definitions, laid_out),
+        evidence=lambda as_of: _evidence(definitions, looked_at, as_of),
         segment=plan.spec.segment,
         seed=plan.digest,
     )
+
+
+def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> Reference:
+    """The accounts that were cleared and whose scores would flag them again, of each as-of the best: what to look closer at.
+
+    A file of account_id, as_of, margin and then (the as-of of the evidence that was cleared).
+    """
+    policy, spec = plan.spec.policy, plan.spec
+    memory = _memory(plan, definitions, reader, row)
+    asked = asked_of(plan, definitions, reader, row.run_id, memory)
+    tables = []
+    for as_of in spec.as_ofs():
+        at = Moment(as_of=as_of, released=spec.release == "latest" and as_of == spec.as_ofs()[-1])
+        cleared = Memory(memory, at).cleared_after(policy.cool_down)
+        ids = pa.array(cleared[ACCOUNT_ID].to_pylist(), asked.id_type)
+        among = (table.filter(pc.is_in(table[ACCOUNT_ID], value_set=ids)) for table in asked.scores(as_of))
+        found = best_of(among, MOST_LOOKED_AT, lowest_threshold(policy), asked.id_type).table
+        then = cleared["as_of"].take(pc.index_in(found[ACCOUNT_ID], value_set=ids).combine_chunks())
+        moments = pa.repeat(pa.scalar(as_of, MOMENT), len(found))
+        margins = found["margin"].cast(pa.float32())
+        tables.append(pa.table({ACCOUNT_ID: found[ACCOUNT_ID], "as_of": moments, "margin": margins, "then": then}))
+    payload = parquet_bytes(pa.concat_tables(tables).combine_chunks())
+    return write_named_by_digest(payload, definitions.store / "decisions", "parquet")
+
+
+def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:
+    queue = plan.spec.policy.queue
+    past, suppressions = reader.past_flags(queue, but_not_of=row), reader.suppressions(queue)
+    return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id])
+
+
+def _evidence(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, Evidence]:
+    found: dict[int | str, Evidence] = {}
+    for receipt in receipts:
+        for output in receipt.outputs:
+            path = verified(str(definitions.store / output.path), output.sha256)
+            found |= evidence_of(pq.read_table(path, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))]))
+    return found
 
 
 def decided_by(plan: Plan, asked: Asked) -> pa.Table:

@@ -28,7 +28,7 @@ from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
 _HASH_BLOCK: Final = 1 << 20
 _MEND_DISK: Final = "free space or mend the disk"
-Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days"]
+Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "evidence"]
 
 
 def file_sha256(path: Path) -> str:

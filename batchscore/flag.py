@@ -44,6 +44,14 @@ class Actor(StrEnum):
     PERSON = "person"
 
 
+class ReleasedAs(StrEnum):
+    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing of what a person decided."""
+
+    OPENED = "opened"
+    EVIDENCE = "evidence"
+    KEPT = "kept"
+
+
 DECIDED: Final = frozenset({FlagState.CONFIRMED, FlagState.CLEARED, FlagState.INCONCLUSIVE})
 STANDING: Final = frozenset({FlagState.OPEN, FlagState.CLAIMED, FlagState.AWAITING})  # an account has one such in a queue
 TOUCHED: Final = DECIDED | {FlagState.CLAIMED, FlagState.AWAITING}  # by a person: no undo and no release changes it

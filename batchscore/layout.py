@@ -35,6 +35,7 @@ from batchscore.plan import (
     Partition,
     Plan,
     Reasons,
+    Reconsider,
     Reference,
     Rollup,
     Score,
@@ -324,6 +325,25 @@ def live_table(partition: Partition) -> str | None:
     return partition.work.table if isinstance(partition.work, (FreezeSql, FreezeEvents)) else None
 
 
+def lay_out_reconsider(score: Sequence[Partition], candidates: Reference, names: tuple[str, ...]) -> tuple[Partition, ...]:
+    """Key ranges with accounts to be looked at again, as `lay_out_reasons` cuts them."""
+    asked = pq.read_table(verified(candidates.path, candidates.sha256), columns=[ACCOUNT_ID, "as_of"])
+    partitions: list[Partition] = []
+    for members, n_rows in _together(score, asked):
+        reads: dict[str, object] = {
+            "score": [member.address for member in members], "candidates": candidates.sha256, "names": list(names)
+        }  # fmt: skip
+        work = Reconsider(score=_over(members), candidates=candidates, names=names)
+        partitions.append(Partition.of(work, number=len(partitions), n_rows=n_rows, reads=reads))
+    return tuple(partitions)
+
+
+def _over(members: Sequence[Partition]) -> Score:
+    """One work over the key ranges of some score partitions that follow each other."""
+    first, last = _score_of(members[0]), _score_of(members[-1])
+    return first.model_copy(update={"keys": KeyRange(low=first.keys.low, high=last.keys.high)})
+
+
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
     """Key ranges with flags of the decision, or what it keeps in reserve: each is explained while the rollups are there.
 
@@ -332,8 +352,7 @@ def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Pa
     decided = decided_rows(decision, FLAG, RESERVE).select([ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
-        first, last = _score_of(members[0]), _score_of(members[-1])
-        work = first.model_copy(update={"keys": KeyRange(low=first.keys.low, high=last.keys.high)})
+        work = _over(members)
         reads: dict[str, object] = {"score": [member.address for member in members], "decision": decision.sha256}
         partitions.append(
             Partition.of(Reasons(score=work, decision=decision), number=len(partitions), n_rows=n_flags, reads=reads)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
-from batchscore.decision import flags_to_release, make_decision
+from batchscore.decision import flags_to_release, make_decision, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.limits import Limits
 from batchscore.dispatch.requests import Requests
@@ -42,6 +42,7 @@ from batchscore.layout import (
     in_one_pass,
     lay_out_merge,
     lay_out_reasons,
+    lay_out_reconsider,
     lay_out_rollup,
     lay_out_score,
     lay_out_shadow,
@@ -96,6 +97,7 @@ def run(
         walk.merge()
         walk.gate()
         walk.score()
+        walk.reconsider()
         row = walk.decide()
         walk.reasons(row)
         proof = walk.prove()
@@ -193,6 +195,23 @@ class _Walk:
             name = self._plan.bundle_names()[shadow.sha256]
             proof = prove_run(self._plan, self._definitions, self._reader, self._run_id, shadow)
             self._require_closed(proof, f", as the shadow bundle {name!r} was to score them")
+
+    def reconsider(self) -> None:
+        """Look closer at cleared accounts that would be flagged again, where the policy goes by what moved beside the score."""
+        again = self._plan.spec.policy.again
+        row = self._reader.run(self._run_id)
+        if again is None or not again.looks_closer or row.decision is not None:
+            return
+        laid_out = self._reader.partitions(self._run_id, Stage.RECONSIDER)
+        if Stage.RECONSIDER in self._reader.layouts(self._run_id) and not laid_out:
+            return  # an earlier driver found nobody to look at; by now there may be somebody, whom the next run will see
+
+        def lay_out() -> tuple[Partition, ...]:
+            candidates = to_reconsider(self._plan, self._definitions, self._reader, row)
+            return lay_out_reconsider(self._reader.partitions(self._run_id, Stage.SCORE), candidates, tuple(sorted(again.counts)))
+
+        self._stage(Stage.RECONSIDER, lay_out)
+        self._stop_at_quarantine(Stage.RECONSIDER)
 
     def decide(self) -> RunRow:
         """Freeze memory and decision, once per run: a resumed run finds them and decides nothing."""

@@ -25,12 +25,15 @@ class Stage(StrEnum):
     ROLLUP = "rollup"
     MERGE = "merge"
     SCORE = "score"
+    RECONSIDER = "reconsider"
     REASONS = "reasons"
     SHADOW = "shadow"  # what score does, by bundles that flag nothing
 
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
-STAGE_FORMAT: Final[dict[Stage, int]] = {Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 3, Stage.REASONS: 2}
+STAGE_FORMAT: Final[dict[Stage, int]] = {
+    Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 3, Stage.RECONSIDER: 1, Stage.REASONS: 2
+}  # fmt: skip
 
 
 # What a pinned part of this beginning is the digest of; its name follows.
@@ -165,6 +168,18 @@ class Score(Value):
         return held
 
 
+class Reconsider(Value):
+    """Look closer at accounts of a key range that were cleared: reasons now, and the features ``names`` then and now.
+
+    ``candidates``: account_id, as_of and margin of each, and ``then``: the as-of that the decision on it spoke of.
+    """
+
+    kind: Literal["reconsider"] = "reconsider"
+    score: Score
+    candidates: Reference
+    names: tuple[str, ...]
+
+
 class Reasons(Value):
     """Make the features of the flags in a key range again, check their margins, and explain them."""
 
@@ -173,7 +188,9 @@ class Reasons(Value):
     decision: Reference
 
 
-Work = Annotated[FreezeParquet | FreezeSql | FreezeEvents | Rollup | Merge | Score | Reasons, Field(discriminator="kind")]
+Work = Annotated[
+    FreezeParquet | FreezeSql | FreezeEvents | Rollup | Merge | Score | Reconsider | Reasons, Field(discriminator="kind")
+]
 _STAGE_OF: Final = {
     "freeze_parquet": Stage.FREEZE,
     "freeze_sql": Stage.FREEZE,
@@ -181,6 +198,7 @@ _STAGE_OF: Final = {
     "rollup": Stage.ROLLUP,
     "merge": Stage.MERGE,
     "score": Stage.SCORE,
+    "reconsider": Stage.RECONSIDER,
     "reasons": Stage.REASONS,
 }
 

@@ -315,6 +315,7 @@ def _stages(
     n_scores = n_accounts * len(spec.as_ofs())
     grain = "day" if feature_set.grain == DAY else "hour"
     judged = "days of input judged; the run is held where one is not as usual"
+    closer = "features and reasons of accounts that were cleared, then and now"
     released = "flags of the last as-of into the queue" if spec.release == "latest" else "nothing"
     return (
         StageEstimate(
@@ -338,6 +339,7 @@ def _stages(
             n_rows=n_scores,
             n_partitions=max(1, -(-n_accounts // spec.partition_rows)),
         ),
+        *([StageEstimate(stage="reconsider", does=closer)] if spec.policy.again and spec.policy.again.looks_closer else []),
         StageEstimate(stage="decide", does=f"policy and memory, for {len(spec.as_ofs())} as-of(s)", n_rows=n_scores),
         StageEstimate(stage="reasons", does="exact contributions of each flag, in words"),
         StageEstimate(stage="prove", does="every account accounted for, by key digest", n_rows=n_scores),

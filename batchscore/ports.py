@@ -6,10 +6,12 @@ Protocols only; implementations live in `executors`, `store` and `observe` and d
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from batchscore.audit import AuditEntry
+from batchscore.desk import Decision, QueueEvent, Reviewed, Wanted
+from batchscore.errors import Refused
 from batchscore.events import Event
 from batchscore.flag import AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
@@ -333,11 +335,81 @@ class StoreReader(Protocol):
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, key and begin; which hold depends on the moment."""
 
+    def reviewed(self, wanted: Wanted, *, limit: int) -> tuple[Reviewed, ...]:
+        """Flags as the desk holds them: those before the reviewers best first, or in the states that are asked for."""
+
+    def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
+        """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
+
+    def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
+        """What happened to an account's flags in a queue, by number."""
+
+    def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
+        """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
+
+    def decided_labels(self, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+        """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
+
+    def released_as(self, run_id: str) -> dict[str, int]:
+        """How many flags of a run opened, were evidence on another, or were kept from what a person had decided."""
+
+    def misstated(self, run_id: str) -> int:
+        """How many flags of a run stand otherwise than claims and dispositions say."""
+
+    def queue_names(self) -> tuple[str, ...]:
+        """The queues that flags were released into, by name."""
+
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, in any queue and state, by as-of."""
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs, best rank first (queue, newest as-of, rank)."""
+
+
+class ReviewDesk(Protocol):
+    """What people write. Each verb is in the trail and among the events, in its own transaction; `by` is who does it."""
+
+    def claim(
+        self,
+        queue: str,
+        *,
+        by: str,
+        for_: timedelta,
+        n: int = 1,
+        group: str | None = None,
+        only: Sequence[AccountId] | None = None,
+    ) -> tuple[Reviewed, ...]:
+        """Claim up to ``n`` flags that are free, best first; of a group, or of the accounts ``only``, if those are named.
+
+        Raises:
+            Refused: ``flag_taken`` or ``flag_absent``: not all of ``only`` could be had; those that could are claimed.
+        """
+
+    def return_claims(self, queue: str, *, by: str, only: Sequence[AccountId] | None = None) -> tuple[AccountId, ...]:
+        """Give back what ``by`` has claimed; the accounts. The flag of a run that was undone meanwhile is withdrawn."""
+
+    def return_lapsed(self, queue: str) -> tuple[AccountId, ...]:
+        """Give back the claims that have run out."""
+
+    def check(self, decisions: Sequence[Decision]) -> list[tuple[int, Refused]]:
+        """What does not stand of ``decisions`` as things are now, by position. Writes nothing."""
+
+    def decide(self, decisions: Sequence[Decision], *, source: str = "queue") -> int:
+        """Record decisions, all or none of each ten thousand; how many said something new. Repeatable.
+
+        Raises:
+            Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
+                ``dispositions_invalid``, with each that does not stand.
+        """
+
+    def expire(self, queue: str, *, by: str, older_than: timedelta, apply: bool) -> int:
+        """Expire flags whose newest evidence came longer ago than that, and that nobody is at; or only count them."""
+
+    def suppress(self, queue: str, asked: Suppression, *, by: str) -> Suppression:
+        """Begin a suppression now; it as it stands. Raises ValueError for one that would have ended already."""
+
+    def unsuppress(self, queue: str, scope: str, key: str, *, by: str) -> int:
+        """End the suppressions of that key that hold; how many. Raises Refused ``suppression_unknown``."""
 
 
 class RunHandle(Value):

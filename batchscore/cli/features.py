@@ -100,28 +100,34 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
     type=click.Path(path_type=Path),
     help="Parquet or CSV with account_id (or the account's key) and label, 0 or 1; also as_of, decided_at, probability.",
 )
+@click.option(
+    "--queue-labels", is_flag=True, help="Instead: what people decided in the queue of SPEC; confirmed is 1, cleared 0."
+)
 @click.option("--mature", metavar="DURATION", help="Use decisions made within so long of the as-of, once they reach so far: 14d.")
 @JSON
 def build(  # noqa: PLR0913 (a command's options are its arguments)
-    spec: Path, as_of: str | None, pairs: Path | None, out: Path, labels: Path | None, mature: str | None, *, as_json: bool
-) -> int:
+    spec: Path, *, as_of: str | None, pairs: Path | None, out: Path, labels: Path | None, queue_labels: bool, mature: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     """Write the features of every account of SPEC as of DATE to a file, to train on: the values that a run would score.
 
     The spec's bundles need not be there yet. With --pairs the frame has the rows that are asked for, and a column as_of. With
     --labels it has a column label, null where the file says nothing. Of labels with decided_at only those decided at the as-of
     or later count: features of an account that was decided on before may hold the decision. A probability, of having been
-    chosen for a decision, gives a column weight, 1 / probability.
+    chosen for a decision, gives a column weight, 1 / probability. With --queue-labels they are the queue's own decisions.
     """
     from batchscore.spec import parse_duration, parse_moment, read_spec
     from batchscore.training.frame import build_frame
 
     if (as_of is None) == (pairs is None):
         raise click.UsageError("say --as-of DATE for every account, or --pairs FILE")
-    if mature is not None and labels is None:
-        raise click.UsageError("--mature says which labels count: add --labels FILE")
+    if labels is not None and queue_labels:
+        raise click.UsageError("--labels FILE and --queue-labels exclude each other")
+    if mature is not None and labels is None and not queue_labels:
+        raise click.UsageError("--mature says which labels count: add --labels FILE, or --queue-labels")
     asked = pairs or _parsed(parse_moment, as_of, "--as-of")
     matured = None if mature is None else _parsed(parse_duration, mature, "--mature")
-    built = build_frame(read_spec(spec), asked, out, labels=labels, mature=matured)
+    built = build_frame(read_spec(spec), asked, out, labels="queue" if queue_labels else labels, mature=matured)
     if as_json:
         click.echo(built.model_dump_json(indent=2))
         return 0

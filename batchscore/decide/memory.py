@@ -141,8 +141,10 @@ class Memory:
     def cleared_after(self, cool_down: CoolDown) -> pa.Table:
         """Of `decided`, those that were cleared, and whose cool-down is over."""
         latest = self.decided()
-        over = pa.scalar(self._at.as_of - cool_down.cleared, MOMENT)
-        return latest.filter(pc.and_(pc.equal(latest["state"], FlagState.CLEARED), pc.less_equal(latest["decided_at"], over)))
+        found = latest.filter(pc.equal(latest["state"], FlagState.CLEARED))
+        if not cool_down.cleared:
+            return found
+        return found.filter(pc.less_equal(found["decided_at"], pa.scalar(self._at.as_of - cool_down.cleared, MOMENT)))
 
     def suppressions(self) -> list[dict[str, Any]]:
         """Those that hold then."""

@@ -8,27 +8,24 @@ few columns or one as-of reads no more than these.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.attempt import rejects_schema, scores_schema
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import asked_of
-from batchscore.desk import Reviewed
 from batchscore.errors import Refused
+from batchscore.explore.answers import Account, WhatIf, changes_of, dispositions_frame, flags_frame
 from batchscore.explore.filters import Filters, expression_of
 from batchscore.explore.parts import (
-    MOMENT,
     Files,
     features_of,
     read_accounts,
@@ -47,8 +44,8 @@ from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events
 from batchscore.models.bundle import read_manifest
-from batchscore.plan import InputFile, KeyRange, Partition, Reference, Score, Stage
-from batchscore.ports import FlagRow, RunRow
+from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
+from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
 from batchscore.sources.freeze import empty_events
@@ -58,37 +55,6 @@ from batchscore.store.reader import Reader
 
 if TYPE_CHECKING:
     from distributed import Client
-
-_DECIDED: Final = ("as_of", "queue", "run_id", "disposition", "by", "decided_at", "evidence", "why")
-_FLAG: Final = ("as_of", "queue", "state", "rank", "score", "run_id", "reasons", "released_at")
-
-
-@dataclass(frozen=True, slots=True)
-class WhatIf:
-    """What another policy would have selected from the same scores and memory.
-
-    ``flags``: as_of, rank, score, margin by account id. ``changes``: for each as-of how many flags both policies select
-    (``same``), only the other one (``new``), and only the run's (``dropped``).
-    """
-
-    policy: Policy
-    flags: pd.DataFrame
-    changes: pd.DataFrame
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """All a run and its queues know of one account: frames by as-of, its flags of every run with states, what people decided.
-
-    ``dispositions``: one row for each decision, by the as-of of the flag: queue, run_id, disposition, by, decided_at, evidence
-    (the version they saw), why.
-    """
-
-    account_id: int | str
-    scores: pd.DataFrame
-    features: pd.DataFrame
-    flags: pd.DataFrame
-    dispositions: pd.DataFrame
 
 
 class Explorer(Showable):
@@ -131,7 +97,7 @@ class Explorer(Showable):
         run = self.run.shown()
         frames = [
             ("accounts()", f"{self._snapshots.n_rows:,} frozen rows, {len(self._ranges):,} partitions"),
-            *((f"events({table!r})", f"{len(files):,} files") for table, files in self._events.items()),
+            *((f"events({events.table!r})", self._event_files(events.table)) for events in self.feature_set.events),
             (
                 "features(as_of)",
                 f"{len(self.feature_set.names):,} features, of any whole {format_duration(self.feature_set.grain)}",
@@ -141,12 +107,11 @@ class Explorer(Showable):
         ]
         return Shown(f"explorer of {run.title}", [*run.facts, *frames])
 
-    @property
-    def _events(self) -> dict[str, tuple[InputFile, ...]]:
-        return {events.table: self.plan.inputs[events.table] for events in self.feature_set.events}
+    def _event_files(self, table: str) -> str:
+        live = self.plan.spec.sources[table].sql is not None
+        return "frozen of a live table" if live else f"{len(self.plan.inputs[table]):,} files"
 
     # Frames. A selection of columns is pushed down to the files by Dask: ``explorer.accounts()[["plan"]]`` reads two columns.
-
     # So are ``filters``, as of `dd.read_parquet`: ``explorer.scores(filters=[("score", ">=", 0.9)])``.
 
     def accounts(self, *, filters: Filters | None = None) -> dd.DataFrame:
@@ -239,8 +204,8 @@ class Explorer(Showable):
             account_id=account_id,
             scores=scores.loc[scores.index == account_id].set_index("as_of"),
             features=pd.concat(features).set_index("as_of"),
-            flags=_frame_of(flags := self._reader.flags_of(account_id)),
-            dispositions=_dispositions(
+            flags=flags_frame(flags := self._reader.flags_of(account_id)),
+            dispositions=dispositions_frame(
                 reviewed
                 for queue in dict.fromkeys(row.flag.queue for row in flags)
                 for reviewed in self._reader.account_flags(queue, account_id)
@@ -258,7 +223,7 @@ class Explorer(Showable):
         dates = decide_dates(asked, self.as_ofs, release=self.plan.spec.release)
         selected = pa.concat_tables([flags_in(decided.table) for _, decided in dates])
         before = decided_rows(self._decision)
-        return WhatIf(policy=policy, flags=to_pandas(selected), changes=_changes(self.as_ofs, before, selected))
+        return WhatIf(policy=policy, flags=to_pandas(selected), changes=changes_of(self.as_ofs, before, selected))
 
     def score(self, bundle: Path | str, as_of: datetime | None = None, *, fraction: float = 1.0) -> dd.DataFrame:
         """Margin and score that another bundle gives at ``as_of`` (by default the last), on the run's frozen input.
@@ -390,41 +355,3 @@ def _opened(run: str | RunRow | RunSpec, store: Path | str | None) -> tuple[RunR
 def _work(partition: Partition) -> Score:
     assert isinstance(partition.work, Score)
     return partition.work
-
-
-def _changes(as_ofs: Sequence[datetime], before: pa.Table, after: pa.Table) -> pd.DataFrame:
-    """Flags that both, only the other, and only the run's own policy select, by as-of."""
-    rows: list[dict[str, object]] = []
-    for as_of in as_ofs:
-        moment = pa.scalar(as_of, MOMENT)
-        ours, theirs = (set(table.filter(pc.equal(table["as_of"], moment))[ACCOUNT_ID].to_pylist()) for table in (before, after))
-        rows.append({"as_of": as_of, "same": len(ours & theirs), "new": len(theirs - ours), "dropped": len(ours - theirs)})
-    return pd.DataFrame(rows).set_index("as_of")
-
-
-def _frame_of(flags: Sequence[FlagRow]) -> pd.DataFrame:
-    """One row for each flag; reasons as sentences."""
-    rows = [
-        {
-            **row.flag.model_dump(include={"as_of", "queue", "rank", "score", "run_id"}),
-            "state": row.state,
-            "reasons": tuple(reason.sentence for reason in row.flag.reasons),
-            "released_at": row.released_at,
-        }
-        for row in flags
-    ]
-    return pd.DataFrame(rows, columns=_FLAG).set_index("as_of")
-
-
-def _dispositions(flags: Iterable[Reviewed]) -> pd.DataFrame:
-    """One row for each decision of a person, in order."""
-    rows = [
-        {
-            **reviewed.flag.model_dump(include={"as_of", "queue", "run_id"}),
-            **decided.model_dump(include={"by", "decided_at", "evidence", "why"}),
-            "disposition": decided.disposition.value,
-        }
-        for reviewed in flags
-        for decided in reviewed.decided
-    ]
-    return pd.DataFrame(rows, columns=_DECIDED).set_index("as_of")

@@ -159,7 +159,10 @@ def _rows(frozen: FrozenAccount, checks: _Checks) -> tuple[FrozenRow, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What came out now. ``outcome`` and ``code`` as the account stands now; the rest only where it can be scored."""
+    """What came out now. ``outcome`` and ``code`` as the account stands now; the rest only where it can be scored.
+
+    ``nothing``: something stood in the way, which a check tells; what hangs on it is not compared.
+    """
 
     outcome: Outcome
     code: str | None = None
@@ -168,6 +171,7 @@ class _Made:
     base: float | None = None
     reasons: tuple[Reason, ...] = ()
     features: tuple[FeatureSaid, ...] = ()
+    nothing: bool = False
 
 
 def _made_again(frozen: FrozenAccount, checks: _Checks) -> _Made:
@@ -194,7 +198,7 @@ def _made_again(frozen: FrozenAccount, checks: _Checks) -> _Made:
             checks.at("contributions", true=gap <= TOLERANCE, otherwise=f"they are {gap:.3g} off")
         features = _said(frozen.feature_set, values, found, codes_of(scorer))
         return _Made("scored", None, found.margin[0], found.score[0], float(found.base[0]), reasons, features)
-    return _Made("quarantined")  # what stands in the way is told by the check
+    return _Made("quarantined", nothing=True)
 
 
 def _rejection(found: Contributions) -> str | None:
@@ -238,7 +242,8 @@ def _scored(frozen: FrozenAccount, made: _Made, checks: _Checks) -> tuple[np.flo
         scores, rejects = (frozen.of_me(frozen.receipt, role) for role in ("scores", "rejects"))
         left = "scored" if scores else f"rejected {rejects[0]['code']}" if rejects else "not scored"
         now = {"scored": "scored", "rejected": f"rejected {made.code}"}.get(made.outcome, "not scored")
-        checks.at("outcome", true=left == now, otherwise=f"the run left it {left}; made again it is {now}")
+        if not made.nothing:
+            checks.at("outcome", true=left == now, otherwise=f"the run left it {left}; made again it is {now}")
         if scores:
             scored = np.float32(scores[0]["margin"]), np.float32(scores[0]["score"])
     if scored is not None and made.margin is not None and made.score is not None:
@@ -249,15 +254,18 @@ def _scored(frozen: FrozenAccount, made: _Made, checks: _Checks) -> tuple[np.flo
 
 
 def _reasons(frozen: FrozenAccount, made: _Made, checks: _Checks) -> tuple[Reason, ...]:
-    """Those made again; compared with those that the run kept, where it explained the account at this as-of."""
+    """Those made again, compared with those that the run kept of the account at this as-of; else the ones that it kept."""
     with checks.reading("reasons"):
         receipts = {receipt.number: receipt for receipt in frozen.reader.receipts(frozen.row.run_id, Stage.REASONS)}
         for partition in frozen.reader.partitions(frozen.row.run_id, Stage.REASONS):
             work = partition.work
             mine = isinstance(work, Reasons) and frozen.as_of in work.score.as_ofs and lies_in(work.score.keys, frozen.ids)
             for kept in frozen.of_me(receipts[partition.number], "reasons") if mine and partition.number in receipts else ():
-                same = REASONS.validate_json(kept["reasons"]) == made.reasons
-                checks.at("reasons", true=same, otherwise="other reasons, values or contributions were kept with the flag")
+                reasons = REASONS.validate_json(kept["reasons"])
+                if made.nothing:
+                    return reasons
+                otherwise = "other reasons, values or contributions were kept with the flag"
+                checks.at("reasons", true=reasons == made.reasons, otherwise=otherwise)
     return made.reasons
 
 
@@ -298,7 +306,7 @@ def _flag_state(frozen: FrozenAccount, checks: _Checks, made: _Made, scored: tup
         len(selected) == 1
         and scored is not None
         and (flag.rank, flag.score, flag.margin) == (selected["rank"][0].as_py(), float(scored[1]), float(scored[0]))
-        and flag.reasons == made.reasons
+        and (made.nothing or flag.reasons == made.reasons)
         and flag.bundle_digest == frozen.definitions.bundle.sha256
     )
     checks.at("flag", true=same, otherwise="its rank, score, reasons or bundle are not those of the decision")

@@ -26,6 +26,7 @@ from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
+from batchscore.flag import ReleasedAs
 from batchscore.guarding import histograms_in
 from batchscore.hold import Finding
 from batchscore.layout import Definitions, decided_rows
@@ -304,13 +305,15 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
         return None
     with gaps.around("flags"):
         decided = decided_rows(row.decision).select(["as_of", "release"])
-        return count_flags(
+        flags = count_flags(
             decided,
             _explained(row, reader, gaps),
             segment=row.plan.spec.segment,
             sentences=_sentences(row, gaps),
             states=reader.flag_states(row.run_id),
         )
+        kept = reader.released_as(row.run_id).get(ReleasedAs.KEPT, 0) if row.released_at is not None else 0
+        return flags.model_copy(update={"n_decided_kept": kept})
     return None
 
 

@@ -24,7 +24,7 @@ from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, fla
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import STANDING, Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -40,7 +40,7 @@ _SAYS: Final = {
     "files": "every file is there with the bytes it was committed with",
     "keys": "each account is accounted for once, by digests made again from the files",
     "decision": "the frozen decision is what the policy selects of these scores, given the frozen memory",
-    "flags": "the flags are those of the decision, with its ranks, scores and reasons",
+    "flags": "the flags are those of the decision, with its ranks, scores and reasons; they stand as people's own rows say",
     "audit": "the trail is an unbroken chain up to its head, and tells of each flag that was withdrawn",
 }
 
@@ -108,7 +108,9 @@ class _Run:
             partitions = reader.partitions(row.run_id, stage)
             layout = digest_of([(partition.number, partition.address) for partition in partitions])
             laid_out = layouts.get(stage)
-            needed = row.state == "finished" and (stage is not Stage.SHADOW or bool(self._definitions.shadows))
+            again = row.plan.spec.policy.again
+            asked_for = {Stage.SHADOW: bool(self._definitions.shadows), Stage.RECONSIDER: bool(again and again.looks_closer)}
+            needed = row.state == "finished" and asked_for.get(stage, True)
             looked.at(
                 true=layout == laid_out or (laid_out is None and not partitions and not needed),
                 otherwise=f"{stage} is not laid out as it was fixed",
@@ -193,6 +195,8 @@ class _Run:
                 looked.untrue.append(f"{n:,} flag(s) {what}")
         twisted = sum(not _is_possible(flag) for flag in self._reader.flags(row.run_id))
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
+        misstated = self._reader.misstated(row.run_id)
+        looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
 
     def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
         return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
@@ -262,7 +266,5 @@ def _is_whole(path: Path, name: str, sha256: str) -> dict[str, Any]:
 
 
 def _is_possible(held: HeldFlag) -> bool:
-    """Whether a flag's state and its mark go together. States that people give may be either."""
-    if held.state == FlagState.OPEN:
-        return held.is_open
-    return not held.is_open or held.state not in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}
+    """Whether a flag's state and its mark go together."""
+    return held.is_open == (held.state in STANDING)

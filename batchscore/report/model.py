@@ -168,6 +168,7 @@ class Flags(Value):
     n_explained: int
     n_released: int
     n_overtaken: int
+    n_decided_kept: int = 0  # of these: a person had decided on evidence as new, and that stays
     n_withdrawn: int = 0  # by an undo
     dates: tuple[DateFlags, ...]
     reasons: tuple[ReasonCount, ...]

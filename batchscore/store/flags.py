@@ -24,7 +24,7 @@ from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import DECIDED, Flag, FlagState
+from batchscore.flag import DECIDED, Flag, FlagState, ReleasedAs
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.outbox import Change, append_events, append_release
@@ -32,7 +32,6 @@ from batchscore.store.rows import (
     FLAGS_OWN,
     FlagOwn,
     FlagsShare,
-    ReleasedAs,
     flag_own,
     flags_share,
     from_microseconds,

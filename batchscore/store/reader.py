@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,7 +36,7 @@ from batchscore.store.audit import held_key
 from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
 from batchscore.store.requests import COLUMNS
-from batchscore.store.reviewed import of_account, shown
+from batchscore.store.reviewed import decided_labels, misstated, of_account, shown
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
@@ -428,6 +429,20 @@ class Reader:
         except Refused:
             return ()
         return read(self._engine, lambda connection: events_of(connection, queue, held), where="store")
+
+    def decided_labels(self, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+        """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
+        return decided_labels(self._rows, queue)
+
+    def released_as(self, run_id: str) -> dict[str, int]:
+        """How many flags of a run opened, were evidence on another, or were kept from what a person had decided."""
+        flags = flags_table("raw")
+        query = sa.select(flags.c.released_as, sa.func.count().label("n")).where(flags.c.run_id == run_id)
+        return {row["released_as"]: row["n"] for row in self._rows(query.group_by(flags.c.released_as))}
+
+    def misstated(self, run_id: str) -> int:
+        """How many flags of a run stand otherwise than claims and dispositions say."""
+        return int(self._rows(misstated(run_id))[0]["n"])
 
     def queue_names(self) -> tuple[str, ...]:
         """The queues that flags were released into, by name."""

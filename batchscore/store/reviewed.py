@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted
-from batchscore.flag import Disposition, FlagState
-from batchscore.store.past import same_flag
-from batchscore.store.rows import flag_of, from_microseconds, moment
+from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState
+from batchscore.store.past import Rows, same_flag
+from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
 
 IDS_A_STATEMENT: Final = 500
+LABELS_A_PAGE = 10_000  # tests make it smaller
 flags: Final = flags_table("raw")
 claims: Final = claims_table("raw")
 dispositions: Final = dispositions_table("raw")
@@ -73,6 +75,41 @@ def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str
     at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
     found = accounts(connection, queue, [account_id], at).get(account_id)
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
+
+
+def decided_labels(rows_of: Rows, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+    """What people decided in a queue, by account and time; a page of accounts at a time. Of two reviewers the second settles it.
+
+    What was corrected is there too, each time it was decided; what was inconclusive says nothing, and is left out.
+    """
+    said = dispositions.c.state.in_([FlagState.CONFIRMED.value, FlagState.CLEARED.value])
+    key = (dispositions.c.account_id, dispositions.c.decided_at, dispositions.c.run_id, dispositions.c.number)
+    query = sa.select(*key, dispositions.c.state).where(dispositions.c.queue == queue, said).order_by(*key).limit(LABELS_A_PAGE)
+    page: sa.Select[Any] | None = query
+    while page is not None:
+        rows = rows_of(page)
+        page = None
+        if len(rows) == LABELS_A_PAGE:  # the last account's may go on: they come whole, and the next page after them
+            last = rows[-1]["account_id"]
+            whole = rows_of(query.where(dispositions.c.account_id == last).limit(None))
+            rows = [*(row for row in rows if row["account_id"] != last), *whole]
+            page = query.where(dispositions.c.account_id > last)
+        for row in rows:
+            yield account_id_of(row["account_id"]), row["state"] == FlagState.CONFIRMED, from_microseconds(row["decided_at"])
+
+
+def misstated(run_id: str) -> sa.Select[Any]:
+    """Counts flags of a run whose state is a person's and is not what people's rows say, or is not and they say otherwise."""
+    later = dispositions.alias("later")
+    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, flags)).scalar_subquery()
+    last = (
+        sa.select(dispositions.c.state).where(same_flag(dispositions, flags), dispositions.c.number == newest).scalar_subquery()
+    )
+    claimed = sa.select(claims.c.run_id).where(same_flag(claims, flags), claims.c.ended_at.is_(None)).exists()
+    said = sa.case((claimed, FlagState.CLAIMED.value), else_=sa.func.coalesce(last, ""))
+    touched = flags.c.state.in_([state.value for state in TOUCHED])
+    wrong = sa.or_(touched & (flags.c.state != said), ~touched & (said != ""))
+    return sa.select(sa.func.count().label("n")).select_from(flags).where(flags.c.run_id == run_id, wrong)
 
 
 def accounts(connection: sa.Connection, queue: str, ids: Sequence[Any], at: int, *, locked: bool = False) -> dict[Any, Account]:

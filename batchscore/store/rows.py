@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -11,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
-from batchscore.flag import REASONS, AccountId, Flag, FlagState
+from batchscore.flag import REASONS, AccountId, Flag, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
@@ -143,14 +142,6 @@ def _reference(path: str | None, sha256: str | None) -> Reference | None:
 def partition_of(row: RowMapping) -> Partition:
     """A row of `partitions`."""
     return Partition.model_validate_json(row["work"])
-
-
-class ReleasedAs(StrEnum):
-    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing of what a person decided."""
-
-    OPENED = "opened"
-    EVIDENCE = "evidence"
-    KEPT = "kept"
 
 
 class FlagsShare(NamedTuple):

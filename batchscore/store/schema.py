@@ -50,7 +50,11 @@ def revision_of(connection: sa.Connection) -> str | None:
 
 def require_kind(connection: sa.Connection, id_kind: IdKind) -> None:
     """Raise Refused ``id_kind`` when the store holds ids of the other kind."""
-    found = kind_of(connection)
+    refuse_kind(kind_of(connection), id_kind)
+
+
+def refuse_kind(found: IdKind, id_kind: IdKind) -> None:
+    """Raise Refused ``id_kind`` when a store's ids are of another kind than those that are asked for."""
     if found != id_kind:
         raise Refused(
             "id_kind",

@@ -22,12 +22,12 @@ from batchscore.database import read, transact
 from batchscore.desk import Happened
 from batchscore.errors import Refused
 from batchscore.failpoints import Point, reach
-from batchscore.flag import TOUCHED, FlagState
+from batchscore.flag import TOUCHED, FlagState, ReleasedAs
 from batchscore.ports import LeftFlag, RunRow, Undo
 from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.flags import lock_queue
 from batchscore.store.outbox import Change, append_events
-from batchscore.store.rows import ReleasedAs, account_id_of
+from batchscore.store.rows import account_id_of
 from batchscore.store.tables import audit, flags_table, runs
 
 ACCOUNTS_A_STATEMENT: Final = 500

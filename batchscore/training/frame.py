@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,13 +37,15 @@ from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_o
 from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
 from batchscore.training.labels import LABEL, WEIGHT, Labels, read_labels, refuse_other_use
+from batchscore.training.queue_labels import queue_labels
 from batchscore.training.rows import AS_OF, read_rows
 
 _RANGE_ROWS: Final = 50_000
+Queue = Literal["queue"]
 
 
 def build_frame(
-    spec: RunSpec, asked: datetime | Path, path: Path, *, labels: Path | None = None, mature: timedelta | None = None
+    spec: RunSpec, asked: datetime | Path, path: Path, *, labels: Path | Queue | None = None, mature: timedelta | None = None
 ) -> BuiltFrame:
     """Write ``account_id``, every feature and, with ``labels``, ``label`` (int8, null where there is none) to ``path``.
 
@@ -55,7 +57,7 @@ def build_frame(
         spec: Its as-ofs and bundles are left alone.
         asked: A whole number of the feature set's grain, or a file of ``account_id`` and ``as_of`` (Parquet or CSV).
         path: A new Parquet file. It appears whole or not at all.
-        labels: Parquet or CSV, see `labels`.
+        labels: Parquet or CSV, see `labels`; or ``queue``: what people decided in the spec's queue.
         mature: How long after an as-of a decision may be made, and when its labels are complete; see `labels`.
 
     Raises:
@@ -71,7 +73,10 @@ def build_frame(
     check_row_wise(feature_set)
     _refuse_place(path)
     inputs, _, _ = read_inputs(spec, feature_set)
-    held = None if labels is None else read_labels(labels, feature_set, mature)
+    held = None
+    if labels is not None:
+        of_file = read_labels(labels, feature_set, mature) if isinstance(labels, Path) else None
+        held = of_file or queue_labels(spec, feature_set, mature)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".batchscore-frame-") as scratch:
         source = _prepared(spec, feature_set, inputs, Path(scratch))
         counts = _Counts()

@@ -128,7 +128,15 @@ def read_labels(path: Path, feature_set: FeatureSet, mature: timedelta | None = 
         sound = pc.fill_null(pc.and_(pc.greater(chance, 0), pc.less_equal(chance, 1)), fill_value=False)
         _require(path, PROBABILITY, sound, "is above 0 and at most 1, and a value is not")
         made = made.append_column(WEIGHT, pc.divide(1.0, chance))
-    made = _each_once(made, path)
+    return labels_of(made, path, mature)
+
+
+def labels_of(rows: pa.Table, path: Path, mature: timedelta | None) -> Labels:
+    """Labels of ``rows``, each account and moment once: account_id, label (int8), and as_of, decided_at, weight if there are any.
+
+    ``path`` names them in a message. Raises Refused ``duplicate_id`` or ``label_conflict``.
+    """
+    made = _each_once(rows, path)
     return Labels(made.append_column(_ROW, pa.array(np.arange(len(made)))), mature)
 
 

@@ -21,9 +21,10 @@ from batchscore.errors import HELD, BatchscoreError, Held, PartitionError, Refus
 from batchscore.executors.inline import InlineExecutor
 from batchscore.flag import AccountId, Flag
 from batchscore.keys import IdKind
+from batchscore.models.scorer import Scorer
 from batchscore.operations.frozen_rows import row_digest
 from batchscore.pipeline import run
-from batchscore.plan import Stage, Task
+from batchscore.plan import Reference, Stage, Task
 from batchscore.planner import make_plan
 from batchscore.receipt import Receipt
 from batchscore.report.explanation import Explanation
@@ -246,6 +247,20 @@ def moved(copy: SmallWorld, world: SmallWorld) -> None:
         for table, columns in (("runs", ("plan", "decision_path", "memory_path")), ("partitions", ("work",))):
             for column in columns:
                 database.execute(f"UPDATE {table} SET {column} = REPLACE({column}, ?, ?)", (str(world.folder), str(copy.folder)))
+
+
+def test_without_the_bundle_what_can_be_compared_is_and_the_kept_reasons_are_shown(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: Reference) -> Scorer:  # a process that loaded it once would not miss the folder
+        raise Refused("file_missing", "cannot be read", where="manifest.json")
+
+    flag = flags_of(world, "after")[0]
+    monkeypatch.setattr("batchscore.operations.explain.load_scorer", gone)
+    found = explained(world, "after", flag.account_id)
+    assert [check.name for check in found.checks if check.untrue] == ["margin"]
+    assert {"rows", "decision", "flag"} <= {check.name for check in found.checks}
+    assert (found.outcome, found.score, found.reasons) == ("scored", flag.score, flag.reasons)
 
 
 def test_a_decision_that_is_damaged_is_for_a_person(world: SmallWorld) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,30 @@ def test_the_reserve_goes_by_rank_at_its_pace_and_an_undo_takes_it_back(world: S
     assert open_reader(world.store).queue("abuse", limit=100) == ()
     with pytest.raises(Refused, match="nothing_to_release"):
         call("release", run_id, "--store", world.store)
+
+
+def test_a_cleared_account_comes_again_when_its_counts_or_reasons_moved_and_says_so(world: SmallWorld) -> None:
+    first = decided(world, run(world, "{queue: abuse, budget: 30}", as_of="2026-01-08"))
+    say(world, {flag["account_id"]: "cleared" for flag in first})
+    mails = pa.concat_tables([pq.read_table(path) for path in sorted((world.folder / "mails").rglob("*.parquet"))]).to_pylist()
+
+    def mails_7d(account: int, day: int) -> int:
+        until = datetime(2026, 1, day, tzinfo=UTC)
+        span = until - timedelta(days=7)
+        return sum(mail["id"] == account and span <= mail["at"] < until and mail["known"] < until for mail in mails)
+
+    second = run(world, "{queue: abuse, budget: 60, again: {counts: {mails_7d: 2}, reasons: 3}}", name="other")
+    rows = {row["account_id"]: row for standing in ("flag", "withheld") for row in decided(world, second, standing)}
+    seen = [rows[flag["account_id"]] for flag in first if flag["account_id"] in rows]
+    assert {row["standing"] for row in seen} == {"flag", "withheld"}
+    for row in seen:
+        rise = mails_7d(row["account_id"], 15) - mails_7d(row["account_id"], 8)
+        assert (f"{rise} more mails_7d" in (row["since"] or "")) == (rise >= 2)
+        assert row["standing"] == "flag" or (row["withheld"] == "unmoved" and rise < 2)
+    shown = {flag.flag.account_id: flag.flag.since for flag in open_reader(world.store).queue("abuse", limit=200)}
+    assert all(shown[row["account_id"]] == row["since"] for row in seen if row["standing"] == "flag")
+    assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
+    report = json.loads(call("report", second, "--store", world.store, "--json").stdout)
+    assert "reconsider" in [stage["stage"] for stage in report["stages"]]
+    assert report["gaps"] == []
+    assert "reconsider" in call("status", second, "--store", world.store).stdout

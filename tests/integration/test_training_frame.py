@@ -16,8 +16,10 @@ from click.testing import CliRunner
 
 from batchscore.attempt import attempt
 from batchscore.cli.features import features
+from batchscore.desk import Decision
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.executors.inline import InlineExecutor
+from batchscore.flag import Disposition
 from batchscore.keys import IdKind
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
@@ -25,7 +27,7 @@ from batchscore.models.scorer import load_scorer
 from batchscore.pipeline import run
 from batchscore.plan import Stage
 from batchscore.planner import make_plan
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_desk, open_reader, open_store
 from batchscore.training import frame as training_frame
 from batchscore.training.built import BuiltFrame
 from tests.small_world import NAMES, SmallWorld, make_small_world
@@ -131,6 +133,23 @@ def test_pairs_get_the_very_rows_of_the_frames_of_their_dates(
     found = [{"as_of": f"{row.pop('as_of'):%Y-%m-%d}", **row} for row in frame.to_pylist()]
     key = {"integer": lambda row: row["account_id"], "string": lambda row: row["account_id"].encode()}[kind]
     assert repr(found) == repr(sorted(sorted(wanted, key=lambda row: row["as_of"]), key=key))
+
+
+def test_labels_come_from_what_people_decided_in_the_queue(world: SmallWorld) -> None:
+    scored(world)
+    flagged = [row.flag.account_id for row in open_reader(world.store).queue(None, limit=4)]
+    said = [Disposition.CONFIRMED, Disposition.CLEARED, Disposition.INCONCLUSIVE]
+    open_desk(world.store).decide(
+        [
+            Decision(queue="abuse", account_id=account_id, disposition=word, by="ann")
+            for account_id, word in zip(flagged, said, strict=False)
+        ]
+    )
+    told = built(world, "--queue-labels")
+    frame = frame_of(world)
+    labels = dict(zip(frame["account_id"].to_pylist(), frame["label"].to_pylist(), strict=True))
+    assert {account_id: label for account_id, label in labels.items() if label is not None} == {flagged[0]: 1, flagged[1]: 0}
+    assert (told.n_labelled, told.n_positive, told.n_early) == (2, 1, 0)
 
 
 def test_labels_of_an_as_of_stand_beside_its_rows_alone(world: SmallWorld) -> None:

@@ -131,6 +131,13 @@ LIES: dict[str, tuple[str, Plant]] = {
         "audit",
         sql("UPDATE flags SET state = 'withdrawn', open_marker = NULL WHERE run_id = '{flagged}' AND rank = 1"),
     ),
+    "a decision is invented": (
+        "flags",
+        sql(
+            "DROP TRIGGER flags_of_people_stay",
+            "UPDATE flags SET state = 'cleared', open_marker = NULL WHERE run_id = '{flagged}' AND rank = 1",
+        ),
+    ),
     "an entry is edited": ("audit", sql("UPDATE audit SET who = 'nobody' WHERE number = 2")),
     "an entry is deleted": ("audit", sql("DELETE FROM audit WHERE number = 3")),
     "two entries change places": (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,15 @@ import pytest
 import sqlalchemy as sa
 
 from batchscore.desk import Decision, Happened, Reviewed, Wanted
-from batchscore.errors import Refused
+from batchscore.errors import BatchscoreError, Refused
 from batchscore.flag import AccountId, Disposition, FlagState
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
-from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader
+from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader, reviewed
 from batchscore.store.place import engine_of
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 
 HOUR = timedelta(hours=1)
+MANY = 10_000 if os.environ.get("BATCHSCORE_EVERY_FAULT") else 300  # `make chaos` has all of GUARANTEES.md's
 
 
 def released(store: Ledger, folder: Path, name: str, *ids: AccountId, **more: Any) -> RunHandle:
@@ -258,7 +261,7 @@ def test_the_database_itself_keeps_whoever_it_is_from_what_a_person_decided(
     desk.decide([says(7)])
     desk.claim("abuse", by="ann", for_=HOUR)
     before = execute(store_folder, "SELECT * FROM flags ORDER BY account_id").all()
-    for statement in STATEMENTS:
+    for statement in STATEMENTS if database == "sqlite" else STATEMENTS[:-1]:  # a trigger on inserts is too dear on MySQL
         said = statement.replace("rank,", "`rank`,") if database == "mysql" else statement
         with pytest.raises(sa.exc.DBAPIError, match=r"person touched|only people|decision is never"):
             execute(store_folder, said)
@@ -394,8 +397,9 @@ def undo_and_release_again(store: Ledger, folder: Path, ids: Sequence[int]) -> N
         store.undo(run.run_id, by="cid", why="to see that nothing is lost")
 
 
+@pytest.mark.timeout(1_800)
 def test_no_run_and_no_undo_changes_a_decision(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
-    ids = list(range(500))
+    ids = list(range(MANY))
     first = released(store, store_folder, "first", *ids)
     words = list(Disposition)
     desk.decide([says(account_id, words[account_id % 3]) for account_id in ids[:-1]])
@@ -407,3 +411,65 @@ def test_no_run_and_no_undo_changes_a_decision(store: Ledger, desk: ReviewDesk, 
     assert before[1] == after[1]
     assert [row for row in before[0] if row.state != "open"] == [row for row in after[0] if row.state != "withdrawn"]
     assert shown(store_folder) == []
+
+
+def test_labels_are_what_was_decided_page_by_page(
+    store: Ledger, desk: ReviewDesk, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reviewed, "LABELS_A_PAGE", 2)
+    released(store, store_folder, "first", 7, 8, 9, 10)
+    words = [Disposition.CONFIRMED, Disposition.CLEARED, Disposition.INCONCLUSIVE, Disposition.CLEARED]
+    desk.decide([says(account_id, word) for account_id, word in zip((7, 8, 9, 10), words, strict=True)])
+    desk.decide([says(10, Disposition.CONFIRMED, by="bob", correct=True)])
+    told = [(account_id, bad) for account_id, bad, _ in open_reader(store_folder).decided_labels("abuse")]
+    assert told == [(7, True), (8, False), (10, False), (10, True)]
+    assert list(open_reader(store_folder).decided_labels("other")) == []
+
+
+def at_once(*works: Callable[[], object]) -> list[BatchscoreError]:
+    """Do all of it at one moment; what was refused."""
+    barrier = threading.Barrier(len(works))
+    refusals: list[BatchscoreError] = []
+
+    def do(work: Callable[[], object]) -> None:
+        barrier.wait()
+        try:
+            work()
+        except BatchscoreError as refusal:
+            refusals.append(refusal)
+
+    threads = [threading.Thread(target=do, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return refusals
+
+
+def test_whoever_is_first_of_undo_claim_decision_and_expiry_no_state_is_lost(store: Ledger, store_folder: Path) -> None:
+    """Events are in the order of commits, so following them must lead to what the tables hold; and verify's rule must hold."""
+    n = 6
+    for number in range(n):
+        queue_of = range(number * 10, number * 10 + 4)
+        run = released(store, store_folder, f"race-{number}", *queue_of)
+        first = queue_of[0]
+        desks = [open_desk(store_folder) for _ in range(4)]
+        desks[0].claim("abuse", by="bob", for_=HOUR, only=[first + 3])
+        let_claims_run_out(store_folder)
+        refusals = at_once(
+            partial(store.undo, run.run_id, by="cid", why="a race"),
+            partial(desks[0].decide, [says(first), says(first + 1)]),
+            partial(desks[1].claim, "abuse", by="bob", for_=HOUR, only=[first + 1, first + 2]),
+            partial(desks[2].claim, "abuse", by="dan", for_=HOUR, only=[first + 3]),
+            partial(desks[3].expire, "abuse", by="cron", older_than=timedelta(0), apply=True),
+        )
+        for refusal in refusals:
+            assert refusal.reason in {"flag_taken", "flag_absent", "flag_changed", "flag_decided", "dispositions_invalid"}, (
+                refusal
+            )
+        assert open_reader(store_folder).misstated(run.run_id) == 0
+    stands: dict[tuple[str, Any], str] = {}
+    for event in open_reader(store_folder).events(0, limit=10_000):
+        stands[event.run_id, event.account_id] = event.state.value
+    rows = execute(store_folder, "SELECT run_id, account_id, state FROM flags").all()
+    assert stands == {(row.run_id, row.account_id): row.state for row in rows}

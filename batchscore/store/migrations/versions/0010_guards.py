@@ -77,7 +77,8 @@ def upgrade() -> None:
     )
     guard("flags_of_people_stay", "UPDATE ON flags", touched, on_mysql=on_mysql)
     guard("flags_of_people_are_not_deleted", "DELETE ON flags", f"OLD.state IN {TOUCHED}", on_mysql=on_mysql)
-    guard("flags_begin_untouched", "INSERT ON flags", "NEW.state NOT IN ('open', 'overtaken')", on_mysql=on_mysql)
+    if not on_mysql:  # there a trigger on each insert makes a release half as long again; `verify` finds what it would refuse
+        guard("flags_begin_untouched", "INSERT ON flags", "NEW.state NOT IN ('open', 'overtaken')", on_mysql=on_mysql)
     guard("dispositions_stay", "UPDATE ON dispositions", "1 = 1", on_mysql=on_mysql)
     guard("dispositions_are_not_deleted", "DELETE ON dispositions", "1 = 1", on_mysql=on_mysql)
     op.create_index("events_by_account", "events", ["queue", "account_id"])
