@@ -24,13 +24,21 @@ def attempted(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:
     partition = task.partition
     with log_fields.bound(run_id=task.run_id, stage=partition.stage.value, partition=partition.number):
         outcome = _outcome(attempt, task)
-        if isinstance(outcome, Finished):
+        _tell(outcome)
+    return outcome
+
+
+def _tell(outcome: Finished | Failed | Postponed) -> None:
+    """Write it to the log: of a failure its reason alone; its words are the driver's, which knows what it means."""
+    match outcome:
+        case Finished():
             receipt = outcome.receipt
             said = {"attempt": receipt.attempt, "seconds": round(sum(receipt.seconds.values()), 3)}
             _log.info("attempt finished", extra={"batchscore": said})
-        else:  # its words are told by the driver, which knows what the failure means
+        case Failed():
             _log.warning("attempt failed", extra={"batchscore": {"reason": outcome.reason}})
-    return outcome
+        case Postponed():
+            _log.info("attempt postponed", extra={"batchscore": {"reason": outcome.reason}})
 
 
 def _outcome(attempt: Attempt, task: Task) -> Finished | Failed | Postponed:

@@ -94,3 +94,9 @@ def test_only_loopback_is_listened_on_until_somebody_says_otherwise(tmp_path: Pa
 def test_dask_logs_as_the_driver_does() -> None:
     shared = yaml.safe_load((ROOT / "cluster/dask.yaml").read_text())
     assert shared["logging"] == configuration("-")
+
+
+def test_a_driver_sees_whether_another_users_driver_lives() -> None:
+    """`driver.is_gone` looks at /proc: where other users' processes are hidden, a living driver's run would be taken over."""
+    for unit in JOBS:
+        assert read_unit(unit).all("ProtectProc") == [], unit.name
