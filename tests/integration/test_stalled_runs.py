@@ -21,11 +21,20 @@ from tests.small_world import make_small_world
 def test_a_run_with_an_attempt_that_never_ends_finishes_and_tells(tmp_path: Path) -> None:
     world = make_small_world(tmp_path)
     heard: list[Event] = []
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+
     plan = make_plan(world.spec(store="calm"))
-    calm = run(plan, executor=InlineExecutor(attempt), store=open_store(tmp_path / "calm", world.kind), observer=heard.append)
+    calm = run(
+        plan,
+        executor=InlineExecutor(attempt),
+        store=open_store(tmp_path / "calm", world.kind),
+        observer=hear,
+    )
     plan = make_plan(world.spec(store="store"))
     with local_cluster(fakes.score_but_hang_the_first_time, n_workers=2, stall_s=8.0) as executor:
-        row = run(plan, executor=executor, store=open_store(world.store, world.kind), observer=heard.append)
+        row = run(plan, executor=executor, store=open_store(world.store, world.kind), observer=hear)
     assert run_digest(world.store, row.run_id) == run_digest(tmp_path / "calm", calm.run_id)
     stall, *_ = [event for event in heard if isinstance(event, StallFound)]
     story = Path(stall.story).read_text(encoding="utf-8")
