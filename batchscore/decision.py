@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from batchscore.receipt import Output, Receipt
 from batchscore.sources.segment import frozen_names
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
+_FLAGS_AT_ONCE: Final = 1_000
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 
 
@@ -157,9 +159,11 @@ def reserve_of(row: RunRow) -> pa.Table:
 
 def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
     """Rows of a decision, of one as-of, as flags in key order."""
+    if not len(decided):
+        return
     decided = sort_by_key(decided)
-    reasons = _reasons(definitions, explained, decided)
-    for record in decided.to_pylist():
+    reasons = _Reasons(definitions, explained, decided["as_of"][0])
+    for record in chain.from_iterable(batch.to_pylist() for batch in decided.to_batches(max_chunksize=_FLAGS_AT_ONCE)):
         yield Flag(
             queue=row.plan.spec.policy.queue,
             account_id=record[ACCOUNT_ID],
@@ -168,7 +172,7 @@ def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, expl
             rank=record["rank"],
             score=float(record["score"]),
             margin=float(record["margin"]),
-            reasons=reasons[record[ACCOUNT_ID]],
+            reasons=reasons.of(record[ACCOUNT_ID]),
             bundle_digest=definitions.bundle.sha256,
             group=record["group"] or "",
             since=record["since"] or "",
@@ -206,15 +210,22 @@ def _groups(
     return read
 
 
-def _reasons(definitions: Definitions, explained: Iterable[Receipt], decided: pa.Table) -> dict[Any, tuple[Reason, ...]]:
-    """Account id → its reasons at the as-of of ``decided``."""
-    if not len(decided):
-        return {}
-    as_of = decided["as_of"][0]
-    found: dict[Any, tuple[Reason, ...]] = {}
-    for receipt in explained:
-        for output in receipt.outputs:
-            table = pq.read_table(verified(str(definitions.store / output.path), output.sha256), filters=[("as_of", "=", as_of)])
-            for record in table.to_pylist():
-                found[record[ACCOUNT_ID]] = REASONS.validate_json(record["reasons"])
-    return found
+class _Reasons:
+    """Why accounts were flagged at an as-of. Asked for in key order, which is the files', it holds one file at a time."""
+
+    def __init__(self, definitions: Definitions, explained: Iterable[Receipt], as_of: Any) -> None:
+        self._as_of = as_of
+        self._files = (
+            verified(str(definitions.store / output.path), output.sha256) for receipt in explained for output in receipt.outputs
+        )
+        self._read: dict[Any, str] = {}
+
+    def of(self, account_id: Any) -> tuple[Reason, ...]:
+        """The account's reasons, once. Raises KeyError when no file has them."""
+        while account_id not in self._read:
+            path = next(self._files, None)
+            if path is None:
+                raise KeyError
+            table = pq.read_table(path, columns=[ACCOUNT_ID, "reasons"], filters=[("as_of", "=", self._as_of)])
+            self._read.update(zip(table[ACCOUNT_ID].to_pylist(), table["reasons"].to_pylist(), strict=True))
+        return REASONS.validate_json(self._read.pop(account_id))

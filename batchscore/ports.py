@@ -338,6 +338,9 @@ class StoreReader(Protocol):
     def reviewed(self, wanted: Wanted, *, limit: int) -> tuple[Reviewed, ...]:
         """Flags as the desk holds them: those before the reviewers best first, or in the states that are asked for."""
 
+    def all_reviewed(self, wanted: Wanted) -> Iterator[tuple[Reviewed, ...]]:
+        """The same without a limit, some thousand at a time: those that are chosen now, as they stand when they come."""
+
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
 
@@ -462,8 +465,11 @@ class Store(Protocol):
         An equal second receipt is success; a differing one raises RunFailed ``nondeterministic``. Raises Fenced.
         """
 
-    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
-        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is."""
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int | None) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Returns whether it now is.
+
+        None: the failure says nothing of the partition (a full disk), and does not count.
+        """
 
     def count_suspicion(self, run: RunHandle, task: Task, reason: str = "worker_lost") -> int:
         """Record that a worker was lost, or given up, at this partition; returns how often it has been."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -117,6 +118,16 @@ class PrivateServer(MySqlServer):
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def stop_still(self) -> None:
+        """SIGSTOP: it answers nobody, and hangs up on nobody."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """SIGCONT."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """An orderly shutdown."""

@@ -354,6 +354,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "The run was approved already, goes on, is over, or was held anew for something else while you looked at it.",
         "`batchscore status RUN` shows how it stands, what it is held for, and who approved what.",
     ),
+    "audit_key_lost": Advice(
+        "`audit.key` in the store's folder was deleted, cut short, or left behind when the folder was moved or restored.",
+        "Restore the file of that store from a backup. Nothing is released or undone without it: a new key made in silence would "
+        "hide that the accounts of earlier entries can no longer be told. Where no backup has it, its owner may decide to go on: "
+        "`(umask 007; openssl rand -hex 32 > STORE/audit.key)`. `verify` then finds the flags withdrawn before untold, rightly.",
+    ),
     "partition_quarantined": Advice(
         "A partition failed three times, or for a reason that no second try would change: the message names it, often a "
         "bad file.",

@@ -158,6 +158,7 @@ class RunShown(Value):
     updated_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undo_begun_at: datetime | None
     undone_at: datetime | None
     why: str
     held_back_s: float

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 BY = click.option("--by", required=True, metavar="NAME", help="Who does it: it stands in the queue, the trail and in exports.")
 QUEUE = click.option("--queue", "name", metavar="QUEUE", help="The review queue; may be left out where a store has one.")
-MANY = 1_000_000
 FILTERS = (
     click.option(
         "--state",
@@ -177,7 +176,8 @@ def decide(  # noqa: PLR0913 (a command's options are its arguments)
     flags = reader.account_flags(queue_name, account_id)
     if as_json:
         return _said(StoryShown(flags=flags, events=reader.account_events(queue_name, account_id)))
-    click.echo(f"account {shown_id(account_id)}: {flags[-1].state}")
+    decided = max((flag for flag in flags if flag.decided), key=lambda flag: flag.decided[-1].decided_at)
+    click.echo(f"account {shown_id(account_id)}: {decided.state}")
     return 0
 
 
@@ -236,7 +236,7 @@ def export(out: Path, *, store: Path, name: str | None, as_json: bool, **chosen:
     from batchscore.store import open_reader
 
     reader = open_reader(store)
-    n = write(reader.reviewed(Wanted(queue=name, **_states(chosen)), limit=MANY), reader.id_kind(), out)
+    n = write(reader.all_reviewed(Wanted(queue=name, **_states(chosen))), reader.id_kind(), out)
     if as_json:
         return _said(Exported(path=str(out), n_rows=n))
     click.echo(plain(f"{out}: {n:,} flag(s)"))

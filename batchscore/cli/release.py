@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
-from batchscore.observe.text import plain
+from batchscore.observe.text import plain, shown_id
 
 
 @click.command()
 @RUN
 @click.option("--count", type=click.IntRange(min=1), help="At most so many.  [default: all that the policy's per_day lets go]")
 @click.option("--apply", is_flag=True, help="Do it.  [default: only show]")
+@click.option("--withheld", is_flag=True, help="List who would have been flagged when the run decided, and why they were not.")
 @STORE
 @JSON
-def release(run_id: str, *, count: int | None, apply: bool, store: Path, as_json: bool) -> int:
+def release(run_id: str, *, count: int | None, apply: bool, withheld: bool, store: Path, as_json: bool) -> int:
     """Put more of RUN before the reviewers: the next of its reserve by rank, but for whom people decided on or suppressed since.
 
     Never more within a day than the policy's `per_day`. An undo of the run takes them back, too.
@@ -24,9 +25,11 @@ def release(run_id: str, *, count: int | None, apply: bool, store: Path, as_json
     from datetime import UTC, datetime
 
     from batchscore.driver import operator_name
-    from batchscore.operations.release import release_reserve
+    from batchscore.operations.release import release_reserve, would_have_been
 
     shown = release_reserve(store, run_id, now=datetime.now(UTC), count=count, apply=apply, by=operator_name())
+    if withheld:
+        shown = shown.model_copy(update={"would": would_have_been(store, run_id)})
     if as_json:
         click.echo(shown.model_dump_json(indent=2))
         return 0
@@ -34,6 +37,8 @@ def release(run_id: str, *, count: int | None, apply: bool, store: Path, as_json
     for name, held in (("withheld by now", shown.withheld), ("would have been flagged, was withheld", shown.never_flagged)):
         if held:
             click.echo(f"{name}: {', '.join(f'{n:,} {why}' for why, n in held.items())}")
+    for one in shown.would:
+        click.echo(f"  {one.score:.4f}  account {shown_id(one.account_id)}  {plain(one.why)}")
     if apply:
         overtaken = f", {shown.n_overtaken:,} overtaken by a flag that stands" if shown.n_overtaken else ""
         click.echo(f"released {shown.n_released:,} more{overtaken}; {shown.n_later:,} may go later")

@@ -19,6 +19,13 @@ from batchscore.sources.brake import NO_BRAKE, Brake
 
 DRAIN_S: Final = 15.0  # whoever asks a driver to stop kills it after 30
 COMMIT_EVERY_S: Final = 0.5  # a commit waits for the disk: receipts that come faster share one
+LATEST_COMMIT_S: Final = 2.0  # of receipts that a killed driver may lose, where commits are slow
+COMMIT_SHARE: Final = 0.04  # of a busy driver's time, at most, unless that would be too late
+
+
+def pause_after(commit_s: float) -> float:
+    """Seconds in which receipts gather after a commit that took ``commit_s``: a slow disk or server is asked less often."""
+    return min(max(COMMIT_EVERY_S, commit_s / COMMIT_SHARE), LATEST_COMMIT_S)
 
 
 class Dispatcher:
@@ -57,7 +64,7 @@ class Dispatcher:
         """Until nothing is under way and nothing more is handed out: all is done, or the brake holds."""
         stopped_at: float | None = None
         waiting: list[Finished] = []
-        committed_at = float("-inf")
+        next_at = float("-inf")
         batches = self._executor.outcomes(worklist)
         try:
             for outcomes in batches:
@@ -65,9 +72,11 @@ class Dispatcher:
                 waiting += [outcome for outcome in outcomes if isinstance(outcome, Finished)]
                 # Idle: nothing more comes soon. And a failure may be of a partition whose receipt waits: the receipt was first.
                 at_once = not outcomes or not all(isinstance(outcome, Finished) for outcome in outcomes)
-                if waiting and (at_once or time.monotonic() - committed_at >= COMMIT_EVERY_S):
+                if waiting and (at_once or time.monotonic() >= next_at):
+                    begun = time.monotonic()
                     self._hearing.commit(waiting)
-                    waiting, committed_at = [], time.monotonic()
+                    waiting, ended = [], time.monotonic()
+                    next_at = ended + pause_after(ended - begun)
                 for outcome in outcomes:
                     self._hearing.hear(outcome, worklist)
                 if self._waits.stopping:

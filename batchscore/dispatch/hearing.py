@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from batchscore.dispatch.stories import write_story
 from batchscore.dispatch.worklist import HandOut, apart
-from batchscore.errors import Paused, Problem, Refused
+from batchscore.errors import Interrupted, Paused, Problem, Refused
 from batchscore.events import PartitionAlerted, PartitionCommitted, PartitionFailed, StallFound
 from batchscore.plan import Partition, Stage, Task
 from batchscore.ports import Observer, RunHandle, Store
 from batchscore.receipt import Failed, Finished, Outcome, Postponed, Receipt, Stalled, Suspected
 
 MAX_FAILURES: Final = 3  # of one partition; the third quarantines it
+MAX_WRITES_FAILED: Final = 3  # of one partition, by one driver: its disk is not going to mend itself
 MAX_SUSPICIONS: Final = 2  # after so many lost workers a partition runs alone in a child process
 
 
@@ -27,6 +29,7 @@ class Hearing:
         self._handle = handle
         self._store = store
         self._observer = observer
+        self._writes_failed: Counter[tuple[Stage, int]] = Counter()
 
     def commit(self, finished: Sequence[Finished]) -> None:
         """Let the receipts stand in the ledger, and tell of those that are new."""
@@ -47,6 +50,7 @@ class Hearing:
         Raises:
             Paused: a live source was above its critical load.
             Refused: the attempt found what a plan could not see.
+            Interrupted: ``write_failed``: a disk is full or fails, again and again.
         """
         if isinstance(outcome, Stalled):
             self._tell_stall(outcome)
@@ -71,11 +75,28 @@ class Hearing:
             found = Problem(where=f"{failed.task.partition.stage} {failed.task.partition.number}", what=failed.message)
             where = f"run {self._handle.run_id}"
             raise Refused(failed.reason, "found while the run was under way", where=where, problems=(found,))
+        if failed.reason == "write_failed":
+            self._write_failed(failed, worklist)
+            return
         limit = 1 if failed.final else MAX_FAILURES
         quarantined = self._store.count_failure(self._handle, failed.task, failed.reason, failed.message, quarantine_at=limit)
         if not quarantined:
             worklist.put(failed.task)
         self._tell_failure(failed.task, failed.reason, quarantined=quarantined)
+
+    def _write_failed(self, failed: Failed, worklist: HandOut) -> None:
+        """A full disk is no fault of the partition that met it: it is tried again, and never set aside for it."""
+        partition = failed.task.partition
+        self._store.count_failure(self._handle, failed.task, failed.reason, failed.message, quarantine_at=None)
+        self._tell_failure(failed.task, failed.reason, quarantined=False)
+        self._writes_failed[partition.stage, partition.number] += 1
+        if self._writes_failed[partition.stage, partition.number] >= MAX_WRITES_FAILED:
+            raise Interrupted(
+                failed.reason,
+                f"{partition.stage} {partition.number} could not be written {MAX_WRITES_FAILED} times: a disk is full or fails",
+                remedy="free space or mend the disk",
+            )
+        worklist.put(failed.task)
 
     def _suspect(self, outcome: Suspected, worklist: HandOut) -> None:
         suspicions = self._store.count_suspicion(self._handle, outcome.task, outcome.reason)

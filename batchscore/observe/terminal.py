@@ -57,7 +57,7 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
     table = tables.table("run", "spec", "state", "as of", "opened", "released", words=_WORDS)
     for row in runs:
         released = f"{row.released_at:%Y-%m-%d %H:%M}" if row.released_at else "–"
-        released += ", undone" if row.undo_begun_at else ""
+        released += ", undone" if row.undone_at else ", undo unfinished" if row.undo_begun_at else ""
         table.add_row(
             row.run_id,
             tables.text(row.name),
@@ -72,8 +72,12 @@ def show_runs(runs: Sequence[RunRow], console: Console) -> None:
 def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> None:
     """One run: its state, and each stage's progress with rate and ETA."""
     tables.line(console, f"{row.run_id} of {row.name}: {row.stands}, epoch {row.epoch}")
-    if row.undo_begun_at is not None:
-        tables.line(console, f"undone {row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
+    if row.undone_at is not None:
+        tables.line(console, f"undone {row.undone_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}")
+    elif row.undo_begun_at is not None:
+        begun = f"{row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}"
+        tables.line(console, f"UNDO UNFINISHED, begun {begun}")
+        tables.line(console, f"next: batchscore undo {row.run_id} --apply --why TEXT goes on with it")
     if row.request is not None:
         seen = "; its driver has not seen it yet" if row.request.seen_at is None and row.request.met_at is None else ""
         tables.line(console, f"{row.request.told}{seen}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchscore.decide.again import moved_since
 from batchscore.decide.memory import Memory, Moment, judge, remember
@@ -24,12 +25,21 @@ from batchscore.store import open_reader, open_store
 DAY: Final = timedelta(days=1)
 
 
+class WithheldShown(Value):
+    """An account that would have been flagged, and why it was not, in words."""
+
+    account_id: int | str
+    score: float
+    withheld: str
+    why: str
+
+
 class ReserveShown(Value):
     """The reserve of a run. ``n_kept``: what decide kept; ``n_gone``: what went before the reviewers since.
 
     ``withheld``: of what is left, whom memory withholds by now, by why. ``n_next``: how many may go now, at the policy's pace,
     from ``next_rank`` on; ``n_later``: the rest. ``n_released``, ``n_overtaken``: what this call did; nothing without --apply.
-    ``never_flagged``: who would have been flagged when the run decided and was withheld, by why.
+    ``never_flagged``: who would have been flagged when the run decided and was withheld, by why; ``would``: each, if asked for.
     """
 
     run_id: str
@@ -43,6 +53,7 @@ class ReserveShown(Value):
     n_released: int = 0
     n_overtaken: int = 0
     never_flagged: dict[str, int]
+    would: tuple[WithheldShown, ...] = ()
 
 
 def release_reserve(folder: Path, run_id: str, *, now: datetime, count: int | None, apply: bool, by: str) -> ReserveShown:
@@ -82,6 +93,23 @@ def release_reserve(folder: Path, run_id: str, *, now: datetime, count: int | No
         never_flagged=_counted(decided_rows(row.decision, WITHHELD)["withheld"].to_pylist()),
     )
     return _let_go(folder, row, reader, free.slice(0, n_next), shown, by) if apply and n_next else shown
+
+
+def would_have_been(folder: Path, run_id: str) -> tuple[WithheldShown, ...]:
+    """Whom decide withheld at the last as-of of the run, best score first.
+
+    Raises:
+        Refused: ``run_unknown``, or ``run_unfinished``: it has not decided.
+    """
+    row = open_reader(folder).run(run_id)
+    if row.decision is None:
+        raise Refused("run_unfinished", f"{run_id} has not decided yet: it is {row.stands}", remedy=f"batchscore status {run_id}")
+    rows = decided_rows(row.decision, WITHHELD)
+    last = pa.scalar(row.plan.spec.as_ofs()[-1], rows.schema.field("as_of").type)
+    return tuple(
+        WithheldShown(account_id=one[ACCOUNT_ID], score=one["score"], withheld=one["withheld"], why=one["why"])
+        for one in rows.filter(pc.equal(rows["as_of"], last)).to_pylist()
+    )
 
 
 def _let_go(folder: Path, row: RunRow, reader: StoreReader, chosen: pa.Table, shown: ReserveShown, by: str) -> ReserveShown:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.admission import judge_input
+from batchscore.decide.table import FLAG, RESERVE, WITHHELD, of_standing
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.features.coverage import coverage_at
@@ -304,16 +305,19 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
     if row.decision is None:
         return None
     with gaps.around("flags"):
-        decided = decided_rows(row.decision).select(["as_of", "release"])
-        flags = count_flags(
-            decided,
+        held = decided_rows(row.decision, FLAG, RESERVE, WITHHELD)
+        aside = of_standing(held, WITHHELD)["withheld"].to_pylist()
+        counted = count_flags(
+            of_standing(held, FLAG).select(["as_of", "release"]),
             _explained(row, reader, gaps),
             segment=row.plan.spec.segment,
             sentences=_sentences(row, gaps),
             states=reader.flag_states(row.run_id),
         )
         kept = reader.released_as(row.run_id).get(ReleasedAs.KEPT, 0) if row.released_at is not None else 0
-        return flags.model_copy(update={"n_decided_kept": kept})
+        aside_by_why = dict(sorted(Counter(aside).items()))
+        more = {"n_reserve": len(of_standing(held, RESERVE)), "withheld": aside_by_why, "n_decided_kept": kept}
+        return counted.model_copy(update=more)
     return None
 
 
@@ -353,6 +357,7 @@ def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
         opened_at=row.created_at,
         finished_at=row.finished_at,
         released_at=row.released_at,
+        undo_begun_at=row.undo_begun_at,
         undone_at=row.undone_at,
         generation=row.generation,
         n_drivers=row.epoch,

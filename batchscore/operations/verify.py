@@ -24,7 +24,7 @@ from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, fla
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import STANDING, Flag, FlagState
+from batchscore.flag import STANDING, AccountId, Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -35,6 +35,7 @@ from batchscore.receipt import Output, Receipt
 from batchscore.report.proof import ACCOUNTS, key_name
 
 MAX_SHOWN: Final = 20
+_NOBODY: Final = (0, 0)
 _SAYS: Final = {
     "rows": "the plan, its layout and a receipt for each partition stand as they were fixed",
     "files": "every file is there with the bytes it was committed with",
@@ -174,26 +175,28 @@ class _Run:
     def flags(self, looked: _Looked) -> None:
         """The rows of the queue against the frozen decision; their states are people's and the engine's to change."""
         row = self._row
-        held = {(flag.flag.queue, flag.flag.account_id): flag for flag in self._reader.flags(row.run_id)}
         if row.decision is None:
-            looked.at(true=not held, otherwise=f"{len(held):,} flag(s) of a run that has not decided")
+            n_held = sum(1 for _ in self._reader.flags(row.run_id))
+            looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not decided")
             return
         explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
         expected = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
-        missing = changed = 0
-        for flag in expected:
-            found = held.pop((flag.queue, flag.account_id), None)
-            looked.n += 1
-            missing += found is None and row.released_at is not None
-            changed += found is not None and found.flag != flag
-        for flag in self._reserve(explained) if held else ():  # what went of the reserve since, as it was kept
-            found = held.pop((flag.queue, flag.account_id), None)
+        missing = changed = twisted = 0
+        others: dict[tuple[str, AccountId], HeldFlag] = {}  # that the decision did not select
+        for held, flag in _side_by_side(self._reader.flags(row.run_id), expected):
+            looked.n += flag is not None
+            missing += held is None and row.released_at is not None
+            changed += held is not None and flag is not None and held.flag != flag
+            twisted += held is not None and not _is_possible(held)
+            if held is not None and flag is None:
+                others[held.flag.queue, held.flag.account_id] = held
+        for flag in self._reserve(explained) if others else ():  # what went of the reserve since, as it was kept
+            found = others.pop((flag.queue, flag.account_id), None)
             looked.n += found is not None
             changed += found is not None and found.flag != flag
-        for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (len(held), "were never decided")):
+        for n, what in ((missing, "are gone"), (changed, "are not as they were decided"), (len(others), "were never decided")):
             if n:
                 looked.untrue.append(f"{n:,} flag(s) {what}")
-        twisted = sum(not _is_possible(flag) for flag in self._reader.flags(row.run_id))
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
         misstated = self._reader.misstated(row.run_id)
         looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
@@ -205,7 +208,7 @@ class _Run:
         """The whole chain, then what it says of this run against the flags."""
         before, number = BEGINNING, 0
         told: Counter[str] = Counter()
-        withdrawn: set[str] = set()
+        withdrawn = _NOBODY
         for entry, digest in self._reader.audit():
             number += 1
             whole = entry.number == number and entry.chained(before) == digest
@@ -213,7 +216,8 @@ class _Run:
             before, number = digest, entry.number
             if entry.run_id == self._row.run_id:
                 told[entry.act] += 1
-                withdrawn |= {entry.account} if entry.act == Act.WITHDRAWN else set()
+                if entry.act == Act.WITHDRAWN:
+                    withdrawn = _added(withdrawn, entry.account)
         ends = self._reader.audit_head() == (number, before)
         looked.at(true=ends, otherwise="the chain does not end at its head: entries were cut off, or added")
         undone = (told[Act.UNDO_BEGUN], told[Act.UNDONE])
@@ -222,12 +226,15 @@ class _Run:
         looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
         self._withdrawn(looked, withdrawn)
 
-    def _withdrawn(self, looked: _Looked, told: set[str]) -> None:
-        gone = [flag.flag.account_id for flag in self._reader.flags(self._row.run_id) if flag.state == FlagState.WITHDRAWN]
-        if gone or told:
+    def _withdrawn(self, looked: _Looked, told: tuple[int, int]) -> None:
+        flags = (flag for flag in self._reader.flags(self._row.run_id) if flag.state == FlagState.WITHDRAWN)
+        first = next(flags, None)
+        if first is not None or told != _NOBODY:
             key = self._reader.audit_key()
-            same = {account_digest(key, account_id) for account_id in gone} == told
-            looked.at(true=same, otherwise="the flags that are withdrawn are not those of which the trail tells")
+            gone = _NOBODY
+            for flag in chain([first] if first else [], flags):
+                gone = _added(gone, account_digest(key, flag.flag.account_id))
+            looked.at(true=gone == told, otherwise="the flags that are withdrawn are not those of which the trail tells")
 
     def _receipts(self) -> Iterator[Receipt]:
         for stage in Stage:
@@ -247,6 +254,27 @@ class _Run:
                     name = key_name("scored", as_of)
                     found[name] = found.get(name, KeyDigest()) + key_digest(ids)
         return found
+
+
+def _side_by_side(held: Iterator[HeldFlag], expected: Iterator[Flag]) -> Iterator[tuple[HeldFlag | None, Flag | None]]:
+    """Both by queue and account id, which is how both come: each account once, with what each side has of it, none kept."""
+    found, flag = next(held, None), next(expected, None)
+    while found is not None or flag is not None:
+        mine = found is not None and (flag is None or _place(found.flag) <= _place(flag))
+        theirs = flag is not None and (found is None or _place(flag) <= _place(found.flag))
+        yield found if mine else None, flag if theirs else None
+        found = next(held, None) if mine else found
+        flag = next(expected, None) if theirs else flag
+
+
+def _place(flag: Flag) -> tuple[str, Any]:
+    return flag.queue, flag.account_id
+
+
+def _added(accounts: tuple[int, int], digest: str) -> tuple[int, int]:
+    """A bag of accounts, with one more: how many, and the sum of their keyed digests; bags are compared, never listed."""
+    n, added = accounts
+    return n + 1, (added + int(digest or "0", 16)) % (1 << 256)
 
 
 def _columns(path: Path, names: list[str]) -> Iterator[pa.Array]:

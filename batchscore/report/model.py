@@ -33,6 +33,7 @@ class RunFacts(Value):
     opened_at: datetime
     finished_at: datetime | None
     released_at: datetime | None
+    undo_begun_at: datetime | None = None  # without ``undone_at``: one that was cut, and is to be repeated
     undone_at: datetime | None = None
     generation: int
     n_drivers: int  # how many drivers had it, one after the other
@@ -170,6 +171,8 @@ class Flags(Value):
     n_overtaken: int
     n_decided_kept: int = 0  # of these: a person had decided on evidence as new, and that stays
     n_withdrawn: int = 0  # by an undo
+    n_reserve: int = 0  # ranked below the flags, for `batchscore release`
+    withheld: dict[str, int] = Field(default_factory=dict)  # why → accounts that would have been flagged
     dates: tuple[DateFlags, ...]
     reasons: tuple[ReasonCount, ...]
     segments: Segments | None

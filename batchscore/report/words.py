@@ -65,6 +65,9 @@ def headline(report: Report) -> Headline:
     if run.state != "finished":
         text = f"{_STANDS.get(run.state, run.state)}: {_progress(report)}."
         return Headline(tone="bad" if run.state == "failed" else "look", text=text)
+    if run.undo_begun_at is not None and run.undone_at is None:
+        text = "An undo was begun and has not ended: flags that nobody touched are hidden, what they superseded is not all back."
+        return Headline(tone="look", text=f"{text} Repeat it: batchscore undo {run.run_id} --apply --why TEXT")
     if aside is None:
         return Headline(tone="look", text=f"{_release(report)} The proof cannot be made again from what is left of the files.")
     if aside.n_quarantined:

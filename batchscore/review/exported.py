@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.csv
@@ -20,11 +20,12 @@ from batchscore.operations.rejects import guarded
 from batchscore.review.decision_rows import guarded_id
 
 _MOMENT: Final = pa.timestamp("us", tz="UTC")
+_PARQUET: Final[dict[str, Any]] = {"compression": "zstd", "write_page_checksum": True}
 _FREE_TEXT: Final = ("reasons", "since", "group", "claimed_by")
 
 
-def export(flags: Sequence[Reviewed], kind: IdKind, path: Path) -> int:
-    """Write ``flags`` to a new CSV or Parquet file, by its suffix; how many rows.
+def export(pages: Iterable[Sequence[Reviewed]], kind: IdKind, path: Path) -> int:
+    """Write flags to a new CSV or Parquet file, by its suffix, a page at a time; how many rows.
 
     ``evidence`` is the version of the evidence, which a decision on the row names; ``score`` is of its newest, ``reasons`` the
     sentences. In CSV, text that a spreadsheet would take for a formula has a ``'`` before it; the import takes that of ids off.
@@ -32,18 +33,16 @@ def export(flags: Sequence[Reviewed], kind: IdKind, path: Path) -> int:
     Raises:
         Refused: ``file_exists`` or ``write_failed``.
     """
-    table = pa.table({name: pa.array(values, of) for name, (values, of) in _columns(flags, kind).items()})
+    as_csv = path.suffix.lower() == ".csv"
+    schema = _table((), kind).schema
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    n = 0
     try:
-        if path.suffix.lower() == ".csv":
-            texts = {name: pa.array([guarded(text) for text in table[name].to_pylist()], pa.string()) for name in _FREE_TEXT}
-            if kind == "string":
-                texts["account_id"] = pa.array([guarded_id(text) for text in table["account_id"].to_pylist()], pa.string())
-            for name, column in texts.items():
-                table = table.set_column(table.column_names.index(name), name, column)
-            pa.csv.write_csv(table, temporary)
-        else:
-            pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+        with pa.csv.CSVWriter(temporary, schema) if as_csv else pq.ParquetWriter(temporary, schema, **_PARQUET) as writer:
+            for flags in pages:
+                table = _table(flags, kind)
+                writer.write_table(_guarded(table, kind) if as_csv else table)
+                n += len(table)
         publish(temporary, path.absolute())
     except FileExistsError:
         what = "a file is there already"
@@ -53,7 +52,20 @@ def export(flags: Sequence[Reviewed], kind: IdKind, path: Path) -> int:
         raise Refused("write_failed", what, where=str(path), remedy="free space or name another place") from None
     finally:
         temporary.unlink(missing_ok=True)
-    return len(table)
+    return n
+
+
+def _guarded(table: pa.Table, kind: IdKind) -> pa.Table:
+    texts = {name: pa.array([guarded(text) for text in table[name].to_pylist()], pa.string()) for name in _FREE_TEXT}
+    if kind == "string":
+        texts["account_id"] = pa.array([guarded_id(text) for text in table["account_id"].to_pylist()], pa.string())
+    for name, column in texts.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table
+
+
+def _table(flags: Sequence[Reviewed], kind: IdKind) -> pa.Table:
+    return pa.table({name: pa.array(values, of) for name, (values, of) in _columns(flags, kind).items()})
 
 
 def _columns(flags: Sequence[Reviewed], kind: IdKind) -> dict[str, tuple[list[object], pa.DataType]]:

@@ -5,6 +5,7 @@ The key that hides account ids is a file in the store's folder, not a row: who h
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,16 +48,16 @@ class AuditTrail:
         """Chain entries to the head, in order. Locks the head; a transaction does so last.
 
         Raises:
-            Refused: ``write_failed``: the key cannot be kept in the store's folder.
+            Refused: ``write_failed``: the key cannot be kept in the store's folder; ``audit_key_lost``: it is there no more.
         """
         if not acts:
             return
-        key = audit_key(self._folder)
         of_store = audit_head.c.chain == CHAIN
         head = connection.execute(sa.select(audit_head).where(of_store).with_for_update()).one_or_none()
         if head is None:
             gone = "the head of the audit trail is gone"
             raise DatabaseFailed("database_error", gone, where="table audit_head", remedy="restore it from a backup")
+        key = held_key(self._folder) if head.number else audit_key(self._folder)
         at = int(connection.execute(sa.select(self._now)).scalar_one() * 1_000_000)
         number, digest = head.number, head.digest
         rows = []
@@ -75,19 +76,25 @@ class AuditTrail:
 
 
 def held_key(folder: Path) -> bytes:
-    """The store's key, if there is one.
+    """The store's key, which entries of the trail were made with: another in its place would let nobody tell their accounts.
 
     Raises:
-        Refused: ``file_missing``.
+        Refused: ``audit_key_lost``.
     """
     path = folder / KEY
     try:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
-        what = "the key of the audit trail cannot be read, so which accounts it names is not told"
+        key = b""
+    if len(key) != _KEY_BYTES:
         raise Refused(
-            "file_missing", what, where=str(path), remedy="restore it from a backup, or ask its owner to look"
-        ) from None
+            "audit_key_lost",
+            "the key of the audit trail cannot be read, and the trail has entries that were made with it",
+            where=str(path),
+            remedy="restore it from a backup of the folder, or let its owner look; "
+            "lost for good, which accounts the trail names can never be told again: batchscore help BS-441",
+        )
+    return key
 
 
 def audit_key(folder: Path) -> bytes:
@@ -101,7 +108,10 @@ def audit_key(folder: Path) -> bytes:
         if not path.exists():
             made = path.with_name(f".{KEY}.{secrets.token_hex(8)}")
             made.touch(mode=0o660)
-            made.write_text(secrets.token_hex(_KEY_BYTES), encoding="ascii")
+            with made.open("w", encoding="ascii") as file:
+                file.write(secrets.token_hex(_KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
             reach(Point.AUDIT_KEY_MADE)
             try:
                 path.hardlink_to(made)  # whoever is first gives the key; a half-written one is never read
@@ -109,6 +119,7 @@ def audit_key(folder: Path) -> bytes:
                 pass
             finally:
                 made.unlink()
+            _sync(folder)  # before an entry that was made with it is committed
     except OSError as error:
         raise Refused(
             "write_failed",
@@ -117,3 +128,11 @@ def audit_key(folder: Path) -> bytes:
             remedy="let the user that runs batchscore write to the store's folder",
         ) from None
     return held_key(folder)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -212,13 +212,18 @@ class Ledger:
         reach(Point.RECEIPTS_COMMITTED)
         return committed
 
-    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int) -> bool:
-        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is."""
+    def count_failure(self, run: RunHandle, task: Task, reason: str, message: str, *, quarantine_at: int | None) -> bool:
+        """Record a failed attempt; with the ``quarantine_at``-th the partition is quarantined. Whether it now is.
+
+        None: the failure says nothing of the partition, and does not count.
+        """
         message = message[:MESSAGE_CHARS]
 
         def count(connection: sa.Connection) -> bool:
             at = self._clock(connection)
             self._log(connection, run, task, {"outcome": "failed", "reason": reason, "message": message, "ended_at": at})
+            if quarantine_at is None:
+                return False
             of_task = _of(run, task.partition) & (partitions.c.state == "planned")
             connection.execute(partitions.update().where(of_task).values(n_failures=partitions.c.n_failures + 1))
             aside = {"state": "quarantined", "reason": reason, "message": message, "epoch": run.epoch, "updated_at": at}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,7 +37,7 @@ from batchscore.store.audit import held_key
 from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
 from batchscore.store.requests import COLUMNS
-from batchscore.store.reviewed import decided_labels, misstated, of_account, shown
+from batchscore.store.reviewed import chosen, decided_labels, misstated, of_account, shown
 from batchscore.store.rows import (
     LARGEST_IN_MYSQL,
     flag_row,
@@ -412,7 +413,14 @@ class Reader:
 
     def reviewed(self, wanted: Wanted, *, limit: int) -> tuple[Reviewed, ...]:
         """Flags as the desk holds them: those before the reviewers best first, or in the states that are asked for."""
-        return read(self._engine, lambda connection: shown(connection, self._now, wanted, limit), where="store")
+        keys = read(self._engine, lambda connection: chosen(connection, self._now, wanted, limit), where="store")
+        return read(self._engine, lambda connection: shown(connection, self._now, keys), where="store")
+
+    def all_reviewed(self, wanted: Wanted) -> Iterator[tuple[Reviewed, ...]]:
+        """The same without a limit, some thousand at a time: those that are chosen now, as they stand when they come."""
+        keys = read(self._engine, lambda connection: chosen(connection, self._now, wanted, None), where="store")
+        for first in range(0, len(keys), _PAGE):
+            yield read(self._engine, partial(shown, now=self._now, keys=keys[first : first + _PAGE]), where="store")
 
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""

@@ -22,7 +22,6 @@ LABELS_A_PAGE = 10_000  # tests make it smaller
 flags: Final = flags_table("raw")
 claims: Final = claims_table("raw")
 dispositions: Final = dispositions_table("raw")
-_NOT_A_FLAG_OF_ITS_OWN: Final = {FlagState.OVERTAKEN, FlagState.WITHDRAWN}
 
 Key = tuple[Any, str]  # account id as the column holds it, run id
 
@@ -38,7 +37,10 @@ class Account:
     meant: str | None
 
 
-def shown(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted, limit: int) -> tuple[Reviewed, ...]:
+FlagKey = tuple[str, Any, str]  # queue, account id as the column holds it, run id
+
+
+def chosen(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted, limit: int | None) -> list[FlagKey]:
     """Flags of released runs, by queue, newest as-of, rank. Those an undo takes back are not among them."""
     at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
     ran_out = (flags.c.state == FlagState.CLAIMED.value) & (claims.c.until <= at)
@@ -62,16 +64,22 @@ def shown(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted,
         query = query.where(claims.c.reviewer == wanted.claimed_by, claims.c.ended_at.is_(None), claims.c.until > at)
     if wanted.reason is not None:
         query = query.where(flags.c.reasons.contains(f'"code":{json.dumps(wanted.reason)}', autoescape=True))
-    keys = [tuple(row) for row in connection.execute(query)]
-    found = {
-        queue: accounts(connection, queue, [account_id for of_queue, account_id, _ in keys if of_queue == queue], at)
-        for queue in {queue for queue, _, _ in keys}
-    }
-    return tuple(found[queue][account_id].flags[run_id] for queue, account_id, run_id in keys)
+    return [(row.queue, row.account_id, row.run_id) for row in connection.execute(query)]
+
+
+def shown(connection: sa.Connection, now: sa.ColumnElement[Any], keys: Sequence[FlagKey]) -> tuple[Reviewed, ...]:
+    """Those flags as they stand now, in the same order; one that is no flag of its own any more is left out."""
+    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    found: dict[FlagKey, Reviewed] = {}
+    for queue in {queue for queue, _, _ in keys}:
+        ids = [account_id for of_queue, account_id, _ in keys if of_queue == queue]
+        for account_id, account in accounts(connection, queue, ids, at).items():
+            found |= {(queue, account_id, run_id): flag for run_id, flag in account.flags.items()}
+    return tuple(found[key] for key in keys if key in found)
 
 
 def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str, account_id: Any) -> tuple[Reviewed, ...]:
-    """Every flag of an account in a queue, by when its run was released; withdrawn ones only when there is no other."""
+    """Every flag of an account in a queue, by when its run was released."""
     at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
     found = accounts(connection, queue, [account_id], at).get(account_id)
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
@@ -156,9 +164,12 @@ def _account(
     decided: Mapping[Key, Iterable[sa.RowMapping]],
     at: int,
 ) -> Account:
-    own = [row for row in rows if row["state"] not in _NOT_A_FLAG_OF_ITS_OWN]
-    own = own or [row for row in rows if row["state"] == FlagState.WITHDRAWN]
-    meant = max(own, key=lambda row: (row["open_marker"] == 1, row["opened_at"], row["run_id"]), default=None)
+    own = [row for row in rows if row["state"] != FlagState.OVERTAKEN]
+
+    def rank(row: sa.RowMapping) -> tuple[Any, ...]:
+        return row["open_marker"] == 1, row["state"] != FlagState.WITHDRAWN, row["opened_at"], row["run_id"]
+
+    meant = max(own, key=rank, default=None)
     made = {}
     for row in own:
         key = (row["account_id"], row["run_id"])

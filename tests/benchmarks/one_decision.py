@@ -22,7 +22,6 @@ policy:
   sample: 0.05
   tiers: [{by: country, budget: 400}]
   campaign: {by: network, cap: 5}
-  guard: {factor: 3}
 segment: country
 groups: [network]
 release: latest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from batchscore.failpoints import Point
-from tests.chaos.cells import ACTIONS, Action, Stage, play
+from tests.chaos.cells import ACTIONS, Action, Stage, on_a_worker, play
 
 N_TRANSACTIONS = 20  # of the story's run: some more than these it has in all
 
@@ -13,14 +13,14 @@ N_TRANSACTIONS = 20  # of the story's run: some more than these it has in all
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", list(Point))
 def test_every_cell_on_sqlite(on_sqlite: Stage, point: Point, action: Action) -> None:
-    play(on_sqlite, point, action, blocks=True)
+    play(on_sqlite, point, action, blocks=True, at=on_a_worker(point))
 
 
 @pytest.mark.mysql
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", list(Point))
 def test_every_cell_on_mysql(on_mysql: Stage, point: Point, action: Action) -> None:
-    play(on_mysql, point, action, blocks=False)
+    play(on_mysql, point, action, blocks=False, at=on_a_worker(point))
 
 
 @pytest.mark.parametrize("at", range(1, N_TRANSACTIONS + 1))

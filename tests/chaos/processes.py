@@ -14,7 +14,10 @@ from typing import Any, Final, Self
 import psutil
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
-PRELOADED: Final = ("tests.chaos.story", "tests.chaos.quiet", "batchscore.store.migrate", "pandas", "pymysql", "xgboost")
+PRELOADED: Final = (
+    "tests.chaos.story", "tests.chaos.quiet", "tests.chaos.driver", "tests.chaos.cluster", "distributed.cli.dask_scheduler",
+    "distributed.cli.dask_worker", "batchscore.store.migrate", "pandas", "pymysql", "xgboost",
+)  # fmt: skip
 CONTEXT.set_forkserver_preload(list(PRELOADED))
 PATIENCE_S: Final = 60.0
 

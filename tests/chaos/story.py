@@ -98,7 +98,7 @@ class _Unlucky:
 
     def _attempt(self, task: Task) -> Receipt:
         if task.partition.stage is Stage.SCORE and task.partition.number == 0 and self._first("failed"):
-            raise AttemptFailed("write_failed", "a disk stumbled", where="stage output scores")
+            raise AttemptFailed("attempt_failed", "bad luck", where="score 0")
         return attempt(task)
 
     def _first(self, what: str) -> bool:

@@ -173,6 +173,10 @@ def test_what_people_decided_and_suppressed_is_kept_from_the_queue_and_told(worl
     assert why[others[0]][1].endswith("by Ada: a known tester")
     assert {why[account][0] for account in others[1:] if account in why} <= {"open"}
     assert not {flag["account_id"] for flag in decided(world, second)} & {cleared, confirmed, *others}
+    told = json.loads(call("release", second, "--withheld", "--store", world.store, "--json").stdout)
+    assert {one["account_id"]: (one["withheld"], one["why"]) for one in told["would"]} == why
+    report = json.loads(call("report", second, "--store", world.store, "--json").stdout)
+    assert report["flags"]["withheld"] == told["never_flagged"] == dict(Counter(kind for kind, _ in why.values()))
     assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
 
 

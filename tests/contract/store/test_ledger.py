@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 
@@ -75,31 +74,6 @@ def test_renewing_keeps_a_lease_alive(open_again: OpenStore, store_folder: Path)
         with pytest.raises(Refused, match="run_taken"):
             rival.open(make_plan(store_folder), owner="second")
         time.sleep(0.05)
-
-
-def test_two_drivers_that_race_never_both_get_the_run(open_again: OpenStore, store_folder: Path) -> None:
-    for number in range(25):
-        plan = make_plan(store_folder, name=f"race-{number}")
-        stores = [open_again(), open_again()]
-        got: list[RunHandle] = []
-        barrier = threading.Barrier(2)
-
-        threads = [
-            threading.Thread(target=_race, args=(store, plan, f"driver-{n}", got, barrier)) for n, store in enumerate(stores)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(got) == 1
-
-
-def _race(store: Ledger, plan: Plan, owner: str, got: list[RunHandle], barrier: threading.Barrier) -> None:
-    barrier.wait()
-    try:
-        got.append(store.open(plan, owner=owner)[0])
-    except Refused as refusal:
-        assert refusal.reason == "run_taken"
 
 
 def test_a_finished_run_is_returned_and_cannot_be_written(store: Ledger, store_folder: Path) -> None:

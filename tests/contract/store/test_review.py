@@ -218,6 +218,8 @@ def test_nobody_is_told_of_a_claim_that_ran_out_on_a_run_that_was_undone(
     assert held(store_folder, 7).state is FlagState.WITHDRAWN
     fresh = released(store, store_folder, "fresh", 7)
     assert held(store_folder, 7).flag.run_id == fresh.run_id
+    assert shown(store_folder, states=(FlagState.WITHDRAWN,)) == [(7, "withdrawn")]
+    assert [len(page) for page in open_reader(store_folder).all_reviewed(Wanted())] == [1]
 
 
 def test_old_flags_expire_unless_somebody_is_at_them_or_a_run_selected_them_again(

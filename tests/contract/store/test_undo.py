@@ -18,7 +18,7 @@ from batchscore.errors import Refused
 from batchscore.flag import Disposition
 from batchscore.ports import LeftFlag, RunHandle, Undo
 from batchscore.store import Ledger, flags, open_desk, open_reader, open_store, undo
-from batchscore.store.audit import audit_key
+from batchscore.store.audit import KEY, audit_key
 from batchscore.store.place import engine_of
 from batchscore.store.tables import audit_head
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
@@ -221,6 +221,22 @@ def test_a_trail_without_its_head_is_not_written_to(store: Ledger, store_folder:
     with pytest.raises(Exception, match="audit_head"):
         undone(store, run)
     assert shown(store_folder) == {1: run.run_id}
+
+
+@pytest.mark.parametrize("held", [None, "", "cafe"])
+def test_a_lost_key_of_the_trail_is_not_replaced_in_silence(store: Ledger, store_folder: Path, held: str | None) -> None:
+    run, other = released(store, store_folder, "first", 1), store.open(make_plan(store_folder, name="other"), owner="me")[0]
+    key = store_folder / KEY
+    kept = key.read_text()
+    key.unlink() if held is None else key.write_text(held)
+    with pytest.raises(Refused, match="audit_key_lost"):
+        undone(store, run)
+    with pytest.raises(Refused, match="audit_key_lost"):
+        store.release(other, iter([make_flag(2, run_id=other.run_id)]))
+    assert shown(store_folder) == {1: run.run_id}, "nothing is taken back, and nothing released"
+    key.write_text(kept)
+    store.release(other, iter([make_flag(2, run_id=other.run_id)]))
+    assert undone(store, run).n_withdrawn == 1
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from batchscore.decide import best, top
 from batchscore.decide.again import Evidence
 from batchscore.decide.memory import Moment, remember
+from batchscore.decide.table import as_earlier, whole
 from batchscore.decide.top import Asked, Decided, decide
 from batchscore.flag import FlagState
 from batchscore.policy import Again, Campaign, CoolDown, Policy, Tier
@@ -257,3 +258,15 @@ def test_every_account_below_the_line_is_as_likely_as_its_stratum_says() -> None
     mean = 10 * 120 / 190
     assert sum((drawn[account] - mean) ** 2 / mean for account in range(190)) < 260, "chi squared of 189 degrees, p = 0.0005"
     assert not any(drawn[account] for account in range(190, 200)), "the best are flagged by their scores"
+
+
+def test_memory_and_decisions_of_earlier_releases_are_read() -> None:
+    now = remember([past_flag(1, AS_OF - DAY, None)], (), pa.uint64())
+    then = now.select(["account_id", "opened_at", "closed_at"])
+    found = decide(Asked(policy=Policy(budget=3), memory=then, scores=lambda _: iter([table([(1, 0.9), (2, 0.8)])])), NOW).table
+    assert found["withheld"].to_pylist() == [None, "open"]
+    old = found.slice(0, 1).select(["account_id", "as_of", "rank", "score", "margin"])
+    assert as_earlier(found, old.schema).equals(whole(old))
+    assert whole(old).select(["standing", "probability", "withheld"]).to_pylist() == [
+        {"standing": "flag", "probability": 1.0, "withheld": None}
+    ]
