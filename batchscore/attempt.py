@@ -155,6 +155,7 @@ def _receipt(partition: Partition, outcome: _Outcome, drawn: str) -> Receipt:
         scorer=outcome.scorer,
         alerts=tuple(outcome.alerts),
         worst_lag_s=outcome.worst_lag_s,
+        live=isinstance(partition.work, (FreezeSql, FreezeEvents)),
     )
 
 

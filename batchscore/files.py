@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
 from batchscore.failpoints import Point, reach
+from batchscore.keys import ACCOUNT_ID
 from batchscore.plan import Reference
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
@@ -147,7 +148,7 @@ def _compression(schema: pa.Schema) -> dict[str, str]:
 
 def _with_statistics(schema: pa.Schema, role: Role) -> list[str]:
     """Columns whose extremes stand in the footer: what readers pick row groups by, which is never a feature of a snapshot."""
-    return [field.name for field in schema if role != "snapshot" or not pa.types.is_floating(field.type)]
+    return [field.name for field in schema if role != "snapshot" or field.name == ACCOUNT_ID]
 
 
 def publish(temporary: Path, final: Path) -> str:

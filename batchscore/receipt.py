@@ -42,6 +42,7 @@ class Receipt(Value):
     scorer: str = ""
     alerts: tuple[str, ...] = ()
     worst_lag_s: float | None = None
+    live: bool = False  # it read a live table, which another attempt may have found changed: the first one counts
     beside: tuple[Receipt, ...] = ()
 
     def apart(self) -> tuple[Receipt, ...]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,6 +58,15 @@ class MySqlServer:
         if user is not None:
             url = url.set(username=user, password=password)
         return url.render_as_string(hide_password=False)
+
+    def make_account(self, database: str, role: str, statements: Iterable[str]) -> str:
+        """The URL of a new account with the rights that ``statements`` give to ``role``."""
+        user = f"{role}_{database[-12:]}"
+        self.execute(
+            f"CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'",
+            *(re.sub(r" TO \w+$", f" TO '{user}'@'%'", statement) for statement in statements),
+        )
+        return self.url(database, user=user)
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements as the administrator; the rows of the last one."""

@@ -425,6 +425,17 @@ ADVICE: Final[dict[str, Advice]] = {
         "What was committed is kept and reported. `batchscore resume RUN` goes on after all; `batchscore run SPEC --again` "
         "begins a new run, which reuses what was done.",
     ),
+    "errors_held": Advice(
+        "An input changed its form, a bundle meets values it was not trained with, a new population has no history yet, or "
+        "partitions were quarantined. The list names each class, how many, and how many were allowed.",
+        "`batchscore status RUN --rejected` and `--quarantined` show which and why. Mend it and retry, or let the run go on: "
+        "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`.",
+    ),
+    "statement_wrong": Advice(
+        "A bug in batchscore, a table that somebody altered by hand, or a row that stands where a key says that it cannot.",
+        "Nothing of that transaction stands. Look at the database's log, and report it with the message. `batchscore doctor` "
+        "compares the tables with what they should be.",
+    ),
     "nothing_to_control": Advice(
         "The run is over or cancelled, or another person asked something of it a moment before you.",
         "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
@@ -530,6 +541,8 @@ _EXITS: Final = {
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
     "source_paused": "4: held, resumable",
+    "errors_held": "4: held, a person must act",
+    "statement_wrong": "1: a bug",
     "run_paused": "4: paused, a person lets it continue",
     "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",

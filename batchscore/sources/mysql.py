@@ -24,7 +24,7 @@ from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
 from batchscore.spec import IdCast, SqlSource
 
 FIRST_PAGE_ROWS: Final = 10_000
-MOST_PAGE_ROWS: Final = 250_000  # a whole range where the server is quick
+MOST_PAGE_ROWS: Final = 100_000  # of a range some: while one is written the next is fetched
 Bound = tuple[int | str, ...]
 
 
@@ -117,11 +117,11 @@ class PageReader:
         since, until = None if low is None else as_bound(low), as_bound(high)
         asked: tuple[str, int, float] | None = self._ask(since, until)
         while asked is not None:
-            page, is_last = self._answer(asked)
+            page, ended = self._answer(asked)
             since = self._last_key(page) if len(page) else since
-            if not (is_last or self._key.unique):
+            if not (ended or self._key.unique):
                 page = self._with_whole_group(page)
-            asked = None if is_last else self._ask(since, until)  # fetched while this page is at work
+            asked = None if ended or since == until else self._ask(since, until)  # fetched while this page is at work
             if len(page):
                 yield self._made(page)
         if self._fast is not None:
@@ -135,15 +135,15 @@ class PageReader:
         return query, self._n_page, time.monotonic()
 
     def _answer(self, asked: tuple[str, int, float]) -> tuple[pa.Table, bool]:
-        """The page as it came, and whether it is the last."""
+        """The page as it came, and whether there are no more rows."""
         query, n_rows, began = asked
         raw = self._fast.answer() if self._fast is not None else None
         seconds = time.monotonic() - began if self._fast is None or raw is None else self._fast.seconds
         page = self._by_driver(query) if raw is None else raw
-        is_last = len(page) < n_rows  # one statement sees one moment: there was no more
-        if not is_last:
+        ended = len(page) < n_rows  # one statement sees one moment
+        if not ended:
             self._n_page = _next_size(n_rows, seconds, self._source.gentle.page_s)
-        return page, is_last
+        return page, ended
 
     def _with_whole_group(self, page: pa.Table) -> pa.Table:
         """The page with all keys that the collation holds equal to its last: they may straddle the page's end."""

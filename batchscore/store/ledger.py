@@ -183,7 +183,7 @@ class Ledger:
         """Accept receipts in one transaction; the numbers that are newly committed.
 
         The receipt of a partition that was quarantined meanwhile (a zombie's) is passed over: a run never takes back what
-        it has told.
+        it has told. Of two attempts at a live table, which may have changed in between, the first counts.
 
         Raises:
             Fenced: a newer driver has the run.
@@ -198,7 +198,7 @@ class Ledger:
                 earlier = new.get((receipt.stage, receipt.number)) or standing
                 if earlier is None:
                     new[receipt.stage, receipt.number] = receipt
-                elif isinstance(earlier, Receipt) and earlier.content() != receipt.content():
+                elif isinstance(earlier, Receipt) and not receipt.live and earlier.content() != receipt.content():
                     raise RunFailed(
                         "nondeterministic",
                         f"two attempts at {receipt.stage} {receipt.number} gave different bytes",

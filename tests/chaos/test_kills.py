@@ -34,5 +34,6 @@ def test_kills_at_random_lose_nothing_and_double_nothing(private_server: Private
         programme.play(tmp_path)
     finally:
         print(f"\n{programme.tally.table()}")
-        programme.tally.write(ROOT / "build" / "chaos.json")
+        if "BATCHSCORE_KILLS" in os.environ:  # the suite's cut leaves the figures of the whole programme alone
+            programme.tally.write(ROOT / "build" / "chaos.json")
     assert programme.tally.holds(), programme.tally.table()

@@ -119,6 +119,7 @@ def test_the_brake_sees_what_a_server_and_its_people_say(live: Live, tmp_path: P
         source = SqlSource(url="crm", table="accounts", gentle=Gentle.model_validate(gentle))
         return Brake(source, clock=lambda: at).verdict().cause
 
+    live.execute(f"GRANT REPLICA MONITOR ON *.* TO '{sa.make_url(os.environ['BATCHSCORE_URL_CRM']).username}'@'%'")
     assert seen(pause_file=str(stop), pause_table="pause", replica_lag_s=30) == ""
     stop.touch()
     assert seen(pause_file=str(stop)) == "pause flag"
@@ -202,7 +203,13 @@ def test_a_critical_load_ends_the_run_and_it_is_resumed(live: Live) -> None:
     assert live.walk("{threads_running: 24}").state == "finished"
 
 
-def test_sixty_four_workers_never_hold_more_connections_than_allowed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["pymysql", "connectorx"])
+def test_sixty_four_workers_never_hold_more_connections_than_allowed(
+    by: str, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if by == "connectorx":
+        pytest.importorskip("connectorx")
+    monkeypatch.setattr(sql, "can_read_fast", lambda _url: by == "connectorx")
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 15)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 5)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 5)

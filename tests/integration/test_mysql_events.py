@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -69,9 +70,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def mails(world: SmallWorld, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> Mails:
+def mails(
+    world: SmallWorld, mysql_server: MySqlServer, source_reader: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Mails:
     url = mysql_server.make_database()
-    monkeypatch.setenv("BATCHSCORE_URL_CRM", url)
+    monkeypatch.setenv("BATCHSCORE_URL_CRM", source_reader(url))
     return Mails(world, mysql_server, url)
 
 

@@ -42,10 +42,7 @@ def accounts(mysql_server: MySqlServer, tmp_path: Path, monkeypatch: pytest.Monk
     database = str(url.database)
     made: dict[str, str] = {}
     for role, statements in grants(database).items():
-        user = f"{role}_{database[-12:]}"
-        mysql_server.execute(f"CREATE USER '{user}'@'%' IDENTIFIED BY '{PASSWORD}'")
-        made[role] = mysql_server.url(database, user=user)
-        mysql_server.execute(*(statement.replace(f"TO {role}", f"TO '{user}'@'%'") for statement in statements))
+        made[role] = mysql_server.make_account(database, role, statements)
         if role == "migrator":
             as_role(role, made, monkeypatch)
             upgrade_database(tmp_path, "review", "integer")

@@ -32,7 +32,9 @@ SOURCES = "{accounts: {sql: {url: crm, table: accounts}}, mails: {parquet: {path
 def load_accounts(world: SmallWorld, server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The world's accounts as a table, keys in a collation that is not their order of bytes."""
     url = server.make_database()
-    monkeypatch.setenv("BATCHSCORE_URL_CRM", url)
+    database = url.rpartition("/")[2]
+    reader = server.make_account(database, "source", [f"GRANT SELECT ON {database}.* TO source"])
+    monkeypatch.setenv("BATCHSCORE_URL_CRM", reader)
     rows = pq.read_table(world.folder / "accounts").to_pylist()
     key = "BIGINT UNSIGNED" if world.kind == "integer" else "VARCHAR(64) COLLATE utf8mb4_unicode_ci"
     listed = ", ".join(

@@ -12,8 +12,8 @@ from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
 from batchscore.plan import Partition, Plan, Reference, Stage
 from batchscore.ports import RunHandle, RunRow
 from batchscore.store import Ledger, open_reader
-from batchscore.store.place import engine_of
 from tests.contract.store.conftest import OpenStore, make_partitions, make_plan, make_receipt, make_task
+from tests.dba import dba_engine
 
 SHORT_S = 0.2
 
@@ -137,6 +137,17 @@ def test_attempts_that_differ_stop_the_run_and_nothing_of_the_batch_is_kept(stor
     with pytest.raises(RunFailed, match="nondeterministic"):
         store.commit(run, [make_receipt(partitions[1]), make_receipt(partitions[0], attempt="z", sha256="2" * 64)])
     assert [partition.number for partition in store.unfinished(run, Stage.ROLLUP)] == [1]
+
+
+def test_of_two_attempts_at_a_live_table_the_first_counts(store: Ledger, store_folder: Path) -> None:
+    run, _ = store.open(make_plan(store_folder), owner="me")
+    (partition,) = make_partitions(1)
+    store.lay_out(run, Stage.ROLLUP, [partition])
+    first = make_receipt(partition).model_copy(update={"live": True})
+    second = make_receipt(partition, attempt="z", sha256="2" * 64).model_copy(update={"live": True})
+    assert store.commit(run, [first, second]) == (0,)
+    assert store.commit(run, [second]) == ()
+    assert [receipt.attempt for receipt in store.reader().receipts(run.run_id, Stage.ROLLUP)] == [first.attempt]
 
 
 def test_a_receipt_for_another_address_is_a_conflict(store: Ledger, store_folder: Path) -> None:
@@ -289,7 +300,7 @@ def test_a_store_keeps_its_kind_of_ids(store: Ledger, open_again: OpenStore) -> 
 
 
 def test_a_store_of_newer_code_is_refused(store: Ledger, open_again: OpenStore, store_folder: Path) -> None:
-    with engine_of(store_folder).begin() as connection:
+    with dba_engine(store_folder).begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     for opened in (open_again, lambda: open_reader(store_folder)):
         with pytest.raises(Refused, match="store_schema"):

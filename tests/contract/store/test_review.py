@@ -18,8 +18,8 @@ from batchscore.errors import BatchscoreError, Refused
 from batchscore.flag import AccountId, Disposition, FlagState
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
 from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader, reviewed
-from batchscore.store.place import engine_of
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
+from tests.dba import dba_engine
 
 HOUR = timedelta(hours=1)
 MANY = 10_000 if os.environ.get("BATCHSCORE_EVERY_FAULT") else 300  # `make chaos` has all of GUARANTEES.md's
@@ -52,7 +52,7 @@ def shown(folder: Path, **wanted: Any) -> list[tuple[AccountId, str]]:
 
 
 def execute(folder: Path, statement: str) -> Any:
-    with engine_of(folder).begin() as connection:
+    with dba_engine(folder).begin() as connection:
         return connection.execute(sa.text(statement))
 
 

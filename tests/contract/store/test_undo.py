@@ -19,9 +19,9 @@ from batchscore.flag import Disposition
 from batchscore.ports import LeftFlag, RunHandle, Undo
 from batchscore.store import Ledger, flags, open_desk, open_reader, open_store, undo
 from batchscore.store.audit import KEY, audit_key
-from batchscore.store.place import engine_of
 from batchscore.store.tables import audit_head
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
+from tests.dba import dba_engine
 
 
 class Cut(Exception):
@@ -46,7 +46,7 @@ def remembered(store: Ledger, folder: Path) -> set[int | str]:
 
 
 def execute(folder: Path, statement: str, **values: Any) -> Any:
-    with engine_of(folder).begin() as connection:
+    with dba_engine(folder).begin() as connection:
         return connection.execute(sa.text(statement), values)
 
 
@@ -216,7 +216,7 @@ def test_the_trail_is_a_chain_that_names_each_account_by_a_keyed_digest_and_neve
 
 def test_a_trail_without_its_head_is_not_written_to(store: Ledger, store_folder: Path) -> None:
     run = released(store, store_folder, "first", 1)
-    with engine_of(store_folder).begin() as connection:
+    with dba_engine(store_folder).begin() as connection:
         connection.execute(audit_head.delete())
     with pytest.raises(Exception, match="audit_head"):
         undone(store, run)

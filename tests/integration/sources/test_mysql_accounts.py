@@ -42,10 +42,10 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 @pytest.fixture
-def make(mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes the table in a database of the test's own."""
+def make(mysql_server: MySqlServer, source_reader: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Makes the table in a database of the test's own; it is read by an account that may do nothing else."""
     url = mysql_server.make_database()
-    monkeypatch.setenv("BATCHSCORE_URL_LIVE", url)
+    monkeypatch.setenv("BATCHSCORE_URL_LIVE", source_reader(url))
     database = url.rpartition("/")[2]
 
     def made(*statements: str) -> None:

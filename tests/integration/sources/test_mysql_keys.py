@@ -33,7 +33,9 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.fixture(scope="module")
 def url(mysql_server: MySqlServer) -> str:
     """One database for all tests, so that the process of the fast reader is started once."""
-    return mysql_server.make_database()
+    url = mysql_server.make_database()
+    database = url.rpartition("/")[2]
+    return mysql_server.make_account(database, "source", [f"GRANT SELECT ON {database}.* TO source"])
 
 
 @pytest.fixture
