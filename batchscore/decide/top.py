@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Final, Literal
 
 import numpy as np
@@ -104,7 +105,7 @@ def decide(asked: Asked, at: Moment, simulated: pa.Array | None = None) -> Decid
     also_open = pa.array([], asked.id_type) if simulated is None else simulated
     n_open = pc.count_distinct(pa.concat_arrays([memory.open_accounts(), also_open])).as_py()
     budget = None if policy.budget is None else max(0, policy.budget - (n_open if policy.less_open else 0))
-    n_drawn = 0 if policy.sample is None or budget is None else int(policy.sample * budget)
+    n_drawn = 0 if policy.sample is None or budget is None else int(Decimal(str(policy.sample)) * budget)
     looked = _Look(asked, at, memory, also_open)
     walked = looked.walk(None if budget is None else budget - n_drawn)
     found = walked.rows()
