@@ -187,6 +187,26 @@ def test_a_hold_and_its_approval_stand_once_whichever_command_fails(folder: Path
         assert (hold.approved_by, hold.findings, store.reader().run(run_id).state) == ("Ada", (finding,), "held")
 
 
+def test_more_flags_are_counted_though_the_commits_answer_is_lost(folder: Path, proxy: FailingProxy) -> None:
+    store = open_store(folder, "integer")
+    run, _ = store.open(make_plan(folder, name="more"), owner="me")
+    store.release(run, iter([make_flag(1, run_id=run.run_id)]))
+
+    def released_more(account_id: int) -> int:
+        more = iter([make_flag(account_id, run_id=run.run_id, rank=account_id)])
+        return store.release_more(run.run_id, more, by="cron").n_flags
+
+    proxy.disarm()
+    assert released_more(2) == 1
+    n_commands = proxy.n_commands
+    faults: tuple[Fault, ...] = ("cut before", "cut after")
+    for account_id, fault in enumerate(faults, start=3):
+        proxy.arm(fault, n_commands)
+        assert released_more(account_id) == 1
+        assert proxy.happened_on == "COMMIT"
+    assert [event.account_id for event in store.reader().events(0, limit=10)] == [1, 2, 3, 4]
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["cut before", "cut after", 1213])
 def test_what_people_write_stands_once_whichever_command_fails(folder: Path, proxy: FailingProxy, fault: Fault) -> None:

@@ -189,6 +189,16 @@ def test_what_is_suppressed_is_listed_with_who_answers_for_it(store: Path) -> No
     call("suppress", "remove", "account", "7", "--by", "bob", *base)
     assert "1 suppression(s)" in call("suppress", "list", *base).stdout
     assert "2 suppression(s)" in call("suppress", "list", "--all", *base).stdout
+    call("suppress", "add", "account", "8", "--until", "30d", "--owner", "o", "--why", "w", "--by", "ann", *base)
+    assert "1 suppression(s) ended" in call("suppress", "remove", "account", "008", "--by", "bob", *base).stdout, "it is 8"
+    misspelt = call("suppress", "list", "--queue", "abus", "--store", store)
+    assert "no run has released into queue abus; there is abuse" in misspelt.output
+    for verb in (
+        ["add", "domain", "a.example", "--until", "30d", "--owner", "o", "--why", "w"],
+        ["remove", "domain", "a.example"],
+    ):
+        with pytest.raises(click.UsageError, match="1 to 255 characters"):
+            call("suppress", *verb, "--by", " ", *base)
     for wrong in (["account", "x"], ["domain", ""]):
         with pytest.raises(click.UsageError):
             call("suppress", "add", *wrong, "--until", "30d", "--owner", "o", "--why", "w", "--by", "ann", *base)
