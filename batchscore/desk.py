@@ -2,27 +2,35 @@
 
 A flag's *evidence* is every released run that selected its account while it stood, in the order of releases; the first is the
 flag's own. The *version* of the evidence rises by one whenever a run adds to it and whenever one that added is undone, so a
-person who names the version they saw has seen all of it, or is told what they have not.
+person who names the version they saw has seen all of it, or is told what they have not. A run that selected the account when a
+person had decided already (`kept`) is shown beside it, and makes no version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from batchscore.errors import Refused
 from batchscore.flag import DECIDED, AccountId, Actor, Disposition, Flag, FlagState, may_change
 from batchscore.spec import Value
 
+CLOCKS_APART: Final = timedelta(minutes=10)  # how far another tool's clock may be from the database's
+
 
 class Evidence(Value):
-    """What one run says of the account. ``number`` from 1; ``withdrawn_at``: its run was undone, so it says nothing any more."""
+    """What one run says of the account. ``number`` from 1; ``withdrawn_at``: its run was undone, so it says nothing any more.
+
+    ``kept``: it came when a person had decided already on evidence as new; it is no part of what a decision speaks of.
+    """
 
     number: int
     flag: Flag
     released_at: datetime
     withdrawn_at: datetime | None = None
+    kept: bool = False
 
 
 class Claim(Value):
@@ -61,7 +69,13 @@ class Reviewed(Value):
     @property
     def newest(self) -> Evidence:
         """The newest evidence that stands; the flag's own where all of it was withdrawn."""
-        return next((one for one in reversed(self.evidence) if one.withdrawn_at is None), self.evidence[0])
+        return next((one for one in reversed(self.evidence) if one.withdrawn_at is None and not one.kept), self.evidence[0])
+
+    @property
+    def needs_second(self) -> bool:
+        """Whether two people must agree: the flag asks for it, or newer evidence that stands does."""
+        said = (one.flag.second_reviewer for one in self.evidence if one.withdrawn_at is None and not one.kept)
+        return self.flag.second_reviewer or any(said)
 
     def first_opinion_by(self) -> str | None:
         """Who decided first, while a second reviewer is awaited."""
@@ -133,19 +147,21 @@ class Verdict(Value):
     evidence_run: str
 
 
-def judge(held: Reviewed, decision: Decision) -> Verdict:
-    """Whether a decision stands, given the flag as it is now.
+def judge(held: Reviewed, decision: Decision, now: datetime) -> Verdict:
+    """Whether a decision stands, given the flag as it is now; ``now`` by the database's clock.
 
     Two people: a flag that needs a second reviewer awaits one after the first decision; the second must be by another name, and
     where the two differ it is inconclusive. A correction is held against the newest decision by another name, in the same way.
 
     Raises:
-        Refused: ``flag_taken``, ``flag_changed``, ``second_reviewer`` or ``flag_decided``; no message names the account.
+        Refused: ``flag_taken``, ``flag_changed``, ``second_reviewer``, ``flag_decided`` or ``decision_time``; no message names
+            the account.
     """
     seen = _seen(held, decision)
     if _is_said_already(held, decision):
         return Verdict(state=None, evidence=seen[0], evidence_run=seen[1])
     where = f"queue {decision.queue}"
+    _refuse_impossible(held, decision, now, where)
     if held.claim is not None and held.claim.by != decision.by:
         raise Refused(
             "flag_taken",
@@ -171,7 +187,7 @@ def judge(held: Reviewed, decision: Decision) -> Verdict:
             remedy="leave it to somebody else",
         )
     _refuse_stale(held, decision, where)
-    state = settled(decision, held.decided, needs_second=held.flag.second_reviewer)
+    state = settled(decision, held.decided, needs_second=held.needs_second)
     if state is not held.state and not may_change(held.state, state, Actor.PERSON):
         _refuse_gone(where)
     return Verdict(state=state, evidence=seen[0], evidence_run=seen[1])
@@ -190,8 +206,8 @@ def settled(decision: Decision, before: Sequence[Decided], *, needs_second: bool
 
 def changes(evidence: Sequence[Evidence]) -> list[tuple[datetime, Evidence]]:
     """What happened to the evidence, in order of time: the n-th entry made version n. An evidence may come, and be withdrawn."""
-    came = [(one.released_at, one) for one in evidence]
-    went = [(one.withdrawn_at, one) for one in evidence if one.withdrawn_at is not None]
+    came = [(one.released_at, one) for one in evidence if not one.kept]
+    went = [(one.withdrawn_at, one) for _, one in came if one.withdrawn_at is not None]
     return sorted([*came, *went], key=lambda change: (change[0], change[1].number))
 
 
@@ -221,19 +237,35 @@ def _seen(held: Reviewed, decision: Decision) -> tuple[int, str]:
         return decision.evidence or held.version, held.newest.flag.run_id
     by_then = [one for at, one in changes(held.evidence) if at <= decision.decided_at]
     stood = [one for one in by_then if one.withdrawn_at is None or one.withdrawn_at > decision.decided_at]
-    return max(1, len(by_then)), (stood or held.evidence)[-1].flag.run_id
+    return max(1, len(by_then)), (stood or by_then or held.evidence[:1])[-1].flag.run_id
 
 
 def _is_said_already(held: Reviewed, decision: Decision) -> bool:
-    """The same person said the same last: of this version, or ever at that moment. A file imported twice is imported once."""
+    """The same person said the same: at that moment, or last of all that they said. A file imported twice is imported once.
+
+    A correction is new unless nobody has decided since. A version that is named must be the one they spoke of.
+    """
 
     def same(one: Decided) -> bool:
         return one.by == decision.by and one.disposition is decision.disposition
 
     if decision.decided_at is not None:
         return any(same(one) and one.decided_at == decision.decided_at for one in held.decided)
-    version = held.version if decision.evidence is None else decision.evidence
-    return bool(held.decided) and same(held.decided[-1]) and held.decided[-1].evidence == version
+    theirs = held.decided if decision.correct else [one for one in held.decided if one.by == decision.by]
+    return bool(theirs) and same(theirs[-1]) and decision.evidence in {None, theirs[-1].evidence}
+
+
+def _refuse_impossible(held: Reviewed, decision: Decision, now: datetime, where: str) -> None:
+    at, first = decision.decided_at, held.released_at
+    if at is None or first - CLOCKS_APART <= at <= now + CLOCKS_APART:
+        return
+    raise Refused(
+        "decision_time",
+        f"decided_at is {at:%Y-%m-%d %H:%M} UTC: "
+        + ("that is yet to come" if at > now else f"the flag was released only on {first:%Y-%m-%d %H:%M} UTC"),
+        where=where,
+        remedy="give a moment with a zone, or whole microseconds since 1970 (not seconds, not milliseconds)",
+    )
 
 
 def _refuse_stale(held: Reviewed, decision: Decision, where: str) -> None:

@@ -122,6 +122,11 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "run_paused": (431, "A person paused the run; it goes on once somebody lets it continue."),
     "run_cancelled": (432, "A person cancelled the run; what was committed stays, and it can be resumed on purpose."),
     "nothing_to_control": (433, "The run cannot be paused, continued or cancelled as it stands; nothing was asked of it."),
+    "errors_held": (
+        434,
+        "More accounts were set aside than the spec's limits allow; held before release until a person approves.",
+    ),
+    "statement_wrong": (435, "The database refused a statement as wrong: a bug of ours, or tables that are not ours."),
     "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
@@ -141,6 +146,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         606,
         "A file of decisions has mistakes; all of them are listed by row, and nothing was taken from it.",
     ),
+    "decision_time": (609, "A decision is said to be from before its flag was released, or from a time to come."),
     "nothing_to_release": (608, "The run has nothing that could be released beside what it released."),
     "suppression_unknown": (607, "No suppression of that subject holds in the queue."),
 }
@@ -299,6 +305,10 @@ class Fenced(BatchscoreError):
 
 class DatabaseFailed(BatchscoreError):
     """The database answered with an error that is neither a conflict nor a lost connection."""
+
+
+class StatementWrong(BatchscoreError):
+    """A statement of ours was wrong; doing it again cannot help, and the run is not called resumable. Exit 1."""
 
 
 class TryAgain(DatabaseFailed):

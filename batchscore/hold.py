@@ -15,7 +15,7 @@ from batchscore.digest import digest_of
 from batchscore.errors import Problem
 from batchscore.spec import Value
 
-Subject = Literal["input", "release"]
+Subject = Literal["input", "release", "errors"]
 
 
 class Finding(Value):

@@ -54,6 +54,8 @@ from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
 from batchscore.receipt import Output
+from batchscore.report.limits import beyond
+from batchscore.report.limits import not_approved as limits_not_approved
 from batchscore.report.proof import Proof
 from batchscore.sources.brake import NO_BRAKE, Brake
 
@@ -99,6 +101,7 @@ def run(
         row = walk.decide()
         walk.reasons(row)
         proof = walk.prove()
+        walk.limit(proof)
         walk.guard(row)
         walk.release(row, proof)
         walk.shadow()
@@ -256,6 +259,15 @@ class _Walk:
         flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
         count = self._store.release(self._handle, flags)
         self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+
+    def limit(self, proof: Proof) -> None:
+        """Hold the run where more accounts were set aside than its error budgets allow, and no person approved it."""
+        limits = self._plan.spec.limits
+        if limits is None or self._plan.spec.release == "none":
+            return
+        holds = self._reader.holds(self._run_id)
+        approved = [finding for hold in holds if hold.subject == "errors" and hold.approved_at for finding in hold.findings]
+        self._hold_for("errors", "errors_held", limits_not_approved(beyond(proof.as_ofs[-1], limits), approved))
 
     def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
         """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""

@@ -283,6 +283,8 @@ def _pinned(
         pinned["groups"] = digest_of(list(spec.groups))
     if spec.gate:
         pinned["gate"] = digest_of({table: gate.model_dump(mode="json") for table, gate in spec.gate.items()})
+    if spec.limits is not None:  # else editing them would be an approval by nobody
+        pinned["limits"] = digest_of(spec.limits.model_dump(mode="json"))
     for place, bundle in enumerate(bundles):
         pinned[f"{SHADOW if place else BUNDLE}{bundle.manifest.name}"] = bundle.digest
     for table, source in spec.sources.items():

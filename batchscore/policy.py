@@ -41,7 +41,8 @@ class Tier(Value):
     Without ``values``: for every other value of the column that no tier before it names, each by itself. ``threshold`` stands in
     the policy's place; ``budget`` is the most of the budget that they may use, together, or each value where none is named,
     by flags, reserve and sample; 0 is none, whatever campaign they are in. An account in several tiers must reach the highest of
-    their thresholds and fits where it fits into all their budgets; it needs a second reviewer where one of them says so. An account whose column is null is in no tier of it.
+    their thresholds and fits where it fits into all their budgets; it needs a second reviewer where one
+    of them says so. An account whose column is null is in no tier of it.
     """
 
     by: ColumnName

@@ -5,7 +5,7 @@ Protocols only; implementations live in `executors`, `store` and `observe` and d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -403,8 +403,10 @@ class ReviewDesk(Protocol):
     def check(self, decisions: Sequence[Decision]) -> list[tuple[int, Refused]]:
         """What does not stand of ``decisions`` as things are now, by position. Writes nothing."""
 
-    def decide(self, decisions: Sequence[Decision], *, source: str = "queue") -> int:
+    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = ...) -> int:
         """Record decisions, all or none of each ten thousand; how many said something new. Repeatable.
+
+        ``name`` says where the decision of a position (from 0) is, in an error.
 
         Raises:
             Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several

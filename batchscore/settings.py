@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,8 @@ PINNED_LIBRARIES: Final = ("batchscore", "numpy", "pandas", "pyarrow", "xgboost"
 MAX_PARTITION_BYTES: Final = 1 << 30  # a decoded row group or partition beyond this is `memory_limit`
 MAX_SNAPSHOT_GROUP_ROWS: Final = 16_384  # rows of one row group in the files we write: what a key range read overshoots by
 
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")  # as a spec has them (`values.NAME`, which is a higher layer's)
+
 
 def database_url(name: str) -> str:
     """The database URL of that name.
@@ -27,6 +30,13 @@ def database_url(name: str) -> str:
     Raises:
         Refused: ``secret_missing``, saying which variable to set; never the URL.
     """
+    if _NAME.fullmatch(name) is None:  # it may be a URL with its password: it is not repeated
+        raise Refused(
+            "secret_missing",
+            "a database is given by a name, and this is none",
+            where="url",
+            remedy="give a name such as crm, and export BATCHSCORE_URL_CRM=… with the URL",
+        )
     variable = f"BATCHSCORE_URL_{name.upper().replace('-', '_')}"
     if url := os.environ.get(variable):
         return url
@@ -34,10 +44,15 @@ def database_url(name: str) -> str:
         try:
             return Path(file).read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise Refused("secret_missing", f"{variable}_FILE cannot be read: {error.strerror}", where=f"url: {name}") from None
+            raise Refused(
+                "secret_missing",
+                f"{variable}_FILE cannot be read: {error.strerror}",
+                where=f"url: {name}",
+                remedy="name a file that this user may read and that holds the URL, and nothing else",
+            ) from None
     raise Refused(
         "secret_missing",
-        f"the spec names the database {name!r}, but neither {variable} nor {variable}_FILE is set",
+        f"the database {name!r} is asked for, but neither {variable} nor {variable}_FILE is set",
         where=f"url: {name}",
         remedy=f"export {variable}=…  (a SQLAlchemy URL such as sqlite:////path/to.db)",
     )

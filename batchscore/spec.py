@@ -264,6 +264,17 @@ def _moments(value: Any) -> Any:
     return value
 
 
+class ErrorLimits(Value):
+    """Error budgets: shares (0 to 1) of the accounts planned for the released as-of; what is left out is not limited.
+
+    One account more holds the run before its release, until a person approves.
+    """
+
+    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
+    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
+    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
 class RunSpec(Value):
     """What a run is to do. ``folder`` (not in the YAML) is where relative paths start."""
 
@@ -287,6 +298,9 @@ class RunSpec(Value):
 
     # Events tables whose days are judged before anything is scored: what is missing or unusual holds the run for a person.
     gate: dict[Annotated[str, Field(pattern=NAME)], TableGate] = Field(default_factory=dict)
+
+    # How many accounts may be set aside, by class, before the run is held and not released.
+    limits: ErrorLimits | None = None
 
     @model_validator(mode="after")
     def _one_bundle_flags(self) -> RunSpec:

@@ -138,6 +138,17 @@ def wait_for_release(task: Task) -> Receipt:
     return receipt_of(task)
 
 
+def score_but_hang_the_first_time(task: Task) -> Receipt:
+    """The real attempt, but the first at score partition 2 never ends."""
+    from batchscore.attempt import attempt
+
+    first = Path(task.store) / "hung"
+    if task.partition.stage is Stage.SCORE and task.partition.number == 2 and not first.exists():
+        first.touch()
+        time.sleep(10 * DEADLINE_S)
+    return attempt(task)
+
+
 def score_when_told(task: Task) -> Receipt:
     """The real attempt, but score partitions from the third on wait while the store's folder holds ``hold``."""
     from batchscore.attempt import attempt

@@ -425,6 +425,17 @@ ADVICE: Final[dict[str, Advice]] = {
         "What was committed is kept and reported. `batchscore resume RUN` goes on after all; `batchscore run SPEC --again` "
         "begins a new run, which reuses what was done.",
     ),
+    "errors_held": Advice(
+        "An input changed its form, a bundle meets values it was not trained with, a new population has no history yet, or "
+        "partitions were quarantined. The list names each class, how many, and how many were allowed.",
+        "`batchscore status RUN --rejected` and `--quarantined` show which and why. Mend it and retry, or let the run go on: "
+        "`batchscore approve RUN --by NAME --reason TEXT`, then `batchscore resume RUN`.",
+    ),
+    "statement_wrong": Advice(
+        "A bug in batchscore, a table that somebody altered by hand, or a row that stands where a key says that it cannot.",
+        "Nothing of that transaction stands. Look at the database's log, and report it with the message. `batchscore doctor` "
+        "compares the tables with what they should be.",
+    ),
     "nothing_to_control": Advice(
         "The run is over or cancelled, or another person asked something of it a moment before you.",
         "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
@@ -486,6 +497,12 @@ ADVICE: Final[dict[str, Advice]] = {
         "Each mistake is listed with its row and its fix. Mend the rows, or leave them out, and give the file again: what was "
         "taken from it before is taken once.",
     ),
+    "decision_time": Advice(
+        "A column of seconds or milliseconds was taken for microseconds, a local time was written as UTC, or the flag that is "
+        "meant is an earlier one of the same account.",
+        "Give `decided_at` as a moment with a zone (2026-01-31T06:00:00Z) or as whole microseconds since 1970, name the "
+        "flag's run in `run_id`, or leave `decided_at` out: then it is now.",
+    ),
     "nothing_to_release": Advice(
         "The run is not released yet, was undone, or an undo of it is under way: more of its flags would come alone.",
         "`batchscore status RUN` says how it stands. After an undo a new run decides anew; its reserve is the one to release.",
@@ -524,6 +541,8 @@ _EXITS: Final = {
     "commit_unknown": "5: resumable",
     "database_setup": _BEFORE,
     "source_paused": "4: held, resumable",
+    "errors_held": "4: held, a person must act",
+    "statement_wrong": "1: a bug",
     "run_paused": "4: paused, a person lets it continue",
     "run_cancelled": "4: cancelled, a person may resume it",
     "source_overloaded": "4: held, resumable",

@@ -116,7 +116,7 @@ def claim(  # noqa: PLR0913 (a command's options are its arguments)
 
     reader = open_reader(store)
     only = [_account(reader, account) for account in accounts] or None
-    got = open_desk(store).claim(_queue(reader, name), by=_name(by), for_=_duration(for_, "--for"), n=n, group=group, only=only)
+    got = open_desk(store).claim(_queue(reader, name), by=name_of(by), for_=_duration(for_, "--for"), n=n, group=group, only=only)
     if as_json:
         return _said(QueueShown(flags=got))
     _show(got, "nothing is free: queue list --state claimed shows who is at what")
@@ -136,7 +136,7 @@ def release_claim(accounts: Sequence[str], *, by: str, store: Path, name: str | 
 
     reader = open_reader(store)
     only = [_account(reader, account) for account in accounts] or None
-    given = open_desk(store).return_claims(_queue(reader, name), by=_name(by), only=only)
+    given = open_desk(store).return_claims(_queue(reader, name), by=name_of(by), only=only)
     if as_json:
         return _said(ClaimsReturned(accounts=given))
     click.echo(f"{len(given)} claim(s) given back")
@@ -167,7 +167,7 @@ def decide(  # noqa: PLR0913 (a command's options are its arguments)
         queue=queue_name,
         account_id=account_id,
         disposition=Disposition(disposition),
-        by=_name(by),
+        by=name_of(by),
         evidence=saw,
         why=why.strip(),
         correct=correct,
@@ -209,7 +209,7 @@ def import_(  # noqa: PLR0913 (a command's options are its arguments)
     given = Given(
         kind=reader.id_kind(),
         queue=name or _only_queue(reader),
-        by=None if by is None else _name(by),
+        by=None if by is None else name_of(by),
         evidence_needed=seen,
     )
     where = str(file) if file is not None else f"{url}, table {table}"
@@ -257,7 +257,7 @@ def expire(older_than: str, *, by: str, apply: bool, store: Path, name: str | No
 
     queue_name = _queue(open_reader(store), name)
     age = _duration(older_than, "--older-than")
-    n = open_desk(store).expire(queue_name, by=_name(by), older_than=age, apply=apply)
+    n = open_desk(store).expire(queue_name, by=name_of(by), older_than=age, apply=apply)
     if as_json:
         return _said(Expired(queue=queue_name, n=n, applied=apply))
     click.echo(f"{n:,} flag(s) {'expired' if apply else 'would expire: --apply does it'}")
@@ -348,7 +348,8 @@ def _refuse_unknown(queue_name: str) -> None:
     )
 
 
-def _name(by: str) -> str:
+def name_of(by: str) -> str:
+    """The name of whoever does it, of ``--by``; it is on one line, and says something."""
     from batchscore.operations.approve import mistake_of
 
     if mistake := mistake_of(by.strip(), ""):

@@ -218,7 +218,10 @@ def run_plan(
         _warn(made)
         store, limits = open_store(Path(made.spec.store), kind), Limits(stop=stop, max_wait=max_wait)
         told.watermark = lambda: watermark(store.reader().sweeps(made.spec.name))
-        row = walk(made, executor=opened, store=store, observer=told, again=again, limits=limits)
+        try:
+            row = walk(made, executor=opened, store=store, observer=told, again=again, limits=limits)
+        finally:
+            stop.ended()
         told.n_quarantined = len(store.reader().quarantined(row.run_id))
         return row
 
@@ -259,30 +262,42 @@ def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
         click.echo(f"set aside: {counts} → batchscore status {row.run_id} --rejected --store {plain(row.plan.spec.store)}")
 
 
-AT_ONCE_AFTER_S = 20.0
+AT_ONCE_AFTER_S = 20.0  # supervisors kill after 30
+
+
+class Stop(threading.Event):
+    """Set by Ctrl-C and SIGTERM: what is in flight is drained. A second Ctrl-C stops at once.
+
+    So does a driver that has not looked after `AT_ONCE_AFTER_S`: inline, it is inside an attempt.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        main = threading.main_thread().ident or 0
+        self._at_once = threading.Timer(AT_ONCE_AFTER_S, lambda: signal.pthread_kill(main, signal.SIGINT))
+        self._at_once.daemon = True
+
+    def ask(self, _signal: int, _frame: object) -> None:
+        """Handle a signal."""
+        if self.is_set():
+            raise KeyboardInterrupt
+        self.set()
+        self._at_once.start()
+
+    def ended(self) -> None:
+        """The walk is over, and has said how: only what it opened is still to be closed."""
+        self._at_once.cancel()
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set: what is in flight is drained. A second Ctrl-C stops at once.
-
-    So does a driver that has not looked after `AT_ONCE_AFTER_S` (inline, it is inside an attempt): supervisors kill after 30.
-    """
-    stop = threading.Event()
-    at_once = threading.Timer(AT_ONCE_AFTER_S, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
-    at_once.daemon = True
-
-    def ask(_signal: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        at_once.start()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+def stop_on_signal() -> Iterator[Stop]:
+    """A stop that Ctrl-C and SIGTERM ask for within the block."""
+    stop = Stop()
+    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        at_once.cancel()
+        stop.ended()
         for number, handler in before.items():
             signal.signal(number, handler)
 

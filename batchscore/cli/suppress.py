@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchscore.cli.options import JSON, STORE
-from batchscore.cli.queue import BY
+from batchscore.cli.queue import BY, name_of
 from batchscore.observe.text import plain
+
+if TYPE_CHECKING:
+    from batchscore.store import Reader
 
 QUEUE = click.option("--queue", "queue", metavar="QUEUE", required=True, help="The review queue.")
 SCOPE = click.argument("scope", type=click.Choice(["account", "domain", "segment"]))
@@ -36,22 +39,22 @@ def add(  # noqa: PLR0913 (a command's options are its arguments)
 ) -> int:
     """Begin one now: of an account by its id, of a domain, or of a value of the segment that a spec names."""
     from batchscore.ports import Suppression
-    from batchscore.review.account_ids import account_id_from
     from batchscore.store import open_desk, open_reader
 
+    who, reader = name_of(by), open_reader(store)
     begins, ends = datetime.now(UTC), _until(until)
     if ends <= begins:
         raise click.BadParameter("it ends after now", param_hint="--until")
     for text, option, most in ((owner, "--owner", 255), (why, "--why", 2_000), (key, "KEY", 255)):
         if not text.strip() or len(text) > most or not text.isprintable():
             raise click.BadParameter(f"1 to {most:,} characters, on one line", param_hint=option)
-    if scope == "account":
-        try:
-            key = str(account_id_from(key, open_reader(store).id_kind()))
-        except ValueError as mistake:
-            raise click.BadParameter(str(mistake), param_hint="KEY") from None
+    key = _key(scope, key, reader)
     asked = Suppression(scope=scope, key=key, owner=owner.strip(), why=why.strip(), begins_at=begins, until=ends)
-    made = open_desk(store).suppress(queue, asked, by=by.strip())
+    try:
+        made = open_desk(store).suppress(queue, asked, by=who)
+    except ValueError as mistake:  # it ended between our clock and the database's
+        raise click.BadParameter(str(mistake), param_hint="--until") from None
+    _warn_of_unknown(reader, queue)
     if as_json:
         click.echo(made.model_dump_json(indent=2))
         return 0
@@ -69,8 +72,9 @@ def list_(*, ended_too: bool, store: Path, queue: str, as_json: bool) -> int:
     from batchscore.cli.outputs import SuppressionsShown
     from batchscore.store import open_reader
 
-    now = datetime.now(UTC)
-    found = tuple(one for one in open_reader(store).suppressions(queue) if ended_too or one.until > now)
+    now, reader = datetime.now(UTC), open_reader(store)
+    found = tuple(one for one in reader.suppressions(queue) if ended_too or one.until > now)
+    _warn_of_unknown(reader, queue)
     if as_json:
         click.echo(SuppressionsShown(queue=queue, suppressions=found).model_dump_json(indent=2))
         return 0
@@ -90,14 +94,35 @@ def list_(*, ended_too: bool, store: Path, queue: str, as_json: bool) -> int:
 def remove(scope: str, key: str, *, by: str, store: Path, queue: str, as_json: bool) -> int:
     """End now what holds for that key; it stays on record that it did."""
     from batchscore.cli.outputs import Unsuppressed
-    from batchscore.store import open_desk
+    from batchscore.store import open_desk, open_reader
 
-    n = open_desk(store).unsuppress(queue, scope, key, by=by.strip())
+    who, reader = name_of(by), open_reader(store)
+    _warn_of_unknown(reader, queue)
+    n = open_desk(store).unsuppress(queue, scope, _key(scope, key, reader), by=who)
     if as_json:
         click.echo(Unsuppressed(queue=queue, n=n).model_dump_json(indent=2))
         return 0
     click.echo(f"{n} suppression(s) ended")
     return 0
+
+
+def _key(scope: str, key: str, reader: Reader) -> str:
+    """The key as the store has it: an account's however it is written."""
+    from batchscore.review.account_ids import account_id_from
+
+    if scope != "account":
+        return key
+    try:
+        return str(account_id_from(key, reader.id_kind()))
+    except ValueError as mistake:
+        raise click.BadParameter(str(mistake), param_hint="KEY") from None
+
+
+def _warn_of_unknown(reader: Reader, queue: str) -> None:
+    """Nothing was released into that queue: rightly so before its first run, but a name is easily misspelt."""
+    if queue not in (names := reader.queue_names()):
+        known = ", ".join(map(plain, names)) or "none yet"
+        click.echo(f"warning: no run has released into queue {plain(queue)}; there is {known}", err=True)
 
 
 def _until(text: str) -> datetime:

@@ -10,7 +10,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchscore.errors import BatchscoreError, DatabaseFailed, Refused, TryAgain
+from batchscore.errors import BatchscoreError, DatabaseFailed, Refused, StatementWrong, TryAgain
 
 BUSY_S: Final = 30  # how long a SQLite statement waits for another's lock
 
@@ -28,6 +28,12 @@ TO_SET: Final = {
         "SET GLOBAL log_bin_trust_function_creators = ON for the upgrade, or let a DBA run: batchscore db upgrade --sql",
     ),
 }
+# Doing such a statement again gives the same: it, or what it would write, is wrong. Of SQLAlchemy's own a pool's wait is not.
+_OF_OURS: Final = (
+    sa.exc.ProgrammingError, sa.exc.IntegrityError, sa.exc.DataError, sa.exc.NotSupportedError,
+    sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.DataError, OverflowError,
+)  # fmt: skip
+_OF_THE_DATABASE: Final = (sa.exc.DBAPIError, sa.exc.TimeoutError)
 UNSAFE: Final = 2026  # the server has no TLS, and the URL asks for it
 
 
@@ -44,6 +50,7 @@ def translated(where: str) -> Iterator[None]:
     Raises:
         TryAgain: the same transaction from its start may succeed.
         Refused: the database is not there, not ours to open, or not ours to write.
+        StatementWrong: the statement, or what it would write.
         DatabaseFailed: anything else.
     """
     try:
@@ -128,8 +135,15 @@ def _of_sqlite(error: sa.exc.OperationalError, where: str) -> BatchscoreError:
     return _refused_statement(error, where)
 
 
-def _refused_statement(error: BaseException, where: str, code: int | None = None) -> DatabaseFailed:
+def _refused_statement(error: BaseException, where: str, code: int | None = None) -> BatchscoreError:
     said = type(error).__name__ + (f", MySQL {code}" if code else "")
+    if isinstance(error, _OF_OURS) or (isinstance(error, sa.exc.SQLAlchemyError) and not isinstance(error, _OF_THE_DATABASE)):
+        return StatementWrong(
+            "statement_wrong",
+            f"the database refused a statement as wrong ({said})",
+            where=where,
+            remedy="it is a bug, or the tables were changed by hand: look into the log of the database",
+        )
     return DatabaseFailed(
         "database_error",
         f"the database refused a statement ({said})",

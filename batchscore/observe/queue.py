@@ -36,7 +36,8 @@ def show_story(rows: Sequence[Reviewed], events: Sequence[QueueEvent], console: 
             tables.line(
                 console,
                 f"        evidence {one.number}: run {one.flag.run_id} as of {one.flag.as_of:%Y-%m-%d}, score "
-                f"{one.flag.score:.4f}{_moved(before, one.flag)}, released {one.released_at:%Y-%m-%d %H:%M} UTC{gone}",
+                f"{one.flag.score:.4f}{_moved(before, one.flag)}, released {one.released_at:%Y-%m-%d %H:%M} UTC{gone}"
+                + (", when it was decided already" if one.kept else ""),
             )
             before = one.flag
         for said in row.decided:
@@ -82,7 +83,7 @@ def _stands(row: Reviewed) -> str:
         said.append(f"claimed by {row.claim.by} until {row.claim.until:%Y-%m-%d %H:%M} UTC")
     elif row.state is not FlagState.OPEN:
         said.append(str(row.state))
-    if row.flag.second_reviewer and row.state not in DECIDED:
+    if row.needs_second and row.state not in DECIDED:
         said.append("needs a second reviewer" if row.state is not FlagState.AWAITING else "by another than the first")
     if row.version > 1:
         said.append(f"evidence {row.version}")

@@ -25,7 +25,7 @@ def take(folder: Path, decisions: Sequence[Decision], rows: Sequence[int], where
     """Check all decisions as things stand, then record them; with ``check`` record none.
 
     Repeatable: what was taken before is not taken again. Beyond ten thousand they are recorded so many at a time, so a person who
-    is quicker than the rest of the file makes that rest refused, and what stands before it stays.
+    is quicker than the rest of the file makes that rest refused; the refusal says how many stand before it.
 
     Raises:
         Refused: ``dispositions_invalid``, with each decision that does not stand, by its row.
@@ -40,9 +40,11 @@ def take(folder: Path, decisions: Sequence[Decision], rows: Sequence[int], where
 
 def _record(desk: ReviewDesk, decisions: Sequence[Decision], rows: Sequence[int], where: str, source: str) -> int:
     try:
-        return desk.decide(decisions, source=source)
+        return desk.decide(decisions, source=source, name=lambda position: f"row {rows[position]}")
     except Refused as refusal:
-        if refusal.reason != "dispositions_invalid" and len(decisions) == 1:
+        if refusal.reason == "dispositions_invalid":
+            raise Refused(refusal.reason, refusal.what, where=where, problems=refusal.problems[:_MOST_SHOWN]) from None
+        if len(decisions) == 1:
             _refuse([(rows[0], refusal)], where)
         raise
 

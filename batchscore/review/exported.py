@@ -83,7 +83,7 @@ def _columns(flags: Sequence[Reviewed], kind: IdKind) -> dict[str, tuple[list[ob
         "reasons": (["; ".join(reason.sentence for reason in flag.reasons) for flag in newest], pa.string()),
         "since": ([flag.since for flag in newest], pa.string()),
         "group": ([row.flag.group for row in flags], pa.string()),
-        "second_reviewer": ([row.flag.second_reviewer for row in flags], pa.bool_()),
+        "second_reviewer": ([row.needs_second for row in flags], pa.bool_()),
         "claimed_by": (["" if claim is None else claim.by for claim in claims], pa.string()),
         "disposition": ([None for _ in flags], pa.string()),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -64,13 +64,33 @@ class What(NamedTuple):
 
 
 def claim(connection: sa.Connection, desk: Desk, reach: Reach) -> list[Reviewed]:
-    """Claim up to ``n`` flags that are free; those that were claimed, best first."""
+    """Claim up to ``n`` flags that are free; those that were claimed, best first, after those that were theirs already."""
     at = desk.clock(connection)
+    mine = _longer(connection, desk, reach, at)
+    reach = replace(reach, n=reach.n - len(mine))
     # Flags that are locked may only have been looked at by others, so whoever found nothing free waits for them once.
-    got = _free(connection, reach, skip_locked=True) or _free(connection, reach, skip_locked=False)
-    _take(connection, desk, reach, got, at)
+    fresh = (_free(connection, reach, skip_locked=True) or _free(connection, reach, skip_locked=False)) if reach.n else []
+    _take(connection, desk, reach, fresh, at)
+    got = [*mine, *fresh]
     found = accounts(connection, reach.queue, [account_id for account_id, _ in got], at)
     return [found[account_id].flags[run_id] for account_id, run_id in got]
+
+
+def _longer(connection: sa.Connection, desk: Desk, reach: Reach, at: int) -> list[Key]:
+    """Of the accounts that are named, the flags that they have claimed already; they are theirs for as long anew."""
+    if reach.ids is None:
+        return []
+    ours = (claims.c.reviewer == reach.by) & (claims.c.until > at)
+    there = sa.select(claims.c.account_id, claims.c.run_id).where(claims.c.queue == reach.queue, ours)
+    there = there.where(claims.c.ended_at.is_(None), claims.c.account_id.in_(reach.ids)).order_by(claims.c.account_id)
+    keys = _still(connection, reach.queue, [(row.account_id, row.run_id) for row in connection.execute(there)], ours)
+    for part in _parts(keys):
+        theirs = (claims.c.queue == reach.queue) & _is_one(claims, part)
+        connection.execute(claims.update().where(theirs).values(until=at + reach.for_us))
+    if keys:
+        told = [(key, FlagState.CLAIMED) for key in keys]
+        record(connection, desk, What(Happened.CLAIMED, reach.by, reach.queue), told, at)
+    return keys
 
 
 def _free(connection: sa.Connection, reach: Reach, *, skip_locked: bool) -> list[Key]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from batchscore.desk import Decided, Decision, Happened, Reviewed, Verdict, judge
-from batchscore.errors import Problem, Refused
+from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
 from batchscore.store.reviewed import IDS_A_STATEMENT, Account, Key, accounts, claims, dispositions
 from batchscore.store.rows import from_microseconds, microseconds, stored_id
 
 Judged = tuple[Decision, Reviewed, Verdict]
+
+
+class Part(NamedTuple):
+    """Where a transaction's decisions stand among all of a call: the position of its first; what each is named in an error."""
+
+    first: int
+    name: Callable[[int], str]
 
 
 def check(
@@ -48,7 +56,11 @@ def check(
             flag = _meant(decision, held[decision.queue].get(account_id))
             key = (decision.queue, (account_id, flag.flag.run_id))
             flag = changed.get(key, flag)
-            verdict = judge(flag, decision)
+            verdict = judge(flag, decision, from_microseconds(at))
+            if verdict.state is FlagState.AWAITING and flag.state not in STANDING:
+                account = held[decision.queue][account_id]
+                _refuse_second_flag(decision, flag, account)
+                held[decision.queue][account_id] = replace(account, standing=flag.flag.run_id)
         except Refused as refusal:
             mistakes.append((position, refusal))
             continue
@@ -58,15 +70,15 @@ def check(
     return judged, sorted(mistakes, key=lambda mistake: mistake[0])
 
 
-def decide(connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], source: str) -> list[Judged]:
+def decide(connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], source: str, part: Part) -> list[Judged]:
     """Write decisions, those that were said before left out. All of them, or none.
 
     Raises:
-        Refused: the only decision does not stand, or ``dispositions_invalid`` with each that does not, by its number from 1.
+        Refused: the only decision does not stand, or ``dispositions_invalid`` with each that does not, by its name.
     """
     judged, mistakes = check(connection, desk, decisions, locked=True)
     if mistakes:
-        raise mistakes[0][1] if len(decisions) == 1 else invalid(mistakes, lambda position: f"decision {position + 1}")
+        raise mistakes[0][1] if part.first == 0 and len(decisions) == 1 else _invalid(mistakes, part)
     at = desk.clock(connection)
     by_queue: defaultdict[str, list[Judged]] = defaultdict(list)
     for one in judged:
@@ -77,13 +89,27 @@ def decide(connection: sa.Connection, desk: Desk, decisions: Sequence[Decision],
     return judged
 
 
-def invalid(mistakes: Sequence[tuple[int, Refused]], name: Callable[[int], str]) -> Refused:
-    """All that does not stand, in one error; ``name`` says where each is."""
+def _invalid(mistakes: Sequence[tuple[int, Refused]], part: Part) -> Refused:
+    """All that does not stand, in one error, and how many were taken before it."""
+    taken = f"the {part.first:,} before these stand, and no other was taken" if part.first else "none was taken"
     problems = tuple(
-        Problem(where=name(position), what=f"{refusal.code} {refusal.reason}: {refusal.what}", remedy=refusal.remedy)
+        Problem(
+            where=part.name(part.first + position), what=f"{refusal.code} {refusal.reason}: {refusal.what}", remedy=refusal.remedy
+        )
         for position, refusal in mistakes
     )
-    return Refused("dispositions_invalid", f"{len(problems)} decision(s) do not stand; none was taken", problems=problems)
+    return Refused("dispositions_invalid", f"{len(problems):,} decision(s) do not stand; {taken}", problems=problems)
+
+
+def _refuse_second_flag(decision: Decision, flag: Reviewed, account: Account) -> None:
+    """A flag that left the queue comes back to await another opinion; not beside one that stands by now."""
+    if account.standing not in {None, flag.flag.run_id}:
+        raise Refused(
+            "flag_changed",
+            "this flag left the queue, and another flag of the account stands by now",
+            where=f"queue {decision.queue}",
+            remedy="decide on that one: batchscore queue show says of what run it is",
+        )
 
 
 def _meant(decision: Decision, account: Account | None) -> Reviewed:
@@ -144,8 +170,15 @@ def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Judg
     for key, change in last.items():
         becoming[change].append(key)
     for (state, stood), keys in sorted(becoming.items()):
-        closed = {"open_marker": None, "closed_at": at} if stood and state in DECIDED else {}
-        set_state(connection, queue, keys, {"state": state.value, **closed})
+        moved: dict[str, Any] = {}
+        if stood and state in DECIDED:
+            moved = {"open_marker": None, "closed_at": at}
+        elif not stood and state in STANDING:  # a late first opinion of two
+            moved = {"open_marker": 1, "closed_at": None}
+        try:
+            set_state(connection, queue, keys, {"state": state.value, **moved})
+        except sa.exc.IntegrityError:
+            raise TryAgain("commit_conflict", "a release flagged such an account just now", where=f"queue {queue}") from None
     for reviewer, of_reviewer in sorted(told.items()):
         record(connection, desk, What(Happened.DECIDED, reviewer, queue), of_reviewer, at)
 

@@ -31,6 +31,10 @@ DECISIONS_A_TRANSACTION: Final = 10_000
 T = TypeVar("T")
 
 
+def _numbered(position: int) -> str:
+    return f"decision {position + 1}"
+
+
 class ReviewDesk:
     """Implements `ports.ReviewDesk` over an engine."""
 
@@ -50,9 +54,12 @@ class ReviewDesk:
         group: str | None = None,
         only: Sequence[AccountId] | None = None,
     ) -> tuple[Reviewed, ...]:
-        """Claim up to ``n`` flags that are free, best first: of a group, or of the accounts ``only``, if those are named."""
+        """Claim up to ``n`` flags that are free, best first: of a group, or of the accounts ``only``, if those are named.
+
+        Of ``only``, what they have claimed already is theirs for as long anew.
+        """
         self.return_lapsed(queue)
-        ids = None if only is None else tuple(self._held(one) for one in only)
+        ids = None if only is None else tuple(dict.fromkeys(self._held(one) for one in only))
         reach = Reach(queue=queue, by=by, n=n if ids is None else len(ids), for_us=for_ // MICROSECOND, group=group, ids=ids)
         got = self._marked(lambda connection: claiming.claim(connection, self._desk, reach))
         if ids is not None and len(got) < len(ids):
@@ -65,12 +72,12 @@ class ReviewDesk:
         Raises:
             Refused: ``flag_absent``: an account of ``only`` is not claimed by them.
         """
-        ids = None if only is None else [self._held(one) for one in only]
+        ids = None if only is None else list(dict.fromkeys(self._held(one) for one in only))
         given = self._give_back(queue, by, ids)
-        if only is not None and len(given) < len(only):
+        if ids is not None and len(given) < len(ids):
             raise Refused(
                 "flag_absent",
-                f"{len(only) - len(given)} of these flags are not claimed by {by}",
+                f"{len(ids) - len(given)} of these flags are not claimed by {by}",
                 where=f"queue {queue}",
                 remedy="batchscore queue list --claimed-by NAME shows what is",
             )
@@ -89,8 +96,8 @@ class ReviewDesk:
             found += [(first + position, refusal) for position, refusal in mistakes]
         return found
 
-    def decide(self, decisions: Sequence[Decision], *, source: str = "queue") -> int:
-        """Record decisions, all or none of each ten thousand; how many said something new.
+    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = _numbered) -> int:
+        """Record decisions, all or none of each ten thousand; how many said something new. ``name``: of a position, in errors.
 
         Raises:
             Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
@@ -99,7 +106,8 @@ class ReviewDesk:
         n = 0
         for first in range(0, len(decisions), DECISIONS_A_TRANSACTION):
             part = decisions[first : first + DECISIONS_A_TRANSACTION]
-            done = self._marked(partial(deciding.decide, desk=self._desk, decisions=part, source=source))
+            at = deciding.Part(first, name)
+            done = self._marked(partial(deciding.decide, desk=self._desk, decisions=part, source=source, part=at))
             n += sum(verdict.state is not None for _, _, verdict in done)
         return n
 
@@ -108,7 +116,8 @@ class ReviewDesk:
         now_us = read(self._engine, self._desk.clock, where="store")
         before = now_us - older_than // MICROSECOND
         if not apply:
-            return read(self._engine, lambda connection: expiring.count_old(connection, queue, before), where="store")
+            return read(self._engine, lambda connection: expiring.count_old(connection, queue, before, now_us), where="store")
+        self.return_lapsed(queue)
         n = 0
         while done := self._marked(lambda connection: expiring.expire_some(connection, self._desk, queue, by, before)):
             n += done

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from batchscore.desk import Happened
 from batchscore.flag import FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
-from batchscore.store.reviewed import IDS_A_STATEMENT, Key, flags
+from batchscore.store.past import same_flag
+from batchscore.store.reviewed import IDS_A_STATEMENT, Key, claims, dispositions, flags
 from batchscore.store.tables import runs
 
 FLAGS_A_TRANSACTION: Final = 10_000
@@ -38,13 +39,18 @@ def expire_some(connection: sa.Connection, desk: Desk, queue: str, by: str, befo
     return len(got)
 
 
-def count_old(connection: sa.Connection, queue: str, before: int) -> int:
-    """How many flags `expire_some` would expire in all."""
-    query = _old(queue, before, None).with_only_columns(sa.func.count()).order_by(None).limit(None)
+def count_old(connection: sa.Connection, queue: str, before: int, now: int) -> int:
+    """How many flags `expire_some` would expire in all, once the claims that ran out by ``now`` are given back."""
+    alive = sa.select(claims.c.run_id).where(same_flag(claims, flags), claims.c.ended_at.is_(None), claims.c.until > now).exists()
+    had_one = sa.select(dispositions.c.run_id).where(same_flag(dispositions, flags)).exists()
+    lapsed = (flags.c.state == FlagState.CLAIMED.value) & ~alive & ~had_one
+    query = _old(queue, before, None, or_free=lapsed).with_only_columns(sa.func.count()).order_by(None).limit(None)
     return int(connection.execute(query).scalar_one())
 
 
-def _old(queue: str, before: int, after: Any) -> sa.Select[Any]:
+def _old(queue: str, before: int, after: Any, or_free: sa.ColumnElement[bool] | None = None) -> sa.Select[Any]:
+    is_open = flags.c.state == FlagState.OPEN.value
+    free = is_open if or_free is None else is_open | or_free
     newer = (
         sa.select(_evidence.c.run_id)
         .where(_evidence.c.queue == flags.c.queue, _evidence.c.account_id == flags.c.account_id)
@@ -54,7 +60,7 @@ def _old(queue: str, before: int, after: Any) -> sa.Select[Any]:
     query = (
         sa.select(flags.c.account_id, flags.c.run_id)
         .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id))
-        .where(flags.c.queue == queue, flags.c.state == FlagState.OPEN.value, flags.c.opened_at < before, ~newer)
+        .where(flags.c.queue == queue, free, flags.c.opened_at < before, ~newer)
         .where(runs.c.released_at.is_not(None), runs.c.undo_begun_at.is_(None))
         .order_by(flags.c.account_id)
         .limit(IDS_A_STATEMENT)

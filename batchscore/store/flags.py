@@ -127,7 +127,8 @@ def release_more(engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str,
     """
     added = [0, 0, 0]  # opened, overtaken, of these kept
     for part in _parts(flags, ROWS_A_TRANSACTION):
-        counted = transact(engine, _Addition(run_id, part, by, database), where="store")
+        addition = _Addition(run_id, part, by, database)
+        counted = transact(engine, addition, where="store", landed=addition.landed)
         added = [before + more for before, more in zip(added, counted, strict=True)]
     return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2])
 
@@ -138,6 +139,17 @@ class _Addition:
     def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase) -> None:
         self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
         self._database = database
+        self._last: Any = None  # of what it made: the account and the ordinal
+
+    def landed(self, connection: sa.Connection) -> bool:
+        """Whether what it made stands, after a COMMIT without an answer: done again it would make, and count, nothing."""
+        of_run = _flags.c.run_id == self._run.run_id
+        connection.execute(sa.select(runs.c.run_id).where(runs.c.run_id == self._run.run_id).with_for_update())
+        if self._last is None:
+            return False
+        account_id, ordinal = self._last
+        there = sa.select(_flags.c.release_ordinal).where(of_run, _flags.c.release_ordinal == ordinal)
+        return connection.execute(there.where(_flags.c.account_id == account_id)).first() is not None
 
     def __call__(self, connection: sa.Connection) -> tuple[int, int, int]:
         run, database = self._run, self._database
@@ -156,9 +168,10 @@ class _Addition:
         first = _next_ordinal(connection, run)
         for rows in _parts(self._flags, ROWS_A_STATEMENT):
             _insert(connection, run, rows, at, database)
-        columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as)
+        columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as, _flags.c.release_ordinal)
         new = sa.select(*columns).where(_flags.c.run_id == run.run_id, _flags.c.release_ordinal >= first)
         made = connection.execute(new.order_by(_flags.c.release_ordinal)).all()
+        self._last = (made[-1].account_id, made[-1].release_ordinal) if made else None
         counts = Counter(ReleasedAs(one.released_as) for one in made)
         n_overtaken = counts[ReleasedAs.EVIDENCE] + counts[ReleasedAs.KEPT]
         if made:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted
-from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState
+from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted, changes
+from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
 from batchscore.store.past import Rows, same_flag
 from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
@@ -30,11 +30,13 @@ Key = tuple[Any, str]  # account id as the column holds it, run id
 class Account:
     """The flags of one account in a queue that people may know of, by run; ``meant`` is the one that is meant by the account.
 
-    That is the flag that stands, else the newest; withdrawn ones only when there is no other.
+    That is the flag that stands, else the newest; withdrawn ones only when there is no other. ``standing``: the run whose flag
+    stands, though nobody may know of it yet.
     """
 
     flags: Mapping[str, Reviewed]
     meant: str | None
+    standing: str | None = None
 
 
 FlagKey = tuple[str, Any, str]  # queue, account id as the column holds it, run id
@@ -44,7 +46,9 @@ def chosen(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted
     """Flags of released runs, by queue, newest as-of, rank. Those an undo takes back are not among them."""
     at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
     ran_out = (flags.c.state == FlagState.CLAIMED.value) & (claims.c.until <= at)
-    state = sa.case((ran_out, FlagState.OPEN.value), else_=flags.c.state)
+    had_one = sa.select(dispositions.c.run_id).where(same_flag(dispositions, flags)).exists()  # of two opinions
+    free_again = sa.case((had_one, FlagState.AWAITING.value), else_=FlagState.OPEN.value)
+    state = sa.case((ran_out, free_again), else_=flags.c.state)
     query = (
         sa.select(flags.c.queue, flags.c.account_id, flags.c.run_id)
         .select_from(flags.join(runs, runs.c.run_id == flags.c.run_id).outerjoin(claims, same_flag(claims, flags)))
@@ -88,9 +92,15 @@ def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str
 def decided_labels(rows_of: Rows, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
     """What people decided in a queue, by account and time; a page of accounts at a time. Of two reviewers the second settles it.
 
-    What was corrected is there too, each time it was decided; what was inconclusive says nothing, and is left out.
+    What was corrected is there too, each time it was decided; a flag that is inconclusive by its newest decision says nothing,
+    and is left out with all that was decided on it before.
     """
-    said = dispositions.c.state.in_([FlagState.CONFIRMED.value, FlagState.CLEARED.value])
+    later, last = dispositions.alias("later"), dispositions.alias("last")
+    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, last)).correlate(last).scalar_subquery()
+    settled = sa.select(last.c.state).where(same_flag(last, dispositions), last.c.number == newest)
+    settled_as = settled.correlate(dispositions).scalar_subquery()
+    of_use = [FlagState.CONFIRMED.value, FlagState.CLEARED.value]
+    said = dispositions.c.state.in_(of_use) & settled_as.in_(of_use)
     key = (dispositions.c.account_id, dispositions.c.decided_at, dispositions.c.run_id, dispositions.c.number)
     query = sa.select(*key, dispositions.c.state).where(dispositions.c.queue == queue, said).order_by(*key).limit(LABELS_A_PAGE)
     page: sa.Select[Any] | None = query
@@ -154,7 +164,11 @@ def _some(connection: sa.Connection, queue: str, ids: Sequence[Any], at: int, *,
     for row in rows:
         if row["run_id"] in released:
             by_account[row["account_id"]].append(row)
-    return {account_id: _account(of_account, released, claimed, decided, at) for account_id, of_account in by_account.items()}
+    standing = {row["account_id"]: row["run_id"] for row in rows if row["open_marker"] == 1}
+    return {
+        account_id: replace(_account(of_account, released, claimed, decided, at), standing=standing.get(account_id))
+        for account_id, of_account in by_account.items()
+    }
 
 
 def _account(
@@ -198,6 +212,7 @@ def _reviewed(
             flag=flag_of(one),
             released_at=_moment(released[one["run_id"]].released_at),
             withdrawn_at=moment(released[one["run_id"]].undo_begun_at),
+            kept=one["released_as"] == ReleasedAs.KEPT,
         )
         for number, one in enumerate(in_order, start=1)
     )
@@ -205,7 +220,7 @@ def _reviewed(
         flag=flag_of(row),
         state=state,
         released_at=_moment(released[row["run_id"]].released_at),
-        version=len(evidence) + sum(one.withdrawn_at is not None for one in evidence),
+        version=len(changes(evidence)),
         evidence=evidence,
         claim=_claim(claim) if claim is not None and alive else None,
         decided=said,

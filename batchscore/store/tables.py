@@ -233,6 +233,7 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
         sa.Index("flags_by_run", "run_id", "release_ordinal"),
+        sa.Index("flags_before_reviewers", "queue", "open_marker", sa.text("as_of DESC"), "rank", "run_id"),
     )
 
 
@@ -248,6 +249,7 @@ def claims_table(id_kind: str) -> sa.Table:
         sa.Column("claimed_at", sa.BigInteger, nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
         sa.Column("ended_at", sa.BigInteger),
+        sa.Index("claims_by_end", "queue", "ended_at", "until"),
     )
 
 

@@ -33,7 +33,10 @@ def main(spec: str, where: str) -> int:
     try:
         with runs.stop_on_signal() as stop, opened as executor:
             store = open_store(Path(plan.spec.store), "integer")
-            run(plan, executor=executor, store=store, observer=lambda _event: None, limits=Limits(stop=stop))
+            try:
+                run(plan, executor=executor, store=store, observer=lambda _event: None, limits=Limits(stop=stop))
+            finally:
+                stop.ended()
     except BatchscoreError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -6,16 +6,19 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from batchscore.database import open_engine
+from batchscore.desk import Decision
 from batchscore.errors import CommitUnknown, TryAgain
+from batchscore.flag import Disposition
 from batchscore.hold import Finding
 from batchscore.plan import Reference, Stage
-from batchscore.store import Ledger, flags, open_store
+from batchscore.store import Ledger, flags, open_desk, open_reader, open_store
 from tests.conftest import MakeMySqlStore
 from tests.contract.store.conftest import make_flag, make_partitions, make_plan, make_receipt, make_task
 from tests.mysql_proxy import FailingProxy, Fault
@@ -182,6 +185,54 @@ def test_a_hold_and_its_approval_stand_once_whichever_command_fails(folder: Path
         proxy.disarm()
         (hold,) = store.reader().holds(run_id)
         assert (hold.approved_by, hold.findings, store.reader().run(run_id).state) == ("Ada", (finding,), "held")
+
+
+def test_more_flags_are_counted_though_the_commits_answer_is_lost(folder: Path, proxy: FailingProxy) -> None:
+    store = open_store(folder, "integer")
+    run, _ = store.open(make_plan(folder, name="more"), owner="me")
+    store.release(run, iter([make_flag(1, run_id=run.run_id)]))
+
+    def released_more(account_id: int) -> int:
+        more = iter([make_flag(account_id, run_id=run.run_id, rank=account_id)])
+        return store.release_more(run.run_id, more, by="cron").n_flags
+
+    proxy.disarm()
+    assert released_more(2) == 1
+    n_commands = proxy.n_commands
+    faults: tuple[Fault, ...] = ("cut before", "cut after")
+    for account_id, fault in enumerate(faults, start=3):
+        proxy.arm(fault, n_commands)
+        assert released_more(account_id) == 1
+        assert proxy.happened_on == "COMMIT"
+    assert [event.account_id for event in store.reader().events(0, limit=10)] == [1, 2, 3, 4]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["cut before", "cut after", 1213])
+def test_what_people_write_stands_once_whichever_command_fails(folder: Path, proxy: FailingProxy, fault: Fault) -> None:
+    store, desk, reader = open_store(folder, "integer"), open_desk(folder), open_reader(folder)
+
+    def reviewed(name: str, at: int) -> str:
+        run, _ = store.open(make_plan(folder, name=name), owner="me")
+        store.release(run, iter([make_flag(n, run_id=run.run_id, queue=name, rank=n) for n in (1, 2, 3)]))
+        proxy.disarm()
+        if at:
+            proxy.arm(fault, at)
+        assert len(desk.claim(name, by="ann", for_=timedelta(hours=1), n=2)) == 2
+        said = Decision(queue=name, account_id=1, disposition=Disposition.CLEARED, by="ann", evidence=1)
+        desk.decide([said])
+        assert desk.return_claims(name, by="ann") == (2,)
+        return run.run_id
+
+    reviewed("calm", 0)
+    for at in range(1, proxy.n_commands + 1, 1 if STRIDE == 1 else 7):
+        run_id = reviewed(f"run-{at}", at)
+        proxy.disarm()
+        assert reader.flag_states(run_id) == {"cleared": 1, "open": 2}
+        assert reader.misstated(run_id) == 0
+        assert [event.act.value for event in reader.account_events(f"run-{at}", 1)] == ["opened", "claimed", "decided"]
+    numbers = [event.number for event in reader.events(0, limit=100_000)]
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 def test_a_database_that_stays_away_ends_in_an_error_that_can_be_resumed(

@@ -139,7 +139,7 @@ def test_every_mistake_of_a_file_is_told_with_its_row_and_nothing_is_taken(store
 def test_parquet_and_tables_of_a_teams_own_database_are_read_as_exactly(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided_at = datetime(2027, 1, 31, 6, tzinfo=UTC)
+    decided_at = datetime.now(UTC).replace(microsecond=0)
     columns = {"account_id": [7], "disposition": ["confirmed"], "reviewer": ["ann"], "decided_at": [decided_at], "note": [1.5]}
     pq.write_table(pa.table(columns), tmp_path / "decisions.parquet")
     call("queue", "import", tmp_path / "decisions.parquet", "--store", store)
@@ -150,7 +150,8 @@ def test_parquet_and_tables_of_a_teams_own_database_are_read_as_exactly(
             sa.text('CREATE TABLE "closed tickets" (account_id BIGINT, disposition TEXT, reviewer TEXT, decided_at BIGINT)')
         )
         connection.execute(
-            sa.text("INSERT INTO \"closed tickets\" VALUES (8, 'Cleared', 'bob', 1801375200000000), (9, NULL, 'bob', 1)")
+            sa.text("INSERT INTO \"closed tickets\" VALUES (8, 'Cleared', 'bob', :at), (9, NULL, 'bob', 1)"),
+            {"at": int(decided_at.timestamp()) * 1_000_000},
         )
     for n_new in (1, 0):
         said = call("queue", "import", "--url", "tickets", "--table", "closed tickets", "--json", "--store", store)
@@ -158,6 +159,9 @@ def test_parquet_and_tables_of_a_teams_own_database_are_read_as_exactly(
     assert states(store) == {7: "confirmed", 8: "cleared", 9: "open"}
     flags = [open_reader(store).account_flags("abuse", account_id)[0] for account_id in (7, 8)]
     assert [(flag.decided[0].by, flag.decided[0].decided_at) for flag in flags] == [("ann", decided_at), ("bob", decided_at)]
+    with pytest.raises(Refused, match="secret_missing") as refusal:
+        call("queue", "import", "--url", "mysql://reviewer:hunter2@db.example/queue", "--table", "other", "--store", store)
+    assert "hunter2" not in f"{refusal.value}{refusal.value.__reduce__()}"
     with pytest.raises(Refused, match="table_missing"):
         call("queue", "import", "--url", "tickets", "--table", "other", "--store", store)
 
@@ -185,6 +189,16 @@ def test_what_is_suppressed_is_listed_with_who_answers_for_it(store: Path) -> No
     call("suppress", "remove", "account", "7", "--by", "bob", *base)
     assert "1 suppression(s)" in call("suppress", "list", *base).stdout
     assert "2 suppression(s)" in call("suppress", "list", "--all", *base).stdout
+    call("suppress", "add", "account", "8", "--until", "30d", "--owner", "o", "--why", "w", "--by", "ann", *base)
+    assert "1 suppression(s) ended" in call("suppress", "remove", "account", "008", "--by", "bob", *base).stdout, "it is 8"
+    misspelt = call("suppress", "list", "--queue", "abus", "--store", store)
+    assert "no run has released into queue abus; there is abuse" in misspelt.output
+    for verb in (
+        ["add", "domain", "a.example", "--until", "30d", "--owner", "o", "--why", "w"],
+        ["remove", "domain", "a.example"],
+    ):
+        with pytest.raises(click.UsageError, match="1 to 255 characters"):
+            call("suppress", *verb, "--by", " ", *base)
     for wrong in (["account", "x"], ["domain", ""]):
         with pytest.raises(click.UsageError):
             call("suppress", "add", *wrong, "--until", "30d", "--owner", "o", "--why", "w", "--by", "ann", *base)

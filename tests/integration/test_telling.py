@@ -89,7 +89,7 @@ def test_the_textfile_says_how_it_ended(told: Told) -> None:
 def test_a_refused_run_leaves_its_exit_code_too(told: Told, tmp_path: Path) -> None:
     textfile = tmp_path / "small.prom"
     with pytest.raises(Refused):
-        call("run", told.world.spec_path, "--again", "--scheduler", "tcp://127.0.0.1:1", "--metrics-textfile", textfile)
+        call("run", told.world.spec_path, "--again", "--scheduler", "tcp://192.0.2.1:8786", "--metrics-textfile", textfile)
     assert 'batchscore_run_exit_code{spec="small"} 2.0' in textfile.read_text()
     assert 'batchscore_run_active{spec="small"} 0.0' in textfile.read_text()
 

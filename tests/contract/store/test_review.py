@@ -121,6 +121,19 @@ def test_a_claim_that_is_not_used_comes_back(store: Ledger, desk: ReviewDesk, st
     assert shown(store_folder) == [(7, "open")]
 
 
+def test_accounts_named_twice_and_ones_own_are_claimed_once_and_for_as_long_anew(
+    store: Ledger, desk: ReviewDesk, store_folder: Path
+) -> None:
+    released(store, store_folder, "first", 7, 8)
+    (before,) = desk.claim("abuse", by="ann", for_=HOUR, only=[7, 7])
+    again = desk.claim("abuse", by="ann", for_=5 * HOUR, only=[8, 7])
+    until = {row.flag.account_id: row.claim.until for row in again if row.claim is not None}
+    assert before.claim is not None
+    assert set(until) == {7, 8}
+    assert until[7] == until[8] > before.claim.until + 3 * HOUR
+    assert set(desk.return_claims("abuse", by="ann", only=[7, 7, 8])) == {7, 8}
+
+
 def test_a_decision_closes_the_flag_and_says_by_whom_and_on_what(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
     released(store, store_folder, "first", 7, 8)
     desk.claim("abuse", by="ann", for_=HOUR)
@@ -172,6 +185,80 @@ def test_two_people_settle_a_flag_that_needs_them(store: Ledger, desk: ReviewDes
     assert desk.decide([says(7, by="bob"), says(8, Disposition.CONFIRMED, by="bob")]) == 2
     assert (held(store_folder, 7).state, held(store_folder, 8).state) == (FlagState.CLEARED, FlagState.INCONCLUSIVE)
     assert [one.disposition for one in held(store_folder, 8).decided] == [Disposition.CLEARED, Disposition.CONFIRMED]
+
+
+def test_newer_evidence_may_ask_for_two_people(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    released(store, store_folder, "first", 7, 8)
+    released(store, store_folder, "second", 7, second_reviewer=True)
+    assert desk.decide([says(7, evidence=2), says(8)]) == 2
+    assert [held(store_folder, account_id).state for account_id in (7, 8)] == [FlagState.AWAITING, FlagState.CLEARED]
+    asks = execute(store_folder, "SELECT account_id, second_reviewer FROM review_flags ORDER BY account_id").all()
+    assert [tuple(row) for row in asks] == [(7, 1), (8, 0)]
+
+
+def test_rows_of_decisions_may_come_again_whatever_was_decided_and_released_since(
+    store: Ledger, desk: ReviewDesk, store_folder: Path
+) -> None:
+    released(store, store_folder, "first", 7, second_reviewer=True)
+    released(store, store_folder, "alone", 8)
+    rows = [says(7), says(7, Disposition.CONFIRMED, by="bob"), says(8)]
+    assert desk.decide(rows) == 3
+    assert desk.decide(rows) == 0
+    kept = released(store, store_folder, "kept", 7, 8)
+    assert [one.kept for one in held(store_folder, 8).evidence] == [False, True], "it is shown"
+    assert (held(store_folder, 8).version, held(store_folder, 8).newest.number) == (1, 1), "and is no new version"
+    assert desk.decide(rows) == 0
+    store.undo(kept.run_id, by="cid", why="wrong model")
+    assert desk.decide([rows[2], says(8, evidence=1)]) == 0
+    assert refused(desk, says(8, Disposition.CONFIRMED)).reason == "flag_decided"
+
+
+def test_a_decision_is_no_older_than_its_flag_and_not_of_the_future(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    released(store, store_folder, "first", 7, 8)
+    now = datetime.now(UTC)
+    for wrong in (datetime(1970, 1, 21, tzinfo=UTC), now - HOUR, now + HOUR):
+        refusal = refused(desk, says(7, decided_at=wrong))
+        assert refusal.reason == "decision_time"
+        assert "microseconds" in refusal.remedy
+    said = [says(7, decided_at=now - timedelta(minutes=2)), says(8, decided_at=now + timedelta(minutes=2))]
+    assert desk.decide(said) == 2, "clocks differ a little"
+
+
+def test_a_second_opinion_that_ran_out_still_awaits_one(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    released(store, store_folder, "first", 7, 8, second_reviewer=True)
+    desk.decide([says(7)])
+    desk.claim("abuse", by="bob", for_=HOUR, n=2)
+    let_claims_run_out(store_folder)
+    assert shown(store_folder, states=(FlagState.AWAITING,)) == [(7, "awaiting")]
+    assert shown(store_folder, states=(FlagState.OPEN,)) == [(8, "open")]
+    assert desk.expire("abuse", by="cron", older_than=timedelta(0), apply=False) == 1
+    assert desk.expire("abuse", by="cron", older_than=timedelta(0), apply=True) == 1
+    assert (held(store_folder, 7).state, held(store_folder, 8).state) == (FlagState.AWAITING, FlagState.EXPIRED)
+
+
+def test_a_late_first_opinion_brings_its_flag_back_unless_another_stands(
+    store: Ledger, desk: ReviewDesk, store_folder: Path
+) -> None:
+    first = released(store, store_folder, "first", 7, 8, second_reviewer=True)
+    assert desk.expire("abuse", by="cron", older_than=timedelta(0), apply=True) == 2
+    later = released(store, store_folder, "later", 8, as_of=AS_OF + timedelta(days=1))
+    assert desk.decide([says(7)]) == 1
+    assert shown(store_folder) == [(8, "open"), (7, "awaiting")]
+    assert desk.claim("abuse", by="bob", for_=HOUR, only=[7])[0].state is FlagState.CLAIMED
+    assert refused(desk, says(8, run_id=first.run_id)).reason == "flag_changed"
+    assert held(store_folder, 8).flag.run_id == later.run_id
+    assert open_reader(store_folder).misstated(first.run_id) == 0
+
+
+def test_of_a_long_file_it_is_told_which_rows_and_how_many_stand(
+    store: Ledger, desk: ReviewDesk, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchscore.store.desk.DECISIONS_A_TRANSACTION", 2)
+    released(store, store_folder, "first", 7, 8)
+    with pytest.raises(Refused, match="the 2 before these stand") as refusal:
+        desk.decide([says(7), says(8), says(424242)], name=lambda position: f"row {position + 5}")
+    assert [problem.where for problem in refusal.value.problems] == ["row 7"]
+    assert {state for _, state in shown(store_folder, states=(FlagState.CLEARED,))} == {"cleared"}
 
 
 def test_of_a_file_of_decisions_all_stand_or_none_and_each_mistake_is_told(
@@ -237,6 +324,8 @@ def test_old_flags_expire_unless_somebody_is_at_them_or_a_run_selected_them_agai
     assert desk.decide([says(9)]) == 1, "a decision that comes late is one still"
 
 
+OF_A_FLAG = "queue, account_id, run_id, as_of, rank, score, margin, reasons, bundle_digest, state, opened_at"
+OF_ANOTHER_RUN = OF_A_FLAG.replace("run_id", "'r-0badf00d-1'")
 STATEMENTS = (
     "UPDATE flags SET state = 'open', open_marker = 1, closed_at = NULL WHERE account_id = 7",
     "UPDATE flags SET state = 'withdrawn' WHERE account_id = 7",
@@ -249,6 +338,10 @@ STATEMENTS = (
     "UPDATE flags SET state = 'cleared', open_marker = NULL WHERE account_id = 9",
     "UPDATE dispositions SET disposition = 'confirmed', state = 'confirmed'",
     "DELETE FROM dispositions",
+    "REPLACE INTO dispositions SELECT * FROM dispositions",
+    "REPLACE INTO flags SELECT * FROM flags WHERE account_id = 7",
+    "REPLACE INTO flags SELECT * FROM flags WHERE account_id = 8",
+    f"REPLACE INTO flags ({OF_A_FLAG}, open_marker) SELECT {OF_ANOTHER_RUN}, 1 FROM flags WHERE account_id = 8",
     (
         "INSERT INTO flags (queue, account_id, run_id, as_of, rank, score, margin, reasons, bundle_digest, state, opened_at) "
         "SELECT queue, 10, run_id, as_of, rank, score, margin, reasons, bundle_digest, 'cleared', opened_at FROM flags LIMIT 1"
@@ -267,6 +360,9 @@ def test_the_database_itself_keeps_whoever_it_is_from_what_a_person_decided(
         said = statement.replace("rank,", "`rank`,") if database == "mysql" else statement
         with pytest.raises(sa.exc.DBAPIError, match=r"person touched|only people|decision is never"):
             execute(store_folder, said)
+    if database == "sqlite":
+        with pytest.raises(sa.exc.DBAPIError, match="not replaced"):
+            execute(store_folder, "UPDATE OR REPLACE flags SET account_id = 8 WHERE account_id = 9")
     assert execute(store_folder, "SELECT * FROM flags ORDER BY account_id").all() == before
 
 
@@ -425,6 +521,9 @@ def test_labels_are_what_was_decided_page_by_page(
     desk.decide([says(10, Disposition.CONFIRMED, by="bob", correct=True)])
     told = [(account_id, bad) for account_id, bad, _ in open_reader(store_folder).decided_labels("abuse")]
     assert told == [(7, True), (8, False), (10, False), (10, True)]
+    desk.decide([says(8, Disposition.INCONCLUSIVE, by="bob", correct=True)])
+    told = [(account_id, bad) for account_id, bad, _ in open_reader(store_folder).decided_labels("abuse")]
+    assert told == [(7, True), (10, False), (10, True)], "nobody knows of 8 any more"
     assert list(open_reader(store_folder).decided_labels("other")) == []
 
 

@@ -334,6 +334,14 @@ def test_every_account_below_the_line_is_as_likely_as_its_stratum_says() -> None
     assert not any(drawn[account] for account in range(190, 200)), "the best are flagged by their scores"
 
 
+@pytest.mark.parametrize(("share", "n"), [(0.29, 29), (0.57, 57), (0.295, 29)])
+def test_a_share_of_the_budget_is_what_its_digits_say(share: float, n: int) -> None:
+    rows = [(account, 0.3 + account / 1e4) for account in range(200)]
+    policy, memory = Policy(budget=100, sample=share), remember([], (), pa.uint64())
+    found = decide(Asked(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed="a"), NOW).table
+    assert len(found.filter(pa.compute.is_valid(found["stratum"]))) == n
+
+
 def test_memory_and_decisions_of_earlier_releases_are_read() -> None:
     now = remember([past_flag(1, AS_OF - DAY, None)], (), pa.uint64())
     then = now.select(["account_id", "opened_at", "closed_at"])
