@@ -488,9 +488,10 @@ class Store(Protocol):
     def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
         """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
 
-    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
 
+        ``per_day``: no more of the run's on a day (UTC, by the database's clock), however many ask at once; the best ranks go.
         What was released before is left as it is; the count is of what came now. No driver's: it needs no epoch.
 
         Raises:

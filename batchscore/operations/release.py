@@ -113,8 +113,11 @@ def would_have_been(folder: Path, run_id: str) -> tuple[WithheldShown, ...]:
 def _let_go(folder: Path, row: RunRow, reader: StoreReader, chosen: pa.Table, shown: ReserveShown, by: str) -> ReserveShown:
     definitions = Definitions.of(row.plan)
     flags = flags_of_rows(chosen, row, definitions, reader.receipts(row.run_id, Stage.REASONS))
-    done = open_store(folder, definitions.feature_set.account_id).release_more(row.run_id, flags, by=by)
-    more = {"n_released": done.n_flags, "n_overtaken": done.n_overtaken, "n_next": 0, "n_gone": shown.n_gone + len(chosen)}
+    done = open_store(folder, definitions.feature_set.account_id).release_more(
+        row.run_id, flags, by=by, per_day=row.plan.spec.policy.per_day
+    )
+    n_gone = shown.n_gone + done.n_flags + done.n_overtaken
+    more = {"n_released": done.n_flags, "n_overtaken": done.n_overtaken, "n_next": 0, "n_gone": n_gone}
     return shown.model_copy(update=more)
 
 

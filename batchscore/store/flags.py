@@ -45,6 +45,7 @@ ROWS_A_TRANSACTION = 10_000
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
 GROUP_CHARS: Final = 255
+DAY: Final = 86_400_000_000  # microseconds
 SINCE_CHARS: Final = 1_024
 MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
 
@@ -119,15 +120,19 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
     return fenced(lambda connection: _count(connection, run))
 
 
-def release_more(engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase) -> ReleaseCount:
+def release_more(
+    engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase, per_day: int | None = None
+) -> ReleaseCount:
     """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
+
+    ``per_day``: no more of the run's on a day (UTC, by the database's clock); those of the best ranks go.
 
     Raises:
         Refused: ``id_too_large``, or ``nothing_to_release``: the run is not released, or an undo of it was begun.
     """
     added = [0, 0, 0]  # opened, overtaken, of these kept
     for part in _parts(flags, ROWS_A_TRANSACTION):
-        addition = _Addition(run_id, part, by, database)
+        addition = _Addition(run_id, part, by, database, per_day)
         counted = transact(engine, addition, where="store", landed=addition.landed)
         added = [before + more for before, more in zip(added, counted, strict=True)]
     return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2])
@@ -136,9 +141,9 @@ def release_more(engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str,
 class _Addition:
     """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
 
-    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase) -> None:
+    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
         self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
-        self._database = database
+        self._database, self._per_day = database, per_day
         self._last: Any = None  # of what it made: the account and the ordinal
 
     def landed(self, connection: sa.Connection) -> bool:
@@ -166,7 +171,8 @@ class _Addition:
         lock_queue(connection, queue)
         at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
         first = _next_ordinal(connection, run)
-        for rows in _parts(self._flags, ROWS_A_STATEMENT):
+        going = self._within_pace(connection, at, int(row.released_at * 1_000_000))
+        for rows in _parts(going, ROWS_A_STATEMENT):
             _insert(connection, run, rows, at, database)
         columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as, _flags.c.release_ordinal)
         new = sa.select(*columns).where(_flags.c.run_id == run.run_id, _flags.c.release_ordinal >= first)
@@ -179,6 +185,20 @@ class _Addition:
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
             append_events(connection, [_came(run.owner, queue, one) for one in made], at)
         return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT]
+
+    def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[Flag]:
+        """Those that may go at that moment, in key order: the queue is locked, so nobody else counts the same places as free."""
+        if self._per_day is None:
+            return self._flags
+        mine = _flags.c.run_id == self._run.run_id
+        today = (_flags.c.opened_at >= at - at % DAY) & (_flags.c.opened_at > released_at)  # the release's own came before it
+        n_today = connection.execute(sa.select(sa.func.count()).select_from(_flags).where(mine, today)).scalar_one()
+        ids = [stored_id(flag.account_id, self._database.largest_id) for flag in self._flags]
+        there = set(connection.execute(sa.select(_flags.c.account_id).where(mine, _flags.c.account_id.in_(ids))).scalars())
+        new = [flag for flag, stored in zip(self._flags, ids, strict=True) if stored not in there]
+        best = sorted(new, key=lambda flag: flag.rank)[: max(0, self._per_day - n_today)]
+        going = {flag.rank for flag in best}
+        return [flag for flag in new if flag.rank in going]
 
 
 def _came(who: str, queue: str, row: Any) -> Change:

@@ -267,10 +267,10 @@ class Ledger:
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release(run, flags, lambda body: self._fenced(run, body), database)
 
-    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release_more(self._engine, run_id, flags, by[:BY_CHARS], database)
+        return release_more(self._engine, run_id, flags, by[:BY_CHARS], database, per_day)
 
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -432,6 +433,16 @@ def test_more_flags_of_a_released_run_come_with_events_of_their_own(store: Ledge
     store.undo(run.run_id, by="cid", why="wrong model")
     with pytest.raises(Refused, match="nothing_to_release"):
         store.release_more(run.run_id, iter(more), by="cron")
+
+
+def test_no_more_of_a_reserve_goes_on_a_day_than_its_pace(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    run = released(store, store_folder, "first", 1, 5)
+    time.sleep(0.01)  # what comes later is told by the clock
+    more = [make_flag(number, run_id=run.run_id, rank=10 - number) for number in (2, 3, 4)]
+    assert store.release_more(run.run_id, iter(more), by="cron", per_day=2) == ReleaseCount(n_flags=2, n_overtaken=0)
+    assert store.release_more(run.run_id, iter(more), by="ann", per_day=2) == ReleaseCount(n_flags=0, n_overtaken=0)
+    assert {account for account, _ in shown(store_folder)} == {1, 5, 3, 4}, "the best ranks"
+    assert store.release_more(run.run_id, iter(more), by="ann", per_day=3) == ReleaseCount(n_flags=1, n_overtaken=0)
 
 
 def test_the_audit_trail_tells_of_each_verb(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
