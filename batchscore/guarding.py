@@ -29,7 +29,7 @@ from batchscore.receipt import Receipt
 from batchscore.report.histogram import EDGES, Counts, added, from_footer, psi
 
 EARLIER: Final = 5  # runs of the spec that are compared with
-LOOKED_THROUGH: Final = 200  # runs of the store, the newest, among which they are looked for
+LOOKED_THROUGH: Final = 50  # released runs of the spec, the newest, among which they are looked for
 _FOOTER_THREADS: Final = 8
 _NULLS: Final = "feature_nulls "
 _DAY: Final = timedelta(days=1)
@@ -78,9 +78,9 @@ def histograms_in(paths: Iterable[Path]) -> tuple[dict[datetime, Counts], int]:
 def _released_before(row: RunRow, reader: StoreReader) -> Iterator[RunRow]:
     """The newest runs of the spec that released and were not undone, without those that answered this run's question."""
     n_found = 0
-    for other in reader.runs(limit=LOOKED_THROUGH):
-        same = other.name == row.name and other.plan.spec.as_ofs()[-1] != row.plan.spec.as_ofs()[-1]
-        if same and other.released_at is not None and other.undo_begun_at is None and n_found < EARLIER:
+    for other in reader.released_runs(row.name, limit=LOOKED_THROUGH):
+        is_other = other.plan.spec.as_ofs()[-1] != row.plan.spec.as_ofs()[-1] and other.plan.spec.release != "none"
+        if is_other and n_found < EARLIER:
             n_found += 1
             yield other
 

@@ -6,6 +6,7 @@ No part of it is in the address of a score: whatever changes here, nothing is sc
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,6 +15,14 @@ from batchscore.values import NAME, ColumnName, Count, Duration, Number, Probabi
 
 MOST_FLAGS: Final = 10_000_000
 LEAST_SAMPLE: Final = 2  # accounts: of one alone nothing can be said
+
+
+def n_sampled(sample: float | None, budget: int | None) -> int:
+    """How many of a budget that share is, as it is written: 0.29 of 100 is 29. None where it is fewer than two."""
+    if sample is None or budget is None:
+        return 0
+    n = int(Decimal(str(sample)) * budget)
+    return n if n >= LEAST_SAMPLE else 0
 
 
 def _group(value: Any) -> Any:
@@ -30,9 +39,10 @@ class Tier(Value):
     """Rules of their own for the accounts whose column ``by`` holds one of ``values``.
 
     Without ``values``: for every other value of the column that no tier before it names, each by itself. ``threshold`` stands in
-    the policy's place; ``budget`` is the most of the budget that they may use, together, or each value where none is named. An
-    account in several tiers must reach the highest of their thresholds and fits where it fits into all their budgets; it needs a
-    second reviewer where one of them says so. An account whose column is null is in no tier of it.
+    the policy's place; ``budget`` is the most of the budget that they may use, together, or each value where none is named,
+    by flags, reserve and sample; 0 is none, whatever campaign they are in. An account in several tiers must reach the highest of
+    their thresholds and fits where it fits into all their budgets; it needs a second reviewer where one
+    of them says so. An account whose column is null is in no tier of it.
     """
 
     by: ColumnName
@@ -139,7 +149,7 @@ class Policy(Value):
             *(["less_open is of a budget, and there is none → add budget"] if self.less_open and self.budget is None else []),
             *(["per_day paces a reserve, and there is none → add reserve"] if self.per_day and not self.reserve else []),
         ]
-        if self.sample is not None and (self.budget is None or self.n_sampled < LEAST_SAMPLE):
+        if self.sample is not None and not self.n_sampled:
             wrong.append("sample is a share of a budget, and of this it is less than two accounts → raise one of the two")
         if wrong:
             raise ValueError("; ".join(wrong))
@@ -148,7 +158,7 @@ class Policy(Value):
     @property
     def n_sampled(self) -> int:
         """How many of the budget are drawn at random."""
-        return 0 if self.sample is None or self.budget is None else int(self.sample * self.budget)
+        return n_sampled(self.sample, self.budget)
 
     def columns(self) -> dict[tuple[str | int, ...], str]:
         """Place in the policy → the column of accounts that it names there."""

@@ -332,6 +332,12 @@ class StoreReader(Protocol):
         that this run asks again, so they must neither block its flags nor make room for others.
         """
 
+    def clock(self) -> datetime:
+        """What time it is by the database, by which suppressions and flags begin and end."""
+
+    def released_runs(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
+        """The newest runs of the spec of that name that are released and not undone, the newest first."""
+
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, key and begin; which hold depends on the moment."""
 

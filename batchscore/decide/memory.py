@@ -24,7 +24,7 @@ from batchscore.ports import PastFlag, Suppression
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 _OF_FLAGS: Final = ("opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at")
-_OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why")
+_OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
 
 
 class Withheld(StrEnum):
@@ -34,10 +34,14 @@ class Withheld(StrEnum):
     SUPPRESSED = "suppressed"
     COOL_DOWN = "cool_down"
     UNMOVED = "unmoved"  # cleared, and nothing moved since
+    TIER = "tier"  # the budget of a tier it is in is used up
 
 
 def memory_schema(id_type: pa.DataType) -> pa.Schema:
-    """One row per flag (``scope`` is null) and per suppression (``account_id`` is null, opened and closed are from and until)."""
+    """One row per flag (``scope`` is null) and per suppression (``account_id`` is null, opened and closed are from and until).
+
+    ``ended``: the suppression had ended when memory was read.
+    """
     return pa.schema(
         [
             (ACCOUNT_ID, id_type),
@@ -53,12 +57,15 @@ def memory_schema(id_type: pa.DataType) -> pa.Schema:
             ("key", pa.string()),
             ("owner", pa.string()),
             ("why", pa.string()),
+            ("ended", pa.bool_()),
         ]
     )
 
 
-def remember(past_flags: Iterable[PastFlag], suppressions: Iterable[Suppression], id_type: pa.DataType) -> pa.Table:
-    """Past flags and suppressions of one queue as a table of `memory_schema`."""
+def remember(
+    past_flags: Iterable[PastFlag], suppressions: Iterable[Suppression], id_type: pa.DataType, read_at: datetime | None = None
+) -> pa.Table:
+    """Past flags and suppressions of one queue as a table of `memory_schema`; what ended by ``read_at`` is ``ended``."""
     schema = memory_schema(id_type)
     held: dict[str, list[Any]] = {name: [] for name in schema.names}
     for flag in past_flags:
@@ -69,8 +76,9 @@ def remember(past_flags: Iterable[PastFlag], suppressions: Iterable[Suppression]
     for asked in suppressions:
         held["opened_at"].append(asked.begins_at)
         held["closed_at"].append(asked.until)
-        for name in _OF_SUPPRESSIONS:
+        for name in _OF_SUPPRESSIONS[:-1]:
             held[name].append(getattr(asked, name))
+        held["ended"].append(read_at is not None and asked.until <= read_at)
     n_rows = len(held["opened_at"])
     for name in (ACCOUNT_ID, *_OF_FLAGS[2:]):
         held[name] += [None] * (n_rows - n_flags)
@@ -147,9 +155,13 @@ class Memory:
         return found.filter(pc.less_equal(found["decided_at"], pa.scalar(self._at.as_of - cool_down.cleared, MOMENT)))
 
     def suppressions(self) -> list[dict[str, Any]]:
-        """Those that hold then."""
+        """Those that hold then; for the reviewers now, those that had not ended when memory was read."""
         as_of, released = self._at.as_of, self._at.released
-        return [held for held in self._suppressions if held["closed_at"] > as_of and (released or held["opened_at"] <= as_of)]
+        return [
+            held
+            for held in self._suppressions
+            if held["closed_at"] > as_of and (not held["ended"] if released else held["opened_at"] <= as_of)
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def draw(scores: Iterable[pa.Table], flagged: pa.Array, reserve: pa.Table, n: in
     first = _Smallest(n, seed)
     first.offer(reserve.select(SCORED))
     strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
-    strata += _joined(bands, n)
+    strata += _joined(bands, n, most=max(1, n - len(strata)))
     shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
     tables = [
         held.smallest(k).append_column("stratum", pa.repeat(name, k)).append_column("probability", pa.repeat(k / held.n, k))
@@ -132,12 +132,15 @@ class _Smallest:
             self._largest = np.uint64(found["hash"][-1].as_py())
 
 
-def _joined(bands: list[_Smallest], n: int) -> list[tuple[str, _Smallest, float]]:
-    """(name, accounts, abusive ones to expect) of bands with anybody in them, from the lowest, each worth some draws."""
+def _joined(bands: list[_Smallest], n: int, most: int) -> list[tuple[str, _Smallest, float]]:
+    """(name, accounts, abusive ones to expect) of bands with anybody in them, from the lowest, each worth some draws.
+
+    At most so many, so that each gets a draw: of a stratum in which nobody is drawn nobody knows anything.
+    """
     edges = (0.0, *EDGES, 1.0)
     worth = [math.sqrt(band.n * band.n * middle) for band, middle in zip(bands, _MIDDLES, strict=True)]
     least = sum(worth) * WORTH / max(1, n)
-    found: list[tuple[str, _Smallest, float]] = []
+    found: list[tuple[float, float, _Smallest, float]] = []
     low, gathered, so_far, expected = 0, None, 0.0, 0.0
     for number, band in enumerate(bands):
         if gathered is None:
@@ -147,9 +150,14 @@ def _joined(bands: list[_Smallest], n: int) -> list[tuple[str, _Smallest, float]
         so_far, expected = so_far + worth[number], expected + band.n * _MIDDLES[number]
         is_last = number == len(bands) - 1
         if gathered.n and (so_far >= least or is_last):
-            found.append((f"{edges[low]:g}–{edges[number + 1]:g}", gathered, expected))
+            found.append((edges[low], edges[number + 1], gathered, expected))
             gathered = None
-    return found
+    while len(found) > most:
+        at = min(range(len(found) - 1), key=lambda place: (found[place][3] + found[place + 1][3], place))
+        (bottom, _, first, some), (_, top, second, more) = found[at : at + 2]
+        first.join(second)
+        found[at : at + 2] = [(bottom, top, first, some + more)]
+    return [(f"{bottom:g}–{top:g}", held, expected) for bottom, top, held, expected in found]
 
 
 def _allocated(strata: list[tuple[int, float]], n: int) -> list[int]:
@@ -161,8 +169,8 @@ def _allocated(strata: list[tuple[int, float]], n: int) -> list[int]:
     while sum(shares) > n and any(share > low for share, low in zip(shares, least, strict=True)):
         most = max(range(len(shares)), key=lambda place: (shares[place] - least[place], place))
         shares[most] -= 1
-    while sum(shares) > n:  # fewer draws than strata need: the largest strata keep theirs
-        fewest = min((place for place in range(len(shares)) if shares[place]), key=lambda place: strata[place][0])
+    while sum(shares) > n:  # fewer draws than strata need: the largest strata keep theirs, and each keeps one
+        fewest = min((place for place in range(len(shares)) if shares[place] > 1), key=lambda place: strata[place][0])
         shares[fewest] -= 1
     while sum(shares) < n and any(share < size for share, (size, _) in zip(shares, strata, strict=True)):
         free = [place for place in range(len(shares)) if shares[place] < strata[place][0]]

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,14 +24,14 @@ from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
 from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
 from batchscore.decide.table import FLAG, RESERVE, WITHHELD, decision_schema, of_standing
 from batchscore.decide.tiers import Rules, lowest_threshold, rules_of
-from batchscore.decide.walk import Standing, walk
+from batchscore.decide.walk import Standing, fitting, walk
 from batchscore.errors import RunFailed
-from batchscore.keys import ACCOUNT_ID
-from batchscore.policy import Policy
+from batchscore.keys import ACCOUNT_ID, hash64
+from batchscore.policy import Policy, n_sampled
 
 SLACK = 1_024  # candidates beyond what a walk is sure to need; tests make it smaller
 _KEY: Final = b"batchscore.decided"
-_NAMES: Final = {Standing.FLAG: FLAG, Standing.RESERVE: RESERVE, Standing.WITHHELD: WITHHELD}
+_NAMES: Final = np.array(["", FLAG, RESERVE, WITHHELD, WITHHELD], object)  # by `Standing`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,12 +105,12 @@ def decide(asked: Asked, at: Moment, simulated: pa.Array | None = None) -> Decid
     also_open = pa.array([], asked.id_type) if simulated is None else simulated
     n_open = pc.count_distinct(pa.concat_arrays([memory.open_accounts(), also_open])).as_py()
     budget = None if policy.budget is None else max(0, policy.budget - (n_open if policy.less_open else 0))
-    n_drawn = 0 if policy.sample is None or budget is None else int(Decimal(str(policy.sample)) * budget)
+    n_drawn = n_sampled(policy.sample, budget)
     looked = _Look(asked, at, memory, also_open)
     walked = looked.walk(None if budget is None else budget - n_drawn)
     found = walked.rows()
     drawn = _drawn(asked, at, found, n_drawn) if n_drawn else None
-    table = _ranked(found, looked.of_drawn(drawn) if drawn else found.slice(0, 0), seed_of(asked.seed, at.as_of))
+    table = _ranked(found, looked.of_drawn(drawn, walked) if drawn else found.slice(0, 0), seed_of(asked.seed, at.as_of))
     if pc.count_distinct(table[ACCOUNT_ID]).as_py() != len(table):
         raise RunFailed(
             "proof_failed",
@@ -153,8 +153,14 @@ class _Walked:
     def rows(self) -> pa.Table:
         """All that were not passed by, in order."""
         table = self.rows_of(self.candidates, self.judged, self.rules)
-        names = np.array(["", *(_NAMES[Standing(number)] for number in (1, 2, 3))], object)[self.standings]
-        table = table.set_column(table.schema.get_field_index("standing"), "standing", pa.array(names, pa.string()))
+        capped = pa.array(self.standings == Standing.CAPPED)
+        columns = {
+            "standing": pa.array(_NAMES[self.standings], pa.string()),
+            "withheld": pc.if_else(capped, Withheld.TIER.value, table["withheld"]),
+            "why": pc.if_else(capped, "the budget of a tier it is in is used up", table["why"]),
+        }
+        for name, column in columns.items():
+            table = table.set_column(table.schema.get_field_index(name), name, column)
         return table.filter(pa.array(self.standings != Standing.PASSED))
 
 
@@ -164,6 +170,7 @@ class _Look:
     def __init__(self, asked: Asked, at: Moment, memory: Memory, also_open: pa.Array) -> None:
         self._asked, self._at, self._memory, self._also_open = asked, at, memory, also_open
         self._moved = moved_since(asked.policy.again, asked.evidence(at.as_of))
+        self._cap = asked.policy.campaign.cap if asked.policy.campaign else 1
 
     def walk(self, budget: int | None) -> _Walked:
         """Walk the best scores: as many as the walk needs."""
@@ -174,13 +181,12 @@ class _Look:
             best = best_of(self._asked.scores(self._at.as_of), most, lowest_threshold(policy), self._asked.id_type)
             candidates = self._with_groups(best.table)
             rules, judged = rules_of(policy, candidates), self._judge(candidates)
-            cap = policy.campaign.cap if policy.campaign else 1
             found = walk(
                 widened(candidates),
                 rules,
                 [kind is not None for kind in judged.kinds],
                 budget=budget,
-                cap=cap,
+                cap=self._cap,
                 reserve=policy.reserve,
             )
             if most is None or best.is_all or found.is_over:
@@ -189,14 +195,30 @@ class _Look:
                 )
             most *= 4
 
-    def of_drawn(self, drawn: Drawn) -> pa.Table:
-        """Rows of the accounts that were drawn; those whom memory withholds are left out."""
+    def of_drawn(self, drawn: Drawn, walked: _Walked) -> pa.Table:
+        """Rows of the accounts that were drawn; those whom memory withholds or a tier has no room for are left out."""
         candidates = self._with_groups(drawn.table)
         judged = self._judge(candidates)
         rows = self._rows(candidates, judged, rules_of(self._asked.policy, candidates))
         for name in ("stratum", "probability"):
             rows = rows.set_column(rows.schema.get_field_index(name), name, candidates[name])
-        return rows.filter(pa.array([kind is None for kind in judged.kinds], pa.bool_()))
+        is_free = np.array([kind is None for kind in judged.kinds], np.bool_)
+        is_free[is_free] = self._have_room(candidates.filter(pa.array(is_free)), walked)
+        return rows.filter(pa.array(is_free))
+
+    def _have_room(self, drawn: pa.Table, walked: _Walked) -> npt.NDArray[np.bool_]:
+        """Whether each fits into what flags and reserve left of its tiers' budgets, in the order of chance; the reserve does."""
+        is_in = np.isin(walked.standings, [Standing.FLAG, Standing.RESERVE])
+        before = walked.candidates.filter(pa.array(is_in))
+        paid = pc.is_in(drawn[ACCOUNT_ID], value_set=before[ACCOUNT_ID].combine_chunks()).to_numpy()
+        order = np.flatnonzero(~paid)
+        chances = hash64(drawn[ACCOUNT_ID].combine_chunks(), seed_of(self._asked.seed, self._at.as_of))
+        order = order[np.argsort(chances[order], kind="stable")]
+        both = pa.concat_tables([before, drawn.take(order).drop_columns(["stratum", "probability"])], promote_options="default")
+        fits = fitting(rules_of(self._asked.policy, both.combine_chunks()), self._cap, len(before))
+        found: npt.NDArray[np.bool_] = paid.copy()
+        found[order] = fits[len(before) :]
+        return found
 
     def _with_groups(self, best: pa.Table) -> pa.Table:
         if self._asked.groups is None or not len(best):

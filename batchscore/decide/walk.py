@@ -1,8 +1,12 @@
 """The walk: candidates from the best down, each flagged, kept in reserve, withheld or passed by, until the budget is used. Pure.
 
-One flag uses up one of the budget, and of each tier's that it is in. Flags of one campaign use up one for every ``cap`` of them.
+One flag uses up one of the budget, and of each tier's that it is in. Flags of one campaign use up one for every ``cap`` of them,
+of each purse by itself: a member whose campaign was paid for by another tier pays into its own, and an empty one has no riders.
 Whoever is withheld uses up nothing. The walk stops where one more would be needed and none is left: what is below competes for
-nothing, also where it would cost nothing, and the best of it stay in reserve. So does whoever does not fit into a tier's budget.
+nothing, also where it would cost nothing, and the best of it stay in reserve.
+
+A tier's budget holds for flags and reserve together, so letting the reserve go never passes it. Whoever does not fit is *capped*:
+kept from the reviewers as by memory, and in no reserve.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ class Standing(IntEnum):
     FLAG = 1
     RESERVE = 2
     WITHHELD = 3
+    CAPPED = 4  # above the line, and the budget of a tier is used up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,36 @@ class Walked:
 
     standings: npt.NDArray[np.int8]
     is_over: bool
+
+
+class Purses:
+    """What is left of each tier's budget."""
+
+    def __init__(self, rules: Rules, cap: int) -> None:
+        self._left = list(rules.budgets)
+        self._of = [column.tolist() for column in rules.purses]
+        self._campaigns: list[int] = rules.campaigns.tolist()
+        self._members: dict[tuple[int, int], int] = {}
+        self._cap = cap
+
+    def take(self, place: int) -> bool:
+        """Pay for a candidate from all purses that it is in; False, and nothing is paid, where one of them is empty."""
+        campaign = self._campaigns[place]
+        mine = [column[place] for column in self._of if column[place] >= 0]
+        paying = [purse for purse in mine if campaign < 0 or self._members.get((purse, campaign), 0) % self._cap == 0]
+        if any(self._left[purse] == 0 for purse in paying):
+            return False
+        for purse in paying:
+            self._left[purse] -= 1
+        for purse in mine if campaign >= 0 else ():
+            self._members[purse, campaign] = self._members.get((purse, campaign), 0) + 1
+        return True
+
+
+def fitting(rules: Rules, cap: int, n_in: int) -> npt.NDArray[np.bool_]:
+    """Who fits into the tiers' budgets, in order, bool (n,); the first ``n_in`` are in, and have paid."""
+    purses = Purses(rules, cap)
+    return np.array([purses.take(place) or place < n_in for place in range(len(rules.thresholds))], np.bool_)
 
 
 def walk(
@@ -50,9 +85,8 @@ def walk(
     n = len(scores)
     standings = np.zeros(n, np.int8)
     left, in_reserve, is_full = (n if budget is None else budget), 0, budget == 0
-    of_tiers = list(rules.budgets)
+    purses = Purses(rules, cap)
     members: dict[int, int] = {}
-    purses = [column.tolist() for column in rules.purses]
     campaigns = rules.campaigns.tolist()
     for place in np.flatnonzero(scores >= rules.thresholds).tolist():
         if is_full and in_reserve >= reserve:
@@ -63,16 +97,16 @@ def walk(
         campaign = campaigns[place]
         costs = campaign < 0 or members.get(campaign, 0) % cap == 0
         is_full = is_full or (costs and left == 0)
-        mine = [column[place] for column in purses if column[place] >= 0]
-        if is_full or (costs and any(of_tiers[purse] == 0 for purse in mine)):
-            if in_reserve < reserve:
-                standings[place] = Standing.RESERVE
-                in_reserve += 1
+        if is_full and in_reserve >= reserve:
+            break
+        if not purses.take(place):
+            standings[place] = Standing.PASSED if is_full else Standing.CAPPED
+            continue
+        if is_full:
+            standings[place] = Standing.RESERVE
+            in_reserve += 1
             continue
         standings[place] = Standing.FLAG
         members[campaign] = members.get(campaign, 0) + 1
-        if costs:
-            left -= 1
-            for purse in mine:
-                of_tiers[purse] -= 1
+        left -= costs
     return Walked(standings=standings, is_over=is_full and in_reserve >= reserve)

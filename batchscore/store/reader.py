@@ -157,6 +157,11 @@ class Reader:
             run_row(row) for row in self._rows(self._runs().order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
 
+    def released_runs(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
+        """The newest runs of the spec of that name that are released and not undone, the newest first."""
+        query = self._runs().where(runs.c.name == name, runs.c.released_at.is_not(None), runs.c.undo_begun_at.is_(None))
+        return tuple(run_row(row) for row in self._rows(query.order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)))
+
     def newest_finished(self, name: str) -> RunRow | None:
         """The finished run of the spec of that name that was opened last."""
         query = self._runs().where(runs.c.name == name, runs.c.state == "finished")
@@ -405,6 +410,13 @@ class Reader:
         Not those of the run, nor of others of its spec for its last as-of.
         """
         return past_flags(self._rows, queue, but_not_of)
+
+    def clock(self) -> datetime:
+        """What time it is by the database."""
+        (row,) = self._rows(sa.select(self._now.label("now")))
+        found = moment(row["now"])
+        assert found is not None
+        return found
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, subject and begin."""

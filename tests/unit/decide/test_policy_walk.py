@@ -90,7 +90,7 @@ def withheld_by(
     return "unmoved" if last.state is FlagState.CLEARED and score - last.score < 0.25 else None
 
 
-def expected(
+def expected(  # noqa: C901 (one walk, told as one)
     policy: Policy, scored: dict[int, float], held: dict[int, dict[str, str | None]], withheld: dict[int, str | None]
 ) -> Any:
     """The rule in plain words: from the best down, until the budget is used."""
@@ -98,6 +98,7 @@ def expected(
     assert policy.campaign is not None
     used: Counter[Any] = Counter()
     members: Counter[str | None] = Counter()
+    riding: Counter[Any] = Counter()
     n_units, is_full = 0, False
     found: dict[str, list[int]] = {"flag": [], "reserve": [], "withheld": []}
     for account in sorted(scored, key=lambda account: (-scored[account], account)):
@@ -114,17 +115,28 @@ def expected(
         costs = campaign is None or members[campaign] % policy.campaign.cap == 0
         is_full = is_full or budget == 0 or (costs and n_units == budget)
         purses = [(policy.tiers.index(tier), None if tier.values else held[account][tier.by], tier.budget) for tier in mine]
-        fits = not costs or all(used[number, value] < most for number, value, most in purses if most is not None)
-        if is_full or not fits:
-            if len(found["reserve"]) < policy.reserve:
-                found["reserve"].append(account)
+        paying = [
+            (number, value, most)
+            for number, value, most in purses
+            if most is not None and (campaign is None or riding[number, value, campaign] % policy.campaign.cap == 0)
+        ]
+        if any(used[number, value] >= most for number, value, most in paying):
+            if not is_full:
+                found["withheld"].append(account)
+                withheld[account] = "tier"
+            continue
+        if is_full and len(found["reserve"]) >= policy.reserve:
+            continue
+        for number, value, _ in paying:
+            used[number, value] += 1
+        riding.update((number, value, campaign) for number, value, _ in purses)
+        if is_full:
+            found["reserve"].append(account)
             continue
         found["flag"].append(account)
         members[campaign] += 1
         if costs:
             n_units += 1
-            for number, value, _ in purses:
-                used[number, value] += 1
     return found
 
 
@@ -186,6 +198,68 @@ def test_a_policy_walks_as_over_a_sort_of_everything(data: st.DataObject, *, wai
             assert row["second_reviewer"] == any(tier.second_reviewer for tier in tiers_of(policy, mine))
     ranked = [rank for rank in found["rank"].to_pylist() if rank is not None]
     assert ranked == list(range(1, len(ranked) + 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_tier_gets_more_than_its_budget_by_flags_reserve_and_sample(data: st.DataObject) -> None:
+    """Each campaign of a tier uses up one of it for every ``cap`` of its members; 0 is none, and chance is no way around it."""
+    scored = {account: data.draw(st.sampled_from([0.1, 0.5, 0.9])) for account in range(data.draw(st.integers(0, 40)))}
+    held = {account: data.draw(groups) for account in scored}
+    cap = data.draw(st.integers(1, 3))
+    policy = Policy(
+        budget=data.draw(st.integers(8, 20)),
+        reserve=data.draw(st.sampled_from([0, 10])),
+        sample=0.5,
+        tiers=tuple(data.draw(tiers)),
+        campaign=Campaign(by="network", cap=cap),
+    )
+    decided = ask(scored, policy, groups=known_groups(held), segment="country")
+    rows = [row for row in decided.table.to_pylist() if row["standing"] != "withheld"]
+    members: Counter[Any] = Counter()
+    for row in rows:
+        mine = held[row["account_id"]]
+        for tier in tiers_of(policy, mine):
+            if tier.budget is not None:
+                purse = policy.tiers.index(tier), None if tier.values else mine[tier.by]
+                members[purse, mine["network"] or row["account_id"], cap if mine["network"] else 1] += 1
+    used: Counter[Any] = Counter()
+    for (purse, _, size), n in members.items():
+        used[purse] += -(-n // size)
+    for (number, _), n in used.items():
+        assert n <= (policy.tiers[number].budget or 0)
+    for stratum in decided.told.strata:
+        assert stratum.n_drawn >= 1
+        chances = {row["probability"] for row in rows if row["stratum"] == stratum.name}
+        assert chances <= {stratum.n_drawn / stratum.n}
+
+
+def test_whom_a_tier_keeps_out_is_in_no_reserve_and_is_told_why() -> None:
+    policy = Policy(budget=2, reserve=5, tiers=(Tier(by="country", values=("staff",), budget=0),))
+    held: dict[int, dict[str, str | None]] = {
+        account: dict.fromkeys(COLUMNS, "staff" if account < 3 else "x") for account in range(8)
+    }
+    found = ask({account: 1 - account / 10 for account in range(8)}, policy, groups=known_groups(held)).table.to_pylist()
+    assert [(row["account_id"], row["standing"]) for row in found] == [
+        *((account, "flag") for account in (3, 4)),
+        *((account, "reserve") for account in (5, 6, 7)),
+        *((account, "withheld") for account in (0, 1, 2)),
+    ]
+    assert {(row["withheld"], row["why"]) for row in found[5:]} == {("tier", "the budget of a tier it is in is used up")}
+
+
+def test_a_suppression_that_was_removed_holds_no_more_for_the_reviewers_and_did_for_an_earlier_date() -> None:
+    removed = Suppression(
+        scope="account", key="1", owner="Ada", why="known", begins_at=AS_OF - DAY, until=AS_OF + timedelta(hours=9)
+    )
+    memory = remember([], [removed], pa.uint64(), AS_OF + timedelta(hours=10))
+    asked = Asked(policy=Policy(budget=1), memory=memory, scores=lambda _: iter([table([(1, 0.9)])]))
+    assert decide(asked, NOW).table["standing"].to_pylist() == ["flag"]
+    assert decide(asked, Moment(as_of=AS_OF, released=False)).table["withheld"].to_pylist() == ["suppressed"]
+
+
+def test_a_share_of_a_budget_is_what_is_written() -> None:
+    assert Policy(budget=100, sample=0.29).n_sampled == 29
 
 
 def ask(scored: dict[int, float], policy: Policy, flags: Sequence[PastFlag] = (), **more: Any) -> Decided:
