@@ -84,7 +84,7 @@ def asked_of(
         memory=memory,
         scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
         groups=_groups(plan, definitions, laid_out),
-        evidence=lambda as_of: _evidence(definitions, looked_at, as_of),
+        evidence=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
         seed=plan.digest,
     )
@@ -119,7 +119,8 @@ def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunR
     return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id], reader.clock())
 
 
-def _evidence(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, Evidence]:
+def found_closer(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, Evidence]:
+    """What `reconsider` found of cleared accounts at an as-of."""
     found: dict[int | str, Evidence] = {}
     for receipt in receipts:
         for output in receipt.outputs:

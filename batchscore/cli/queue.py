@@ -251,7 +251,10 @@ def export(out: Path, *, store: Path, name: str | None, as_json: bool, **chosen:
 @QUEUE
 @JSON
 def expire(older_than: str, *, by: str, apply: bool, store: Path, name: str | None, as_json: bool) -> int:
-    """Take from the queue the flags that nobody took for so long, and that no run has selected since."""
+    """Take from the queue the flags that nobody took for so long since their newest evidence came.
+
+    A run appends no evidence for an account whose flag stood when it decided: such a flag expires however high it scores now.
+    """
     from batchscore.cli.outputs import Expired
     from batchscore.store import open_desk, open_reader
 

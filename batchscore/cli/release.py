@@ -20,14 +20,12 @@ from batchscore.observe.text import plain, shown_id
 def release(run_id: str, *, count: int | None, apply: bool, withheld: bool, store: Path, as_json: bool) -> int:
     """Put more of RUN before the reviewers: the next of its reserve by rank, but for whom people decided on or suppressed since.
 
-    Never more within a day than the policy's `per_day`. An undo of the run takes them back, too.
+    Never more on a day (UTC) than the policy's `per_day`. An undo of the run takes them back, too.
     """
-    from datetime import UTC, datetime
-
     from batchscore.driver import operator_name
     from batchscore.operations.release import release_reserve, would_have_been
 
-    shown = release_reserve(store, run_id, now=datetime.now(UTC), count=count, apply=apply, by=operator_name())
+    shown = release_reserve(store, run_id, count=count, apply=apply, by=operator_name())
     if withheld:
         shown = shown.model_copy(update={"would": would_have_been(store, run_id)})
     if as_json:

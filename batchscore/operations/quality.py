@@ -22,6 +22,7 @@ from batchscore.ports import RunRow, StoreReader
 from batchscore.report.quality import (
     TOP,
     CalibrationBin,
+    Key,
     Known,
     Quality,
     Seen,
@@ -36,6 +37,7 @@ from batchscore.spec import Value
 MOST_RUNS: Final = 60  # of a spec, the newest
 LOOKED_THROUGH: Final = 1_000
 MOST_SEGMENTS: Final = 12
+MOST_UNSEEN: Final = 3  # strata that are named
 
 
 class QualityShown(Value):
@@ -67,7 +69,7 @@ def quality_shown(reader: StoreReader, of: str) -> QualityShown:
         Refused: ``run_unknown``; ``nothing_decided``: nobody has decided on any of their flags.
     """
     rows, known = _known(reader, of)
-    models = sorted({model for model, _ in known.sizes})
+    models = sorted({model for _, model, _ in known.sizes})
     counted = Counter(one.segment for one in known.seen if one.segment is not None)
     segments = [name for name, _ in sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))[:MOST_SEGMENTS]]
     return QualityShown(
@@ -100,22 +102,26 @@ def _known(reader: StoreReader, of: str) -> tuple[list[RunRow], Known]:
         :MOST_RUNS
     ]
     seen: list[Seen] = []
-    sizes: Counter[tuple[str, str]] = Counter()
-    blank: Counter[tuple[str, str]] = Counter()
+    sizes: Counter[Key] = Counter()
+    blank: Counter[Key] = Counter()
+    told_of: list[RunRow] = []
     for row in rows:
         model = row.plan.bundle_names()[row.plan.bundles[0].sha256]
         found, strata, out_of_question = _of_run(row, reader, model)
+        if not any(one.state in {"confirmed", "cleared"} for one in found):
+            continue  # nobody was at its flags yet: it tells nothing, and is not a run without abuse
+        told_of.append(row)
         seen += found
-        sizes.update({(model, name): n for name, n in strata.items()})
-        blank.update({(model, name): n for name, n in out_of_question.items()})
-    if not any(one.state in {"confirmed", "cleared"} for one in seen):
+        for held, counts in ((sizes, strata), (blank, out_of_question)):
+            held.update({("" if name == TOP else row.run_id, model, name): n for name, n in counts.items()})
+    if not seen:
         raise Refused(
             "nothing_decided",
             f"nobody has confirmed or cleared a flag of {of!r} that was released and stands",
             where=of,
             remedy="decide some: batchscore queue list, then batchscore queue decide",
         )
-    return rows, Known(seen=seen, sizes=sizes, blank=blank, n_as_ofs=len(rows))
+    return told_of, Known(seen=seen, sizes=sizes, blank=blank, n_as_ofs=len(told_of))
 
 
 def _of_run(row: RunRow, reader: StoreReader, model: str) -> tuple[list[Seen], Counter[str], Counter[str]]:
@@ -142,7 +148,16 @@ def _of_run(row: RunRow, reader: StoreReader, model: str) -> tuple[list[Seen], C
         if record["standing"] == FLAG or stratum == TOP:
             state = held.get(record[ACCOUNT_ID])
             said = state.value if state in DECIDED else "undecided"
-            seen.append(Seen(score=record["score"], state=said, stratum=stratum, segment=record["segment"], model=model))
+            seen.append(
+                Seen(
+                    score=record["score"],
+                    state=said,
+                    stratum=stratum,
+                    segment=record["segment"],
+                    model=model,
+                    run=row.run_id,
+                )
+            )
     return seen, sizes, blank
 
 
@@ -154,7 +169,12 @@ def _order(record: dict[str, Any]) -> tuple[float, Any]:
 
 def _notes(known: Known) -> Iterator[str]:
     """What a reader of the figures must know."""
-    if all(stratum == TOP for _, stratum in known.sizes):
+    unseen = known.unseen()
+    for run, _, stratum in unseen[:MOST_UNSEEN]:
+        yield f"recall is unknown: nobody has decided on any account drawn of the stratum {stratum} of {run}"
+    if len(unseen) > MOST_UNSEEN:
+        yield f"and of {len(unseen) - MOST_UNSEEN:,} more strata"
+    if all(stratum == TOP for _, _, stratum in known.sizes):
         yield "nothing was drawn below the line, so nobody knows what was missed: declare sample: 0.05 in the policy"
     n_open = sum(one.state == "undecided" for one in known.seen)
     if n_open:

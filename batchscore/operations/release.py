@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 from batchscore.decide.again import moved_since
 from batchscore.decide.memory import Memory, Moment, judge, remember
 from batchscore.decide.table import WITHHELD
-from batchscore.decision import flags_of_rows, reserve_of
+from batchscore.decision import flags_of_rows, found_closer, reserve_of
 from batchscore.errors import Refused
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows
@@ -21,8 +20,6 @@ from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
 from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
-
-DAY: Final = timedelta(days=1)
 
 
 class WithheldShown(Value):
@@ -56,8 +53,8 @@ class ReserveShown(Value):
     would: tuple[WithheldShown, ...] = ()
 
 
-def release_reserve(folder: Path, run_id: str, *, now: datetime, count: int | None, apply: bool, by: str) -> ReserveShown:
-    """Show, or let go, the next of the reserve: by rank, ``count`` of them at most, within the policy's pace at ``now``.
+def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool, by: str) -> ReserveShown:
+    """Show, or let go, the next of the reserve: by rank, ``count`` of them at most, within the policy's pace.
 
     Two at once choose the same accounts, so together they let no more go than one.
 
@@ -66,16 +63,17 @@ def release_reserve(folder: Path, run_id: str, *, now: datetime, count: int | No
             its spec was swept and released.
     """
     reader = open_reader(folder)
-    row = reader.run(run_id)
+    row, now = reader.run(run_id), reader.clock()
     if row.decision is None or row.released_at is None or row.undo_begun_at is not None:
         what = "the run is undone, or being so" if row.undo_begun_at else f"the run has released nothing: it is {row.stands}"
         remedy = f"look how it stands: batchscore status {run_id}"
         raise Refused("nothing_to_release", what, where=f"run {run_id}", remedy=remedy)
+    _refuse_behind(row, reader)
     kept = reserve_of(row)
     held = {flag.flag.account_id: flag for flag in reader.flags(run_id)}
     left = kept.filter(pa.array([account not in held for account in kept[ACCOUNT_ID].to_pylist()], pa.bool_()))
     memory = _memory_now(row, reader)
-    kinds = _withheld_now(left, row, memory)
+    kinds = _withheld_now(left, row, memory, reader)
     free = left.filter(pa.array([kind is None for kind in kinds], pa.bool_()))
     gone = [held[account] for account in kept[ACCOUNT_ID].to_pylist() if account in held]
     n_open = len(memory.open_accounts()) + sum(flag.is_open for flag in held.values())
@@ -113,7 +111,6 @@ def would_have_been(folder: Path, run_id: str) -> tuple[WithheldShown, ...]:
 
 
 def _let_go(folder: Path, row: RunRow, reader: StoreReader, chosen: pa.Table, shown: ReserveShown, by: str) -> ReserveShown:
-    _refuse_behind(row, reader)
     definitions = Definitions.of(row.plan)
     flags = flags_of_rows(chosen, row, definitions, reader.receipts(row.run_id, Stage.REASONS))
     done = open_store(folder, definitions.feature_set.account_id).release_more(row.run_id, flags, by=by)
@@ -126,7 +123,8 @@ def _paces(row: RunRow, gone: list[HeldFlag], n_open: int, now: datetime) -> lis
     policy = row.plan.spec.policy
     left = []
     if policy.per_day is not None:
-        left.append(policy.per_day - sum(flag.opened_at > now - DAY for flag in gone))
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        left.append(policy.per_day - sum(flag.opened_at >= today for flag in gone))
     if policy.less_open and policy.budget is not None:
         left.append(policy.budget - n_open)
     return left
@@ -135,15 +133,20 @@ def _paces(row: RunRow, gone: list[HeldFlag], n_open: int, now: datetime) -> lis
 def _memory_now(row: RunRow, reader: StoreReader) -> Memory:
     queue = row.plan.spec.policy.queue
     kind = ID_TYPES[Definitions.of(row.plan).feature_set.account_id]
-    held = remember(reader.past_flags(queue, but_not_of=row), reader.suppressions(queue), kind)
+    held = remember(reader.past_flags(queue, but_not_of=row), reader.suppressions(queue), kind, reader.clock())
     return Memory(held, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True))
 
 
-def _withheld_now(left: pa.Table, row: RunRow, memory: Memory) -> list[str | None]:
+def _withheld_now(left: pa.Table, row: RunRow, memory: Memory, reader: StoreReader) -> list[str | None]:
     """Of each row of the reserve: why memory as it is now withholds it; None where it does not."""
     policy, at = row.plan.spec.policy, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
     groups = {"domain": "domain", "segment": "segment"}
-    judged = judge(left, memory, policy.cool_down, groups, moved_since(policy.again, {}), at)
+    looked_at = found_closer(Definitions.of(row.plan), reader.receipts(row.run_id, Stage.RECONSIDER), at.as_of)
+    newest = memory.decided()  # a closer look speaks of the decision that the run saw, and not of one since
+    since = newest.filter(pc.greater(newest["decided_at"], pa.scalar(row.released_at, newest.schema.field("decided_at").type)))
+    decided_since = set(since[ACCOUNT_ID].to_pylist())
+    evidence = {account: one for account, one in looked_at.items() if account not in decided_since}
+    judged = judge(left, memory, policy.cool_down, groups, moved_since(policy.again, evidence), at)
     return [None if kind is None else kind.value for kind in judged.kinds]
 
 

@@ -27,6 +27,7 @@ TOP: Final = "flagged"  # the stratum of what was selected by its score: all of 
 CALIBRATION_EDGES: Final = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 Floats = npt.NDArray[np.float64]
+Key = tuple[str, str, str]  # run ("": all of them), model, stratum
 
 
 class Share(Value):
@@ -47,7 +48,10 @@ class StratumSeen(Value):
 
 
 class Quality(Value):
-    """Of flags of one model, one segment, or all. ``missed``: abusive accounts below the line, estimated; None: none drawn."""
+    """Of flags of one model, one segment, or all. ``missed``: abusive accounts below the line, estimated.
+
+    None of it, and of recall, where none was drawn, or where people decided on nobody of a stratum.
+    """
 
     of: str
     n_flags: int
@@ -87,16 +91,27 @@ class Seen:
     stratum: str
     segment: str | None
     model: str
+    run: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Its stratum. Below the line each run's are its own, with the probabilities that it drew with."""
+        return "" if self.stratum == TOP else self.run, self.model, self.stratum
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Known:
-    """All that is known. ``sizes``: (model, stratum) → accounts. ``blank``: those drawn that are out of question: withheld."""
+    """All that is known. ``sizes``: `Key` → accounts. ``blank``: those drawn that are out of question: withheld."""
 
     seen: Sequence[Seen]
-    sizes: Mapping[tuple[str, str], int]
-    blank: Mapping[tuple[str, str], int]
+    sizes: Mapping[Key, int]
+    blank: Mapping[Key, int]
     n_as_ofs: int
+
+    def unseen(self) -> list[Key]:
+        """Strata below the line of which people decided on nobody, so that nothing is known of what was missed."""
+        looked = _n_by((one for one in self.seen if _tells(one)), self)
+        return [key for key, n in sorted(self.sizes.items()) if n and key[2] != TOP and not looked.get(key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +140,13 @@ def share(hits: Strata, others: Strata, *, same: bool = False, seed: int = 0) ->
 
 def quality_of(known: Known, of: str = "all", *, model: str | None = None, segment: str | None = None) -> Quality:
     """Precision and recall of all flags, of those of one model, or of one segment."""
-    held = {stratum for (whose, stratum), n in known.sizes.items() if n and model in {None, whose}}
-    names = sorted(held, key=lambda name: (name != TOP, name))
+    keys = sorted((key for key, n in known.sizes.items() if n and model in {None, key[1]}), key=lambda key: (key[2] != TOP, key))
     mine = [one for one in known.seen if model in {None, one.model}]
     told = [one for one in mine if segment in {None, one.segment}]
-    strata = [_strata(known, mine, told, [name], model) for name in names]
-    at_top = [one for name, one in zip(names, strata, strict=True) if name == TOP]
-    below = [one for name, one in zip(names, strata, strict=True) if name != TOP]
+    strata = [_strata(known, mine, told, key) for key in keys]
+    at_top = [one for key, one in zip(keys, strata, strict=True) if key[2] == TOP]
+    below = [one for key, one in zip(keys, strata, strict=True) if key[2] != TOP]
+    is_known = bool(below) and not any(model in {None, whose} for _, whose, _ in known.unseen())
     top = _joined(at_top)
     flagged = [one for one in told if one.stratum == TOP]
     n_decided, n_confirmed = (float(part.sum()) for part in (_decided(flagged), _confirmed(flagged)))
@@ -145,11 +160,12 @@ def quality_of(known: Known, of: str = "all", *, model: str | None = None, segme
         n_decided=int(n_decided),
         n_inconclusive=sum(one.state == "inconclusive" for one in told),
         precision=_share(at_review, not_so),
-        recall=_share(top, rest, same=False) if below else None,
-        missed=float(np.sum(_estimate(rest))) if below else None,
+        recall=_share(top, rest, same=False) if is_known else None,
+        missed=float(np.sum(_estimate(rest))) if is_known else None,
         strata=tuple(
-            StratumSeen(name=name, n=int(one.size[0]), n_decided=int(one.n[0]), n_confirmed=int(one.y[0]))
-            for name, one in zip(names, strata, strict=True)
+            StratumSeen(name=name, n=int(one.size.sum()), n_decided=int(one.n.sum()), n_confirmed=int(one.y.sum()))
+            for name in dict.fromkeys(key[2] for key in keys)
+            for one in [_joined([part for key, part in zip(keys, strata, strict=True) if key[2] == name])]
         ),
     )
 
@@ -199,8 +215,11 @@ def _at_threshold(known: Known, threshold: float) -> ThresholdSeen:
     above = _of(known, everybody, [one for one in everybody if one.score >= threshold and one.state == "confirmed"])
     below = _of(known, everybody, [one for one in everybody if one.score < threshold and one.state == "confirmed"])
     weight = {key: known.sizes[key] / max(1, n) for key, n in _n_by(known.seen, known).items()}
-    reviews = sum(weight.get((one.model, one.stratum), 0.0) for one in at) / max(1, known.n_as_ofs)
-    return ThresholdSeen(threshold=threshold, precision=_share(*precise), recall=_share(above, below), reviews=round(reviews, 2))
+    reviews = sum(weight.get(one.key, 0.0) for one in at) / max(1, known.n_as_ofs)
+    recall = _share(above, below)
+    if known.unseen():  # its bounds allow for whatever is there
+        recall = recall.model_copy(update={"value": None})
+    return ThresholdSeen(threshold=threshold, precision=_share(*precise), recall=recall, reviews=round(reviews, 2))
 
 
 def _split(known: Known, told: Sequence[Seen]) -> tuple[Strata, Strata]:
@@ -223,27 +242,18 @@ def _of(known: Known, everybody: Sequence[Seen], chosen: Sequence[Seen]) -> Stra
     )
 
 
-def _n_by(seen: Iterable[Seen], known: Known, *, blank: bool = True) -> dict[tuple[str, str], int]:
+def _n_by(seen: Iterable[Seen], known: Known, *, blank: bool = True) -> dict[Key, int]:
     counted = dict(known.blank) if blank else {}
     for one in seen:
-        counted[one.model, one.stratum] = counted.get((one.model, one.stratum), 0) + 1
+        counted[one.key] = counted.get(one.key, 0) + 1
     return counted
 
 
-def _strata(known: Known, mine: Sequence[Seen], told: Sequence[Seen], names: Sequence[str], model: str | None) -> Strata:
-    """One row of (y, n, size) for each name; models together, of the model that is asked for."""
-
-    def of(stratum: str, seen: Sequence[Seen]) -> list[Seen]:
-        return [one for one in seen if one.stratum == stratum]
-
-    def counted(held: Mapping[tuple[str, str], int], stratum: str) -> int:
-        return sum(n for (whose, name), n in held.items() if name == stratum and model in {None, whose})
-
-    return Strata(
-        np.array([_confirmed(of(name, told)).sum() for name in names], float),
-        np.array([_decided(of(name, mine)).sum() + counted(known.blank, name) for name in names], float),
-        np.array([counted(known.sizes, name) for name in names], float),
-    )
+def _strata(known: Known, mine: Sequence[Seen], told: Sequence[Seen], key: Key) -> Strata:
+    """(y, n, size) of one stratum, each of shape (1,)."""
+    n_confirmed = _confirmed([one for one in told if one.key == key]).sum()
+    n_decided = _decided([one for one in mine if one.key == key]).sum() + known.blank.get(key, 0)
+    return Strata(*(np.array([value], float) for value in (n_confirmed, n_decided, known.sizes[key])))
 
 
 def _joined(parts: Sequence[Strata]) -> Strata:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,8 +32,25 @@ def seen(
 
 def known(*parts: list[Seen], sizes: dict[str, int], blank: dict[str, int] | None = None) -> Known:
     every = [one for part in parts for one in part]
-    held = {("m", name): n for name, n in sizes.items()}
-    return Known(seen=every, sizes=held, blank={("m", name): n for name, n in (blank or {}).items()}, n_as_ofs=1)
+    held = {("", "m", name): n for name, n in sizes.items()}
+    return Known(seen=every, sizes=held, blank={("", "m", name): n for name, n in (blank or {}).items()}, n_as_ofs=1)
+
+
+def test_strata_of_runs_that_drew_with_other_probabilities_are_estimated_each_by_itself() -> None:
+    drawn = [replace(one, run=run) for run, n, y in (("r-1", 10, 5), ("r-2", 100, 0)) for one in seen(n, y, "low", 0.1)]
+    sizes = {("", "m", TOP): 10, ("r-1", "m", "low"): 1_000, ("r-2", "m", "low"): 1_000}
+    found = quality_of(Known(seen=[*seen(10, 10), *drawn], sizes=sizes, blank={}, n_as_ofs=2))
+    assert found.missed == pytest.approx(500)
+    assert [(one.name, one.n, one.n_decided) for one in found.strata] == [(TOP, 10, 10), ("low", 2_000, 110)]
+
+
+def test_nothing_is_said_of_what_was_missed_where_nobody_looked() -> None:
+    parts = seen(10, 10), seen(5, 1, "low", 0.1), seen(0, 0, "high", 0.6, undecided=3)
+    whole = known(*parts, sizes={TOP: 10, "low": 100, "high": 50})
+    found = quality_of(whole)
+    assert (found.recall, found.missed) == (None, None)
+    assert whole.unseen() == [("", "m", "high")]
+    assert {line.recall.value for line in thresholds_of(whole)} == {None}
 
 
 def test_recall_counts_what_the_sample_stands_for() -> None:
