@@ -197,8 +197,8 @@ def test_a_stop_ends_a_paused_driver_and_nobody_takes_the_run_up_before_it_is_co
 @pytest.mark.parametrize("driven", ["inline on sqlite"], indirect=True)
 def test_a_pause_longer_than_the_longest_wait_ends_the_driver_held(driven: Callable[..., Driven]) -> None:
     one = driven(max_wait=timedelta(seconds=1))
-    one.go()
     batchscore.pause(one.run_id, store=one.folder, by="Ada")
+    one.go()
     with pytest.raises(Paused, match=r"batchscore continue .*batchscore resume") as paused:
         one.ended.result(PATIENCE_S)
     assert (paused.value.reason, paused.value.exit_code, one.row().state) == ("run_paused", 4, "paused")
