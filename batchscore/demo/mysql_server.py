@@ -32,10 +32,10 @@ _RIGHTS: Final = {  # account → where, and what
     "migrator": (STORE, "SELECT, INSERT, UPDATE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, TRIGGER"),
     "committer": (STORE, "SELECT, INSERT, UPDATE"),
 }
-_SOCKET_BYTES: Final = 100  # of a socket's path: the kernel takes 107
 _OWNER: Final = "loader"  # who fills the source: nobody of a run's accounts may
 _OPTIONS: Final = (
     "--no-defaults", "--skip-name-resolve", "--skip-log-bin", "--performance-schema=OFF", "--bind-address=127.0.0.1",
+    "--socket=",  # none: a path that any folder allows would be one that others can guess, and all come over TCP
     "--innodb-buffer-pool-size=128M", "--innodb-log-file-size=64M",
 )  # fmt: skip
 
@@ -140,13 +140,8 @@ class DemoServer:
     def _command(self) -> list[str]:
         return [
             self._program, *_OPTIONS, *self._as_root, f"--datadir={self._folder / 'data'}", f"--port={self._port}",
-            f"--socket={self._socket()}", f"--pid-file={self._folder / 'pid'}",
+            f"--pid-file={self._folder / 'pid'}",
         ]  # fmt: skip
-
-    def _socket(self) -> str:
-        """Beside the data where the path is short enough; an abstract name, which no file stands for, is not portable."""
-        wanted = str(self._folder / "socket")
-        return wanted if len(wanted.encode()) <= _SOCKET_BYTES else f"/tmp/batchscore-demo-{os.getpid()}.socket"  # noqa: S108
 
     def _start(self, first: Sequence[str]) -> None:
         with (self._folder / "server.log").open("ab") as log:

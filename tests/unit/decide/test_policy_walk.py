@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,9 @@ AS_OF = datetime(2026, 5, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOW = Moment(as_of=AS_OF, released=True)
 COLUMNS = ("country", "plan", "network", "domain")
+SUPPRESSIBLE: Final[list[tuple[Literal["account", "domain", "segment"], str]]] = [
+    ("account", "7"), ("domain", "a"), ("segment", "b"),
+]  # fmt: skip
 COOL = CoolDown(cleared=10 * DAY, confirmed=300 * DAY, inconclusive=5 * DAY)
 
 groups = st.fixed_dictionaries({name: st.none() | st.sampled_from("abc") for name in COLUMNS})
@@ -165,11 +168,9 @@ def test_a_policy_walks_as_over_a_sort_of_everything(data: st.DataObject, *, wai
         else past_flag(account, AS_OF - 500 * DAY, AS_OF - ago * DAY, state=state, decided_at=AS_OF - ago * DAY, score=0.5)
         for account, (is_open, state, ago) in known.items()
     ]
-    asked_for = data.draw(
-        st.lists(st.tuples(st.sampled_from([("account", "7"), ("domain", "a"), ("segment", "b")]), st.booleans()), max_size=2)
-    )
+    asked_for = data.draw(st.lists(st.tuples(st.sampled_from(SUPPRESSIBLE), st.booleans()), max_size=2))
     suppressed = [
-        Suppression(scope=scope, key=key, owner="Ada", why="known", begins_at=AS_OF, until=AS_OF + (DAY if holds else -DAY))  # type: ignore[arg-type]
+        Suppression(scope=scope, key=key, owner="Ada", why="known", begins_at=AS_OF, until=AS_OF + (DAY if holds else -DAY))
         for (scope, key), holds in asked_for
     ]
     order = data.draw(st.permutations(accounts))
