@@ -111,7 +111,8 @@ class DemoServer:
             self._install, "--no-defaults", *self._as_root, f"--datadir={self._folder / 'data'}", "--skip-test-db",
             "--auth-root-authentication-method=normal", "--innodb-log-file-size=64M",
         ]  # fmt: skip
-        made = subprocess.run(install, check=False, capture_output=True)  # noqa: S603 (a program of the PATH, no shell)
+        with self._log().open("ab") as log:
+            made = subprocess.run(install, check=False, stdout=log, stderr=log)  # noqa: S603 (a program of the PATH, no shell)
         if made.returncode:
             raise self._failed("its data directory could not be made")
         for account in (*_RIGHTS, _OWNER):
@@ -144,12 +145,13 @@ class DemoServer:
         ]  # fmt: skip
 
     def _start(self, first: Sequence[str]) -> None:
-        with (self._folder / "server.log").open("ab") as log:
+        with self._log().open("ab") as log:
             self._process = subprocess.Popen([*self._command(), *first], stdout=log, stderr=log)  # noqa: S603 (as above)
         until = time.monotonic() + START_S
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
-                return
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1) as asked:
+                if asked.recv(1):  # it listens before it has made its accounts, and greets after
+                    return
             if self._process.poll() is not None or time.monotonic() > until:
                 self._stop()
                 raise self._failed("it does not answer")
@@ -175,6 +177,9 @@ class DemoServer:
             )
         )  # fmt: skip
 
+    def _log(self) -> Path:
+        return self._folder / "server.log"
+
     def _secret(self, account: str) -> Path:
         return self._folder / f"{account}.password"
 
@@ -183,6 +188,6 @@ class DemoServer:
 
     def _failed(self, what: str) -> RunFailed:
         return RunFailed(
-            "run_failed", f"the demo's MariaDB server: {what}", where=str(self._folder / "server.log"),
+            "run_failed", f"the demo's MariaDB server: {what}", where=str(self._log()),
             remedy="read the log; then remove the demo's folder, and start again",
         )  # fmt: skip
