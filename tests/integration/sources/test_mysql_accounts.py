@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +31,7 @@ from tests.mysql_server import PASSWORD, MySqlServer
 pytestmark = pytest.mark.mysql
 SOURCE = SqlSource(url="live", table="accounts")
 ACCOUNTS = AccountsTable(table="accounts", key="id", immutable=("plan",))
+WRITES_S = 500  # rows: what guarantee 19 holds beside
 Make = Callable[..., None]
 
 
@@ -279,8 +282,6 @@ def test_a_zero_date_is_told_and_never_taken_for_null(route: str, make: Make, tm
 def test_every_account_that_stays_is_read_once_while_others_come_and_go(
     route: str, make: Make, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
-
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 2_000)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 50)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 50)
@@ -291,26 +292,32 @@ def test_every_account_that_stays_is_read_once_while_others_come_and_go(
     database = os.environ["BATCHSCORE_URL_LIVE"].rpartition("/")[2]
     over, n_writes = threading.Event(), [0]
 
+    def batch(n: int) -> Iterator[str]:
+        come = ", ".join(f"({(n * 7919 + k * 131) % 60_000 * 10 + 5}, 2)" for k in range(20))
+        go = ", ".join(str((n * 104_729 + k * 17) % 60_000 * 10 + 5) for k in range(20))
+        yield f"INSERT INTO accounts VALUES {come} ON DUPLICATE KEY UPDATE plan = 3"
+        yield f"DELETE FROM accounts WHERE id IN ({go})"
+        yield f"UPDATE accounts SET plan = plan + 1 WHERE id = {n % 6_000 * 10 + 10}"
+
     def write() -> None:
         while not over.is_set():
-            n = n_writes[0]
-            mysql_server.execute(
-                *(f"INSERT INTO accounts VALUES ({(n * 7919 + k * 131) % 60_000 * 10 + 5}, 2) ON DUPLICATE KEY UPDATE plan = 3"
-                  for k in range(20)),
-                *(f"DELETE FROM accounts WHERE id = {(n * 104_729 + k * 17) % 60_000 * 10 + 5}" for k in range(20)),
-                f"UPDATE accounts SET plan = plan + 1 WHERE id = {n % 6_000 * 10}",
-                database=database,
-            )  # fmt: skip
-            n_writes[0] += 41
+            batches = range(n_writes[0], n_writes[0] + 10)
+            mysql_server.execute(*(said for n in batches for said in batch(n)), database=database)
+            n_writes[0] += 10 * 21  # rows; not those that may have been there to delete
 
     writer = threading.Thread(target=write)
     writer.start()
     try:
+        while not n_writes[0]:
+            time.sleep(0.01)
+        began, n_before = time.monotonic(), n_writes[0]
         read = keys("integer")
+        rate = (n_writes[0] - n_before) / (time.monotonic() - began)
     finally:
         over.set()
         writer.join()
-    assert n_writes[0] > 0
+    print(f"{route}: {rate:,.0f} rows written each second of the extraction")
+    assert rate >= WRITES_S
     assert len(read) == len(set(read))
     assert [key for key in read if key % 10 == 0] == [number * 10 for number in range(1, 6_001)]
 
