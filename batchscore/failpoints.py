@@ -26,6 +26,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "BATCHSCORE_FAILPOINTS"
@@ -87,11 +88,14 @@ class _Armed:
     point: str
     action: str
     left: int
+    fired: Path | None
 
     def reached(self, point: Point) -> None:
         if self.left and fnmatchcase(point, self.point):
             self.left -= 1
             if not self.left:
+                if self.fired is not None:
+                    self.fired.touch()
                 _act(self.action)
 
 
@@ -105,22 +109,24 @@ def reach(point: Point) -> None:
             one.reached(point)
 
 
-def arm(said: str) -> None:
+def arm(said: str, fired: Path | None = None) -> None:
     """Arm this process, in place of what was armed before; an empty text disarms it.
+
+    ``fired``: a file that is made before an action is taken, since what was armed need not be reached.
 
     Raises:
         ValueError: it is not understood, or no point has that name.
     """
     global _armed  # noqa: PLW0603 (the one switch of the process)
-    _armed = tuple(_understood(part.strip()) for part in said.split(";")) if said.strip() else None
+    _armed = tuple(_understood(part.strip(), fired) for part in said.split(";")) if said.strip() else None
 
 
-def _understood(part: str) -> _Armed:
+def _understood(part: str, fired: Path | None) -> _Armed:
     found = _ARMING.fullmatch(part)
     if found is None or found["action"] not in ACTIONS or not any(fnmatchcase(point, found["point"]) for point in Point):
         msg = f"{VARIABLE}: {part!r} is no POINT=ACTION[@N]; actions: {', '.join(ACTIONS)}; points: {', '.join(Point)}"
         raise ValueError(msg)
-    return _Armed(point=found["point"], action=found["action"], left=int(found["at"] or 1))
+    return _Armed(point=found["point"], action=found["action"], left=int(found["at"] or 1), fired=fired)
 
 
 def _act(action: str) -> None:

@@ -1,4 +1,4 @@
-"""A scheduler and workers as processes of their own, with the command lines a team would use; whatever dies is started again."""
+"""A scheduler and workers as processes of their own; whatever dies is started again. Here with a team's command lines."""
 
 from __future__ import annotations
 
@@ -9,28 +9,38 @@ import signal
 import socket
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import psutil
 
 ROOT = Path(__file__).parents[2]
 
 
-class RealCluster:
-    """``dask scheduler`` and ``dask worker`` (with nannies) on loopback."""
+class Process(Protocol):
+    """What a cluster wants of a process that it started."""
 
-    def __init__(self, folder: Path, n_workers: int = 2, *, unseen: Path | None = None) -> None:
-        """``unseen``: a folder in whose place the last worker has an empty one of its own, as on a host without the mount."""
-        self._folder = folder
-        self._unseen = unseen
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+
+
+P = TypeVar("P", bound=Process)
+
+
+class MendedCluster(ABC, Generic[P]):
+    """A scheduler at a free port of loopback, and workers; what of them is not running, `mend` starts."""
+
+    def __init__(self, n_workers: int) -> None:
         self._n_workers = n_workers
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._scheduler: subprocess.Popen[bytes] | None = None
-        self._workers: list[subprocess.Popen[bytes]] = []
+            self._port: int = free.getsockname()[1]
+        self._scheduler: P | None = None
+        self._workers: list[P] = []
 
     @property
     def address(self) -> str:
@@ -43,17 +53,38 @@ class RealCluster:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for process in [*self._workers, self._scheduler]:
             if process is not None:
-                kill_family(process.pid)
-                process.wait()
+                end(process)
 
     def mend(self) -> None:
         """Start whatever is not running."""
         if self._scheduler is None or self._scheduler.poll() is not None:
-            self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+            self._scheduler = self._started_scheduler()
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._n_workers:
-            elsewhere = self._unseen if len(self._workers) == self._n_workers - 1 else None
-            self._workers.append(self._start_worker(unseen=elsewhere))
+            self._workers.append(self._started_worker(len(self._workers)))
+
+    @abstractmethod
+    def _started_scheduler(self) -> P: ...
+
+    @abstractmethod
+    def _started_worker(self, number: int) -> P:
+        """``number``: of the workers that are running."""
+
+
+class RealCluster(MendedCluster["subprocess.Popen[bytes]"]):
+    """``dask scheduler`` and ``dask worker`` (with nannies)."""
+
+    def __init__(self, folder: Path, n_workers: int = 2, *, unseen: Path | None = None) -> None:
+        """``unseen``: a folder in whose place the last worker has an empty one of its own, as on a host without the mount."""
+        super().__init__(n_workers)
+        self._folder = folder
+        self._unseen = unseen
+
+    def _started_scheduler(self) -> subprocess.Popen[bytes]:
+        return self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+
+    def _started_worker(self, number: int) -> subprocess.Popen[bytes]:
+        return self._start_worker(unseen=self._unseen if number == self._n_workers - 1 else None)
 
     def _start_worker(self, *, unseen: Path | None = None, found_first: Path | None = None) -> subprocess.Popen[bytes]:
         options = {"--nthreads": "1", "--host": "127.0.0.1", "--death-timeout": "20", "--local-directory": str(self._folder)}
@@ -82,15 +113,13 @@ class RealCluster:
             return False
         nanny = chance.choice(self._workers)
         if chance.random() < 0.3:
-            kill_family(nanny.pid)
-            nanny.wait()
+            end(nanny)
             return True
-        with contextlib.suppress(psutil.NoSuchProcess):
-            workers = [child for child in psutil.Process(nanny.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-            for worker in workers:
+        workers = below(nanny.pid)
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
-            return bool(workers)
-        return False
+        return bool(workers)
 
     def _start(
         self, what: str, *arguments: str, unseen: Path | None = None, found_first: Path | None = None
@@ -111,6 +140,19 @@ def apart(unseen: Path) -> list[str]:
     """The command line before another that runs it with an empty folder of its own in the place of ``unseen``."""
     mounted = 'mount -t tmpfs none "$0" && exec "$@"'
     return ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, str(unseen)]
+
+
+def below(pid: int) -> list[psutil.Process]:
+    """Worker processes of a nanny; none where there is no nanny."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    return []
+
+
+def end(process: Process) -> None:
+    """SIGKILL of a process and all below it, waited for."""
+    kill_family(process.pid)
+    process.wait()
 
 
 def kill_family(pid: int) -> None:

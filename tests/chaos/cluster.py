@@ -6,17 +6,14 @@ silent worker up after seconds, not minutes, so that one which was stopped wakes
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import socket
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import psutil
 
-from tests.acceptance.real_cluster import ROOT, kill_family
+from tests.acceptance.real_cluster import ROOT, MendedCluster, below, end
 from tests.chaos.processes import Child
 
 WORKER_TTL_S: Final = 2
@@ -33,92 +30,63 @@ def schedule(port: int) -> None:
     main.main(["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], standalone_mode=False)
 
 
-def work(address: str, folder: str, armed: str, *, nanny: bool) -> None:
-    """Be a worker, with a failpoint armed in it."""
+def work(address: str, folder: str, armed: str, fired: Path | None, *, nanny: bool) -> None:
+    """Be a worker, with a failpoint armed in it (`failpoints.arm`)."""
     import dask
     from distributed.cli.dask_worker import main
 
     from batchscore.failpoints import arm
 
     dask.config.set(_OURS)
-    arm(armed)
+    arm(armed, fired)
     arguments = [address, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--death-timeout", "10"]
     nannied = "--nanny" if nanny else "--no-nanny"
     main.main([*arguments, "--local-directory", folder, nannied], standalone_mode=False)
 
 
-class Cluster:
-    """The scheduler and ``n_workers`` workers on loopback. ``chance`` draws which is hit, and which have a nanny."""
+class Cluster(MendedCluster[Child]):
+    """``chance`` draws which of the workers is hit, and which have a nanny."""
 
     def __init__(self, folder: Path, chance: random.Random, n_workers: int = 2) -> None:
-        self._folder, self._chance, self._n_workers = folder, chance, n_workers
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        super().__init__(n_workers)
+        self._folder, self._chance = folder, chance
         self._environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self._scheduler: Child | None = None
-        self._workers: list[Child] = []
-
-    @property
-    def address(self) -> str:
-        return f"tcp://127.0.0.1:{self._port}"
-
-    def __enter__(self) -> Self:
-        self.mend()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for process in [*self._workers, self._scheduler]:
-            if process is not None:
-                kill_family(process.pid)
-                process.kill()
-
-    def mend(self) -> None:
-        """Start whatever is not running."""
-        if self._scheduler is None or self._scheduler.poll() is not None:
-            self._scheduler = Child(schedule, self._port, environment=self._environment)
-        self._workers = [worker for worker in self._workers if worker.poll() is None]
-        while len(self._workers) < self._n_workers:
-            self._start_worker("")
 
     def scheduler(self) -> Child:
         assert self._scheduler is not None
         return self._scheduler
 
-    def worker(self) -> Child:
-        """One of the workers (its nanny, if it has one)."""
-        return self._chance.choice(self._workers)
+    def worker(self) -> psutil.Process:
+        """One of the processes that work. Raises psutil.NoSuchProcess where it has died by itself."""
+        worker = self._chance.choice(self._workers)
+        return next(iter(below(worker.pid)), None) or psutil.Process(worker.pid)
 
     def kill_worker(self) -> None:
         """SIGKILL of a worker; of its process below the nanny, or of both."""
-        worker = self.worker()
-        below = _below(worker.pid)
-        if below and self._chance.random() < 0.7:
-            below[0].kill()
-            return
-        kill_family(worker.pid)
-        worker.kill()
+        worker = self._chance.choice(self._workers)
+        nannied = below(worker.pid)
+        if nannied and self._chance.random() < 0.7:
+            nannied[0].kill()
+        else:
+            end(worker)
 
-    def sicken_worker(self, armed: str) -> None:
+    def sicken_worker(self, armed: str, fired: Path) -> None:
         """Put in the place of a worker one whose disk fails."""
-        worker = self.worker()
-        kill_family(worker.pid)
-        worker.kill()
+        worker = self._chance.choice(self._workers)
+        end(worker)
         self._workers.remove(worker)
-        self._start_worker(armed)
+        self._workers.append(self._start_worker(armed, fired, nanny=False))
 
-    def _start_worker(self, armed: str) -> None:
-        nanny = not armed and self._chance.random() < NANNIED
-        self._workers.append(Child(_work, self.address, str(self._folder), armed, nanny, environment=self._environment))
+    def _started_scheduler(self) -> Child:
+        return Child(schedule, self._port, environment=self._environment)
+
+    def _started_worker(self, _number: int) -> Child:
+        return self._start_worker("", None, nanny=self._chance.random() < NANNIED)
+
+    def _start_worker(self, armed: str, fired: Path | None, *, nanny: bool) -> Child:
+        return Child(_work, self.address, str(self._folder), armed, fired, nanny, environment=self._environment)
 
 
-def _work(address: str, folder: str, armed: str, nanny: bool) -> None:
+def _work(address: str, folder: str, armed: str, fired: Path | None, nanny: bool) -> None:
     os.chdir(folder)
-    work(address, folder, armed, nanny=nanny)
-
-
-def _below(pid: int) -> list[psutil.Process]:
-    """Worker processes of a nanny; none where there is no nanny."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [child for child in psutil.Process(pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    return []
+    work(address, folder, armed, fired, nanny=nanny)

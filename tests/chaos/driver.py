@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
+
+from sqlalchemy import ColumnElement, Engine
 
 from batchscore.attempt import attempt
 from batchscore.executors.connect import remote_cluster
@@ -28,12 +30,21 @@ def slow_attempt(task: Task) -> Receipt:
     return receipt
 
 
-def drive(spec_path: str, address: str, armed: str = "", clock_s: int = 0) -> None:
-    """Drive the run to its end. ``clock_s``: how far the database's clock has jumped, as this driver sees it."""
-    arm(armed)
+def drive(spec_path: str, address: str, armed: str = "", clock_s: int = 0, fired: Path | None = None) -> None:
+    """Drive the run to its end. ``clock_s``: how far the database's clock has jumped, as this driver sees it.
+
+    ``fired`` is made when the driver meets what was armed, or sees that clock.
+    """
+    arm(armed, fired)
     if clock_s:
         right = vars(ledger)["now"]
-        vars(ledger)["now"] = lambda engine: right(engine) + clock_s
+
+        def jumped(engine: Engine) -> ColumnElement[Any]:
+            if fired is not None:
+                fired.touch()
+            return cast("ColumnElement[Any]", right(engine) + clock_s)
+
+        vars(ledger)["now"] = jumped
     plan = make_plan(read_spec(Path(spec_path)))
     with remote_cluster(slow_attempt, address) as executor:
         store = open_store(Path(plan.spec.store), "integer", lease_s=LEASE_S)

@@ -1,11 +1,14 @@
-"""The kill programme: whole runs on a real cluster, hit again and again from a seed until so many kills were dealt.
+"""The kill programme: whole runs on a real cluster, hit again and again from a seed until so many kills came about.
+
+What kills at once comes about when it is dealt; what is armed (a disk, a clock, a cut) when it is reached, which it need not be.
 
 Every other run is on MySQL, through a proxy that cuts connections. Each must end equal to one that was left alone, with nothing
-lost, nothing doubled, nobody blamed, and nothing shown to reviewers before its release. `make chaos` deals 200; the suite 20.
+lost, nothing doubled, nobody blamed, and nothing shown to reviewers before its release. `make chaos` has 200; the suite 20.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
@@ -40,15 +44,17 @@ LOOK_S: Final = 0.05
 RUN_S: Final = 240  # beyond that a run hangs
 FILE_POINTS: Final = sum(point.startswith("file") for point in Point)
 DAY_S: Final = 86_400
+Fired = Callable[[], bool]  # whether what was armed came about
 CUTS: Final[tuple[Fault, ...]] = ("cut before", "cut after", "silent before", "silent after")
 
 
 @dataclass
 class Tally:
-    """What was dealt, and what came of it. ``lost`` and ``doubled``: scores (account × as-of) of all runs together."""
+    """What was dealt and fired, and what came of it. ``lost`` and ``doubled``: scores (account × as-of) of all runs together."""
 
     seed: int
-    kills: Counter[str] = field(default_factory=Counter)
+    dealt: Counter[str] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     equal: int = 0
     lost: int = 0
@@ -59,7 +65,11 @@ class Tally:
 
     @property
     def n_kills(self) -> int:
-        return self.kills.total()
+        return self.fired.total()
+
+    def blanks(self) -> list[str]:
+        """Kinds that were dealt and never fired: of them nothing is shown."""
+        return sorted(kind for kind in self.dealt if not self.fired[kind])
 
     def holds(self) -> bool:
         """Whether every run came out as if nothing had happened."""
@@ -67,9 +77,9 @@ class Tally:
 
     def table(self) -> str:
         """For people."""
-        lines = [f"{n:>6,}  {kind}" for kind, n in sorted(self.kills.items())]
+        lines = [f"{self.fired[kind]:>6,}  {kind} ({n:,} dealt)" for kind, n in sorted(self.dealt.items())]
         lines += [
-            f"{self.n_kills:>6,}  kills in all, seed {self.seed}, {self.seconds:,.0f} s",
+            f"{self.n_kills:>6,}  kills in all ({self.dealt.total():,} dealt), seed {self.seed}, {self.seconds:,.0f} s",
             f"{self.runs:>6,}  runs of at least 100 partitions, {self.equal:,} of them equal",
             f"{self.lost:>6,}  scores lost, {self.doubled:,} doubled, {self.quarantined:,} partitions set aside",
             f"{self.looks_at_the_queue:>6,}  looks at the review queue, 50 a second: no flag of an unreleased run",
@@ -79,12 +89,13 @@ class Tally:
     def write(self, path: Path) -> None:
         """As ``build/chaos.json``."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        said: dict[str, Any] = {**vars(self), "kills": dict(sorted(self.kills.items())), "n_kills": self.n_kills}
+        fired = {kind: self.fired[kind] for kind in sorted(self.dealt)}
+        said: dict[str, Any] = {**vars(self), "dealt": dict(sorted(self.dealt.items())), "fired": fired, "n_kills": self.n_kills}
         path.write_text(json.dumps(said, indent=2) + "\n")
 
 
 class Programme:
-    """Deals ``n_kills`` from ``seed``; `tally` is what came of it."""
+    """Deals from ``seed`` until ``n_kills`` fired; `tally` is what came of it."""
 
     def __init__(self, world: SmallWorld, server: PrivateServer, undisturbed: Path, *, seed: int, n_kills: int) -> None:
         """``undisturbed``: a store with one finished run of the world, which nobody disturbed."""
@@ -95,7 +106,7 @@ class Programme:
         self.tally = Tally(seed=seed)
 
     def play(self, folder: Path) -> Tally:
-        """Runs until all kills are dealt. Raises AssertionError where a run hangs, or ends otherwise."""
+        """Runs until all kills came about. Raises AssertionError where a run hangs, or ends otherwise."""
         began = time.monotonic()
         with Cluster(folder, self.chance) as cluster:
             while self.tally.n_kills < self._n_kills:
@@ -106,7 +117,7 @@ class Programme:
         return self.tally
 
     def left(self) -> int:
-        """Kills still to be dealt."""
+        """Kills still to come about."""
         return self._n_kills - self.tally.n_kills
 
 
@@ -122,8 +133,9 @@ class _Run:
         self._environment = self._made()
         self._later: list[tuple[float, Callable[[], None]]] = []  # what a stopped one is woken by, and when
         self._zombies: list[Child] = []
+        self._armed: list[tuple[str, Fired]] = []  # dealt, and not come about yet
         self._driver = self._drive()
-        self._deals: dict[str, Callable[[], None]] = {
+        self._deals: dict[str, Callable[[], Fired | None]] = {
             "driver SIGKILL": self._kill_driver,
             "driver SIGSTOP past its lease": self._stop_driver,
             "worker SIGKILL": self._cluster.kill_worker,
@@ -143,23 +155,22 @@ class _Run:
 
     def play(self) -> None:
         tally, deadline = self._tally, time.monotonic() + RUN_S
-        n_here, progress, next_at = 0, 0, self._chance.randrange(1, 20)
+        progress, next_at = 0, self._chance.randrange(1, 20)
         with Watcher(self._store) as watcher:
             while not self._finished():
-                assert time.monotonic() < deadline, f"no end after {dict(tally.kills)}"
+                assert time.monotonic() < deadline, f"no end after {dict(tally.dealt)}"
                 self._cluster.mend()
+                self._count_fired()
                 self._wake_who_slept()
                 committed = self._n_committed()
                 assert committed is None or committed >= progress, "progress never goes back"
                 progress = progress if committed is None else committed
                 if progress >= next_at and self._programme.left() > 0:
-                    kind = self._kind()
-                    tally.kills[kind] += 1
-                    self._deals[kind]()
-                    n_here += 1
+                    self._deal(self._kind())
                     next_at = progress + self._chance.randrange(1, 12)
                 time.sleep(LOOK_S)
             self._wake_all()
+        self._count_fired()
         tally.looks_at_the_queue += watcher.n_looks
         self._judge()
         if self._proxy is not None:
@@ -167,8 +178,21 @@ class _Run:
 
     def _kind(self) -> str:
         """One that was dealt least so far, drawn among those."""
-        least = min(self._tally.kills[kind] for kind in self._deals)
-        return self._chance.choice([kind for kind in self._deals if self._tally.kills[kind] == least])
+        least = min(self._tally.dealt[kind] for kind in self._deals)
+        return self._chance.choice([kind for kind in self._deals if self._tally.dealt[kind] == least])
+
+    def _deal(self, kind: str) -> None:
+        self._tally.dealt[kind] += 1
+        fired = self._deals[kind]()
+        if fired is None:
+            self._tally.fired[kind] += 1
+        else:
+            self._armed.append((kind, fired))
+
+    def _count_fired(self) -> None:
+        for one in [one for one in self._armed if one[1]()]:
+            self._tally.fired[one[0]] += 1
+            self._armed.remove(one)
 
     def _made(self) -> dict[str, str]:
         """The store's place, and what a driver's environment must say of it."""
@@ -184,8 +208,13 @@ class _Run:
         cut = direct.set(host="127.0.0.1", port=self._proxy.port).update_query_dict({"read_timeout": "2", "connect_timeout": "2"})
         return {"BATCHSCORE_URL_REVIEW": cut.render_as_string(hide_password=False)}
 
-    def _drive(self, armed: str = "", clock_s: int = 0) -> Child:
-        return Child(drive, str(self._spec), self._cluster.address, armed, clock_s, environment=self._environment)
+    def _drive(self, armed: str = "", clock_s: int = 0, fired: Path | None = None) -> Child:
+        arguments = str(self._spec), self._cluster.address, armed, clock_s, fired
+        return Child(drive, *arguments, environment=self._environment)
+
+    def _mark(self) -> Path:
+        """A file that whoever is armed makes when it fires."""
+        return self._programme.world.folder / f"{self._store.name}-fired-{self._tally.dealt.total()}"
 
     def _finished(self) -> bool:
         """Whether the driver has ended well; one that has not is started again."""
@@ -216,8 +245,13 @@ class _Run:
 
     def _stop_worker(self) -> None:
         worker = self._cluster.worker()
-        worker.stop()
-        self._later.append((time.monotonic() + WORKER_TTL_S * 1.5, worker.wake))
+        worker.suspend()
+
+        def wake() -> None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.resume()
+
+        self._later.append((time.monotonic() + WORKER_TTL_S * 1.5, wake))
 
     def _stop_scheduler(self) -> None:
         scheduler = self._cluster.scheduler()
@@ -235,23 +269,30 @@ class _Run:
         time.sleep(self._chance.uniform(0.2, 3.0))
         self._server.wake()
 
-    def _cut(self) -> None:
-        assert self._proxy is not None
-        self._proxy.arm(self._chance.choice(CUTS), self._chance.randrange(1, 12))
+    def _cut(self) -> Fired:
+        proxy = self._proxy
+        assert proxy is not None
+        self._count_fired()  # of an earlier one, which ends here
+        self._armed = [one for one in self._armed if one[0] != "TCP cut"]
+        proxy.arm(self._chance.choice(CUTS), self._chance.randrange(1, 12))
+        return lambda: bool(proxy.happened_on)
 
-    def _sicken(self, how: str) -> None:
+    def _sicken(self, how: str) -> Fired:
         """A worker's, or the driver's, disk fails once, at one of the steps of a file to come."""
-        at = self._chance.randrange(1, 2 * FILE_POINTS)
+        at, fired = self._chance.randrange(1, 2 * FILE_POINTS), self._mark()
         if self._chance.random() < 0.7:
-            self._cluster.sicken_worker(f"file *={how}@{at}")
+            self._cluster.sicken_worker(f"file *={how}@{at}", fired)
         else:
             self._driver.kill()
-            self._driver = self._drive(f"file *={how}@{at}")
+            self._driver = self._drive(f"file *={how}@{at}", fired=fired)
+        return fired.exists
 
-    def _jump(self) -> None:
+    def _jump(self) -> Fired:
         """The next driver sees the database's clock a day off."""
+        fired = self._mark()
         self._driver.kill()
-        self._driver = self._drive(clock_s=self._chance.choice([-DAY_S, DAY_S]))
+        self._driver = self._drive(clock_s=self._chance.choice([-DAY_S, DAY_S]), fired=fired)
+        return fired.exists
 
     def _wake_who_slept(self) -> None:
         now = time.monotonic()

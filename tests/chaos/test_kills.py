@@ -18,6 +18,7 @@ from tests.mysql_server import PrivateServer
 from tests.small_world import make_small_world
 
 N_KILLS = int(os.environ.get("BATCHSCORE_KILLS", "20"))
+WHOLE = 200  # of which each kind has so many that some of them come about
 SEED = int(os.environ.get("BATCHSCORE_SEED", "20261126"))
 
 
@@ -37,3 +38,4 @@ def test_kills_at_random_lose_nothing_and_double_nothing(private_server: Private
         if "BATCHSCORE_KILLS" in os.environ:  # the suite's cut leaves the figures of the whole programme alone
             programme.tally.write(ROOT / "build" / "chaos.json")
     assert programme.tally.holds(), programme.tally.table()
+    assert N_KILLS < WHOLE or not programme.tally.blanks(), "a kind of kill that never came about shows nothing"
