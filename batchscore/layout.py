@@ -273,7 +273,7 @@ def lay_out_shadow(definitions: Definitions, score: Sequence[Partition]) -> tupl
     At the addresses that a run whose bundle flags would give them: a shadow that becomes the bundle is not scored again.
     """
     works = [
-        (_score_of(partition).model_copy(update={"bundle": shadow}), partition.n_rows)
+        (score_work(partition).model_copy(update={"bundle": shadow}), partition.n_rows)
         for shadow in definitions.shadows
         for partition in score
     ]
@@ -340,7 +340,7 @@ def lay_out_reconsider(score: Sequence[Partition], candidates: Reference, names:
 
 def _over(members: Sequence[Partition]) -> Score:
     """One work over the key ranges of some score partitions that follow each other."""
-    first, last = _score_of(members[0]), _score_of(members[-1])
+    first, last = score_work(members[0]), score_work(members[-1])
     return first.model_copy(update={"keys": KeyRange(low=first.keys.low, high=last.keys.high)})
 
 
@@ -365,11 +365,11 @@ def _together(score: Sequence[Partition], decided: pa.Table) -> Iterator[tuple[l
     group: list[Partition] = []
     n_flags = 0
     for partition in score:
-        n_here = len(flags_of(decided, _score_of(partition)))
+        n_here = len(flags_of(decided, score_work(partition)))
         if not n_here:
             continue
         full = len(group) == RANGES_PER_PARTITION or n_flags + n_here > FLAGS_PER_PARTITION
-        if group and (full or _score_of(group[-1]).as_ofs != _score_of(partition).as_ofs):
+        if group and (full or score_work(group[-1]).as_ofs != score_work(partition).as_ofs):
             yield group, n_flags
             group, n_flags = [], 0
         group, n_flags = [*group, partition], n_flags + n_here
@@ -377,7 +377,8 @@ def _together(score: Sequence[Partition], decided: pa.Table) -> Iterator[tuple[l
         yield group, n_flags
 
 
-def _score_of(partition: Partition) -> Score:
+def score_work(partition: Partition) -> Score:
+    """What a partition of scores, or of a shadow's, is to do."""
     assert isinstance(partition.work, Score)
     return partition.work
 

@@ -42,9 +42,9 @@ from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.files import verified
 from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
-from batchscore.layout import Definitions, decided_rows, frozen_events
+from batchscore.layout import Definitions, decided_rows, frozen_events, score_work
 from batchscore.models.bundle import read_manifest
-from batchscore.plan import KeyRange, Partition, Reference, Score, Stage
+from batchscore.plan import KeyRange, Reference, Score, Stage
 from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
@@ -83,7 +83,7 @@ class Explorer(Showable):
                 f"{self.run.run_id} has not decided yet: it is {self.run.state}",
                 remedy=f"batchscore resume {self.run.run_id} --store {self.store}",
             )
-        self._works = [_work(partition) for partition in self._partitions]
+        self._works = [score_work(partition) for partition in self._partitions]
         self._ranges = [work for work in self._works if work.as_ofs == self._works[0].as_ofs]
         self.feature_set: FeatureSet = open_feature_set(self._works[0].feature_set)
 
@@ -350,8 +350,3 @@ def _opened(run: str | RunRow | RunSpec, store: Path | str | None) -> tuple[RunR
     if newest is None:
         raise Refused("run_unknown", f"no run of {run.name!r} has finished in this store", remedy="batchscore run SPEC")
     return newest, reader
-
-
-def _work(partition: Partition) -> Score:
-    assert isinstance(partition.work, Score)
-    return partition.work

@@ -20,6 +20,7 @@ from pandas.api.extensions import ExtensionDtype
 from pyarrow.fs import LocalFileSystem
 
 from batchscore.attempt import reasons_schema
+from batchscore.decide.memory import MOMENT
 from batchscore.explore.filters import Filters, columns_of, expression_of
 from batchscore.features.feature_set import open_feature_set
 from batchscore.files import verified
@@ -33,7 +34,6 @@ from batchscore.plan import InputFile, Reference, Rollup, Score
 from batchscore.receipt import Output
 from batchscore.sources.freeze import read_events
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 _HASHES: Final = 2.0**64
 
 

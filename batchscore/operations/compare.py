@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.memory import Moment
+from batchscore.decide.memory import MOMENT, Moment
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import Asked as Question
 from batchscore.decide.top import decide
@@ -34,7 +34,6 @@ from batchscore.models.scorer import load_scorer
 from batchscore.operations.compared_side import ComparedSide, committed_side, tried_side
 from batchscore.operations.contributions import codes_of
 from batchscore.operations.for_a_person import told_to_a_person
-from batchscore.operations.selection import MOMENT
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.report.comparison import (

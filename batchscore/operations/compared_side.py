@@ -17,13 +17,13 @@ from batchscore.decision import read_scores
 from batchscore.errors import Refused
 from batchscore.features.feature_set import open_feature_set
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, in_range
-from batchscore.layout import Definitions, scores_of
+from batchscore.layout import Definitions, score_work, scores_of
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
 from batchscore.models.scorer import Scorer, load_scorer, require_riders
 from batchscore.operations.contributions import Contributions, contributions_of
 from batchscore.operations.remade import features_again, frames_again
-from batchscore.plan import Partition, Reference, Score, Stage
+from batchscore.plan import Reference, Score, Stage
 from batchscore.ports import RunRow, StoreReader
 from batchscore.report.comparison import Side
 
@@ -58,7 +58,7 @@ def committed_side(row: RunRow, reader: StoreReader, bundle: Reference | None = 
         Refused: ``run_unfinished``: not all of them are there.
     """
     stage = Stage.SCORE if bundle is None else Stage.SHADOW
-    mine = [one for one in reader.partitions(row.run_id, stage) if bundle is None or _work(one).bundle == bundle]
+    mine = [one for one in reader.partitions(row.run_id, stage) if bundle is None or score_work(one).bundle == bundle]
     numbers = {partition.number for partition in mine}
     receipts = [receipt for receipt in reader.receipts(row.run_id, stage) if receipt.number in numbers]
     aside = {one.number for one in reader.quarantined(row.run_id) if one.stage is stage}
@@ -71,7 +71,7 @@ def committed_side(row: RunRow, reader: StoreReader, bundle: Reference | None = 
         row=row,
         bundle=used,
         said=_side(row, row.plan.bundle_names()[used.sha256], used, made_now=False),
-        works=tuple(map(_work, mine)),
+        works=tuple(map(score_work, mine)),
         scores=lambda as_of: read_scores(store, files.get(as_of, ()), as_of),
     )
 
@@ -90,7 +90,7 @@ def tried_side(row: RunRow, reader: StoreReader, path: Path) -> Iterator[Compare
     if opened.manifest.feature_set_digest != definitions.feature_set.digest:
         what, remedy = "the bundle was made for another feature set than the run's", "pack one with the features of the run"
         raise Refused("feature_contract", what, where=opened.manifest.name, remedy=remedy)
-    works = tuple(_work(partition) for partition in reader.partitions(row.run_id, Stage.SCORE))
+    works = tuple(score_work(partition) for partition in reader.partitions(row.run_id, Stage.SCORE))
     scorer = load_scorer(opened.reference)
     with tempfile.TemporaryDirectory(prefix="batchscore-compare-") as folder:
         paths = [_scored(work, row.plan.spec.store, scorer, Path(folder) / f"{n}.parquet") for n, work in enumerate(works)]
@@ -120,8 +120,3 @@ def _scored(work: Score, store: str, scorer: Scorer, path: Path) -> Path:
 
 def _side(row: RunRow, name: str, bundle: Reference, *, made_now: bool) -> Side:
     return Side(run_id=row.run_id, spec=row.name, bundle=name, bundle_digest=bundle.sha256, made_now=made_now)
-
-
-def _work(partition: Partition) -> Score:
-    assert isinstance(partition.work, Score)
-    return partition.work

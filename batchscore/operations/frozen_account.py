@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.decide.memory import MOMENT
 from batchscore.decide.table import flags_in, whole
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.files import verified
 from batchscore.flag import AccountId
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind, in_range
-from batchscore.layout import Definitions
-from batchscore.operations.selection import MOMENT
+from batchscore.layout import Definitions, score_work
 from batchscore.plan import KeyRange, Partition, Score, Stage
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Receipt
@@ -59,8 +59,7 @@ class FrozenAccount:
     @property
     def work(self) -> Score:
         """What scored the account's key range."""
-        assert isinstance(self.partition.work, Score)
-        return self.partition.work
+        return score_work(self.partition)
 
     @property
     def feature_set(self) -> FeatureSet:

@@ -10,13 +10,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.memory import Memory, Moment, Withheld
+from batchscore.decide.memory import MOMENT, Memory, Moment, Withheld
 from batchscore.decide.table import FLAG, RESERVE, flags_in
 from batchscore.keys import ACCOUNT_ID
 from batchscore.report.explanation import Because, Selection
 from batchscore.spec import RunSpec
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 _KNOWN: Final = frozenset({ACCOUNT_ID, "as_of", "rank", "score", "margin", "release"})
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import select
-import struct
 import subprocess
 import sys
 import threading
@@ -24,12 +23,10 @@ from typing import Final, Self
 import pyarrow as pa
 
 from batchscore.errors import AttemptFailed
+from batchscore.sources import mysql_fast_child
+from batchscore.sources.mysql_fast_child import ANSWER, SIZE, UNREADABLE
 
 DEADLINE_S: Final = 60.0  # of one page, which is sized to take half a second
-_SIZE: Final = struct.Struct(">q")
-_ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
-_UNREADABLE: Final = -1
-_MODULE: Final = "batchscore.sources.mysql_fast_child"
 
 
 def can_read_fast(url: str) -> bool:
@@ -75,7 +72,7 @@ class FastReader:
         """Let the child load its libraries while others are at work; the first read would wait for it."""
         if self._child is None:
             self._shared = os.memfd_create("batchscore-page")
-            command = [sys.executable, "-m", _MODULE, self._url_name, str(self._shared)]
+            command = [sys.executable, "-m", mysql_fast_child.__name__, self._url_name, str(self._shared)]
             self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
                 command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 pass_fds=(self._shared,),
@@ -90,7 +87,7 @@ class FastReader:
         said = query.encode()
         self._asked_at = time.monotonic()
         try:
-            self._child.stdin.write(_SIZE.pack(len(said)) + said)
+            self._child.stdin.write(SIZE.pack(len(said)) + said)
         except BrokenPipeError:
             return  # `answer` finds the child gone
 
@@ -106,7 +103,7 @@ class FastReader:
         pipe, until = self._child.stdout.fileno(), self._asked_at + self._deadline_s
         self._asked_at = None
         head = b""
-        while len(head) < _ANSWER.size:
+        while len(head) < ANSWER.size:
             poll = select.poll()
             poll.register(pipe, select.POLLIN)
             if not poll.poll(max(0.0, until - time.monotonic()) * 1_000):
@@ -114,13 +111,13 @@ class FastReader:
                 raise AttemptFailed(
                     "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
                 )
-            more = os.read(pipe, _ANSWER.size - len(head))
+            more = os.read(pipe, ANSWER.size - len(head))
             if not more:
                 self.close()  # it died of something: the next read gets a new one
                 return None
             head += more
-        size, self.seconds = _ANSWER.unpack(head)
-        if size == _UNREADABLE:
+        size, self.seconds = ANSWER.unpack(head)
+        if size == UNREADABLE:
             return None
         with pa.ipc.open_stream(_copied(self._shared, size)) as stream:
             return stream.read_all()

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from batchscore.settings import database_url
 
-_SIZE: Final = struct.Struct(">q")
-_ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
-_UNREADABLE: Final = -1
+SIZE: Final = struct.Struct(">q")  # of a query, before it
+ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
+UNREADABLE: Final = -1
 
 
 def main() -> None:
@@ -25,18 +25,18 @@ def main() -> None:
 
     url = _plain(database_url(sys.argv[1]))
     shared, asked, answers = f"/proc/self/fd/{sys.argv[2]}", sys.stdin.buffer, sys.stdout.buffer
-    while len(head := asked.read(_SIZE.size)) == _SIZE.size:
-        query = asked.read(_SIZE.unpack(head)[0]).decode()
+    while len(head := asked.read(SIZE.size)) == SIZE.size:
+        query = asked.read(SIZE.unpack(head)[0]).decode()
         began = time.monotonic()
         try:
             table = connectorx.read_sql(url, query, return_type="arrow")
         except BaseException:  # noqa: BLE001 (a panic of its Rust is no Exception; its words may hold the URL)
-            answers.write(_ANSWER.pack(_UNREADABLE, time.monotonic() - began))
+            answers.write(ANSWER.pack(UNREADABLE, time.monotonic() - began))
         else:
             with pa.OSFile(shared, "wb") as held:
                 with pa.ipc.new_stream(held, table.schema) as stream:
                     stream.write_table(table)
-                answers.write(_ANSWER.pack(held.tell(), time.monotonic() - began))
+                answers.write(ANSWER.pack(held.tell(), time.monotonic() - began))
         answers.flush()
 
 

@@ -20,7 +20,7 @@ from batchscore.errors import AttemptFailed, BatchscoreError, PartitionError
 from batchscore.features.feature_set import AccountsTable, FeatureSet, History, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
-from batchscore.sources import mysql, mysql_key, sql
+from batchscore.sources import mysql, mysql_key
 from batchscore.sources.brake import Brake
 from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.mysql_fast import FastReader
@@ -33,15 +33,6 @@ SOURCE = SqlSource(url="live", table="accounts")
 ACCOUNTS = AccountsTable(table="accounts", key="id", immutable=("plan",))
 WRITES_S = 500  # rows: what guarantee 19 holds beside
 Make = Callable[..., None]
-
-
-@pytest.fixture(params=["pymysql", "connectorx"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """By which driver rows come."""
-    monkeypatch.setattr(sql, "can_read_fast", lambda _url: request.param == "connectorx")
-    if request.param == "connectorx":
-        pytest.importorskip("connectorx")
-    return str(request.param)
 
 
 @pytest.fixture
@@ -316,7 +307,7 @@ def test_every_account_that_stays_is_read_once_while_others_come_and_go(
     finally:
         over.set()
         writer.join()
-    print(f"{route}: {rate:,.0f} rows written each second of the extraction")
+    print(f"{route}: {rate:,.0f} rows written each second of the extraction")  # noqa: T201 (a figure of GUARANTEES.md)
     assert rate >= WRITES_S
     assert len(read) == len(set(read))
     assert [key for key in read if key % 10 == 0] == [number * 10 for number in range(1, 6_001)]

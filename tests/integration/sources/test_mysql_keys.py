@@ -11,7 +11,7 @@ import pytest
 from batchscore.database import open_engine
 from batchscore.errors import PartitionError
 from batchscore.features.feature_set import AccountsTable
-from batchscore.sources import mysql, mysql_key, sql
+from batchscore.sources import mysql, mysql_key
 from batchscore.sources.mysql import PageReader
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
 from batchscore.spec import SqlSource
@@ -20,14 +20,6 @@ from tests.mysql_server import MySqlServer
 pytestmark = pytest.mark.mysql
 ACCOUNTS = AccountsTable(table="accounts", key="id", immutable=("plan",))
 Make = Callable[..., None]
-
-
-@pytest.fixture(params=["pymysql", "connectorx"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(sql, "can_read_fast", lambda _url: request.param == "connectorx")
-    if request.param == "connectorx":
-        pytest.importorskip("connectorx")
-    return str(request.param)
 
 
 @pytest.fixture(scope="module")
