@@ -17,7 +17,7 @@ from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
-from batchscore.files import ParquetDraft, verified, write_parquet
+from batchscore.files import verified, write_parquet
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup
 from batchscore.receipt import Output
@@ -307,27 +307,6 @@ def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_se
         outputs.append(write_parquet([], _empty_schema(feature_set), store, address, "snapshot"))
     outputs += write_rejects(rejects, store, address, counts)
     return tuple(outputs), counts, {ACCOUNTS: keys}
-
-
-def _write_as_it_comes(rows: Iterable[Rows], store: Path, address: str, feature_set: FeatureSet, source: str) -> Frozen:
-    """As `_write_snapshots`, into one file, a page at a time: each is written while its successor is fetched."""
-    rejects: list[pa.Table] = []
-    keys = KeyDigest()
-    n_rows = 0
-    pages = iter(rows)
-    page: Rows | None = next(pages)  # there is one, if need be without rows
-    assert page is not None
-    with ParquetDraft(page.table.schema, store, address, "snapshot") as draft:
-        while page is not None:
-            table = ordered(page.table, feature_set.accounts, where=source)
-            draft.write(table)
-            keys = keys + key_digest(table[ACCOUNT_ID])
-            n_rows += len(table) + len(page.rejects)
-            rejects.append(page.rejects)
-            page = next(pages, None)
-        snapshot = draft.publish()
-    counts = {"rows": n_rows}
-    return (snapshot, *write_rejects(rejects, store, address, counts)), counts, {ACCOUNTS: keys}
 
 
 def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts: dict[str, int]) -> list[Output]:

@@ -24,7 +24,7 @@ from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
 from batchscore.spec import IdCast, SqlSource
 
 FIRST_PAGE_ROWS: Final = 10_000
-MOST_PAGE_ROWS: Final = 100_000  # of a range some: while one is written the next is fetched
+MOST_PAGE_ROWS: Final = 100_000  # of a range some: while one is made canonical the next is fetched
 Bound = tuple[int | str, ...]
 
 
