@@ -27,7 +27,6 @@ from batchscore.plan import Reference
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
-_HASH_BLOCK: Final = 1 << 20
 _MEND_DISK: Final = "free space or mend the disk"
 Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "evidence"]
 

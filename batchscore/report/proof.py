@@ -23,7 +23,6 @@ from batchscore.receipt import Receipt
 from batchscore.spec import Value
 
 ACCOUNTS: Final = "accounts"
-PARTS: Final = ("scored", "unscoreable", "rejected", "quarantined")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
