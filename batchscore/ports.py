@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 from batchscore.audit import AuditEntry
-from batchscore.desk import Decision, QueueEvent, Reviewed, Wanted
+from batchscore.desk import Opinion, QueueEvent, Reviewed, Wanted
 from batchscore.errors import Refused
 from batchscore.events import Event
 from batchscore.flag import AccountId, Flag, FlagState
@@ -400,13 +400,13 @@ class ReviewDesk(Protocol):
     def return_lapsed(self, queue: str) -> tuple[AccountId, ...]:
         """Give back the claims that have run out."""
 
-    def check(self, decisions: Sequence[Decision]) -> list[tuple[int, Refused]]:
-        """What does not stand of ``decisions`` as things are now, by position. Writes nothing."""
+    def check(self, opinions: Sequence[Opinion]) -> list[tuple[int, Refused]]:
+        """What does not stand of ``opinions`` as things are now, by position. Writes nothing."""
 
-    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = ...) -> int:
-        """Record decisions, all or none of each ten thousand; how many said something new. Repeatable.
+    def decide(self, opinions: Sequence[Opinion], *, source: str = "queue", name: Callable[[int], str] = ...) -> int:
+        """Record opinions, all or none of each ten thousand; how many said something new. Repeatable.
 
-        ``name`` says where the decision of a position (from 0) is, in an error.
+        ``name`` says where the opinion of a position (from 0) is, in an error.
 
         Raises:
             Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
