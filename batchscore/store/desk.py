@@ -36,7 +36,7 @@ def _numbered(position: int) -> str:
 
 
 class ReviewDesk:
-    """Implements `ports.ReviewDesk` over an engine."""
+    """What people write, over an engine. Each verb is in the trail and among the events; ``by`` is who does it."""
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
@@ -57,6 +57,9 @@ class ReviewDesk:
         """Claim up to ``n`` flags that are free, best first: of a group, or of the accounts ``only``, if those are named.
 
         Of ``only``, what they have claimed already is theirs for as long anew.
+
+        Raises:
+            Refused: ``flag_taken`` or ``flag_absent``: not all of ``only`` could be had; those that could are claimed.
         """
         self.return_lapsed(queue)
         ids = None if only is None else tuple(dict.fromkeys(self._held(one) for one in only))
@@ -68,6 +71,8 @@ class ReviewDesk:
 
     def return_claims(self, queue: str, *, by: str, only: Sequence[AccountId] | None = None) -> tuple[AccountId, ...]:
         """Give back what ``by`` has claimed, all of it or of the accounts ``only``; the accounts whose claim was.
+
+        The flag of a run that was undone meanwhile is withdrawn.
 
         Raises:
             Refused: ``flag_absent``: an account of ``only`` is not claimed by them.
@@ -97,7 +102,9 @@ class ReviewDesk:
         return found
 
     def decide(self, opinions: Sequence[Opinion], *, source: str = "queue", name: Callable[[int], str] = _numbered) -> int:
-        """Record opinions, all or none of each ten thousand; how many said something new. ``name``: of a position, in errors.
+        """Record opinions, all or none of each ten thousand; how many said something new. Repeatable.
+
+        ``name`` says where the opinion of a position (from 0) is, in an error.
 
         Raises:
             Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
