@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore import log_fields
-from batchscore.decide.again import evidence_schema
+from batchscore.decide.again import closer_look_schema
 from batchscore.decide.table import FLAG, RESERVE
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
@@ -456,7 +456,7 @@ def _reconsider(task: Task, work: Reconsider, outcome: _Outcome, route: Route) -
     accounts = _Slice(task, span, outcome, among=asked[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundle, route=route)
     frames = dict(accounts.frames(as_ofs, outcome))
-    schema = evidence_schema(accounts.id_type)
+    schema = closer_look_schema(accounts.id_type)
     tables = []
     for as_of in sorted(set(asked["as_of"].to_pylist())):
         rows = asked.filter(pc.equal(asked["as_of"], pa.scalar(as_of, MOMENT))).sort_by(ACCOUNT_ID)
@@ -473,7 +473,7 @@ def _reconsider(task: Task, work: Reconsider, outcome: _Outcome, route: Route) -
         ]
         columns = {"codes": codes, "names": [list(work.names)] * len(ids), "then": before, "now": now}
         tables.append(_rows(as_of, rows[ACCOUNT_ID], columns, schema))
-    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "evidence"))
+    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "closer_look"))
 
 
 def _values(frame: pa.Table, account: pa.Scalar, names: Sequence[str]) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted, changes
+from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
 from batchscore.store.past import Rows, same_flag
 from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
@@ -200,7 +200,7 @@ def _reviewed(
     decided: Iterable[sa.RowMapping],
     at: int,
 ) -> Reviewed:
-    said = tuple(map(_decided, decided))
+    said = tuple(map(_disposition_row, decided))
     state = FlagState(row["state"])
     alive = claim is not None and claim["until"] > at
     if state is FlagState.CLAIMED and not alive:
@@ -232,8 +232,8 @@ def _claim(row: sa.RowMapping) -> Claim:
     return Claim(by=row["reviewer"], claimed_at=from_microseconds(row["claimed_at"]), until=from_microseconds(row["until"]))
 
 
-def _decided(row: sa.RowMapping) -> Decided:
-    return Decided(
+def _disposition_row(row: sa.RowMapping) -> DispositionRow:
+    return DispositionRow(
         number=row["number"],
         disposition=Disposition(row["disposition"]),
         state=FlagState(row["state"]),
