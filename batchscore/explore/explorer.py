@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.attempt import rejects_schema, scores_schema
+from batchscore.attempt.scoring import rejects_schema, scores_schema
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import asked_of

@@ -16,6 +16,8 @@ from typing import Self
 import psutil
 
 ROOT = Path(__file__).parents[2]
+# Without the second a scheduler still answers HTTP, at port 8787 of every interface, where something else may look for its own.
+NO_DASHBOARD = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
 
 class RealCluster:
@@ -49,7 +51,7 @@ class RealCluster:
     def mend(self) -> None:
         """Start whatever is not running."""
         if self._scheduler is None or self._scheduler.poll() is not None:
-            self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+            self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), *NO_DASHBOARD)
         self._workers = [worker for worker in self._workers if worker.poll() is None]
         while len(self._workers) < self._n_workers:
             elsewhere = self._unseen if len(self._workers) == self._n_workers - 1 else None
@@ -58,7 +60,7 @@ class RealCluster:
     def _start_worker(self, *, unseen: Path | None = None, found_first: Path | None = None) -> subprocess.Popen[bytes]:
         options = {"--nthreads": "1", "--host": "127.0.0.1", "--death-timeout": "20", "--local-directory": str(self._folder)}
         said = [word for option in options.items() for word in option]
-        return self._start("worker", self.address, *said, "--no-dashboard", unseen=unseen, found_first=found_first)
+        return self._start("worker", self.address, *said, *NO_DASHBOARD, unseen=unseen, found_first=found_first)
 
     def stop_scheduler(self) -> None:
         """SIGSTOP: it is there, and answers nobody."""

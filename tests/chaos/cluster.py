@@ -16,7 +16,7 @@ from typing import Final, Self
 
 import psutil
 
-from tests.acceptance.real_cluster import ROOT, kill_family
+from tests.acceptance.real_cluster import NO_DASHBOARD, ROOT, kill_family
 from tests.chaos.processes import Child
 
 WORKER_TTL_S: Final = 2
@@ -30,7 +30,7 @@ def schedule(port: int) -> None:
     from distributed.cli.dask_scheduler import main
 
     dask.config.set(_OURS)
-    main.main(["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], standalone_mode=False)
+    main.main(["--host", "127.0.0.1", "--port", str(port), *NO_DASHBOARD], standalone_mode=False)
 
 
 def work(address: str, folder: str, armed: str, *, nanny: bool) -> None:
@@ -42,7 +42,7 @@ def work(address: str, folder: str, armed: str, *, nanny: bool) -> None:
 
     dask.config.set(_OURS)
     arm(armed)
-    arguments = [address, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--death-timeout", "10"]
+    arguments = [address, "--nthreads", "1", "--host", "127.0.0.1", *NO_DASHBOARD, "--death-timeout", "10"]
     nannied = "--nanny" if nanny else "--no-nanny"
     main.main([*arguments, "--local-directory", folder, nannied], standalone_mode=False)
 
