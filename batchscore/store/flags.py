@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import is_mysql, transact
+from batchscore.database import clock, is_mysql, transact
 from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
@@ -87,7 +87,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
         if released is None:
             _refuse_behind(connection, run)
-        return released, int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        return released, clock(connection, database.now)
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
@@ -102,7 +102,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
-            at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+            at = clock(connection, database.now)
             append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
@@ -167,7 +167,7 @@ class _Addition:
             )
         queue = self._flags[0].queue
         lock_queue(connection, queue)
-        at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        at = clock(connection, database.now)
         first = _next_ordinal(connection, run)
         going = self._within_pace(connection, at, int(row.released_at * 1_000_000))
         for rows in _parts(going, ROWS_A_STATEMENT):
