@@ -57,7 +57,7 @@ class Decision:
 def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> Decision:
     """Decide every as-of of the run and write both files."""
     memory = _memory(plan, definitions, reader, row)
-    decided = decided_by(plan, asked_of(plan, definitions, reader, row.run_id, memory))
+    decided = decided_by(plan, question_of(plan, definitions, reader, row.run_id, memory))
     folder = definitions.store / "decisions"
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
@@ -72,7 +72,7 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     )
 
 
-def asked_of(
+def question_of(
     plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str, memory: pa.Table, policy: Policy | None = None
 ) -> Question:
     """What decide is asked for a run whose scores are committed; ``policy``: another than the plan's."""
@@ -97,7 +97,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
     """
     policy, spec = plan.spec.policy, plan.spec
     memory = _memory(plan, definitions, reader, row)
-    asked = asked_of(plan, definitions, reader, row.run_id, memory)
+    asked = question_of(plan, definitions, reader, row.run_id, memory)
     tables = []
     for as_of in spec.as_ofs():
         at = Moment(as_of=as_of, released=spec.release == "latest" and as_of == spec.as_ofs()[-1])
