@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.again import MOST_LOOKED_AT, Evidence, evidence_of
+from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
 from batchscore.decide.memory import Memory, Moment, remember
 from batchscore.decide.table import FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
-from batchscore.decide.top import Asked, Told, decide_dates, to_metadata
+from batchscore.decide.top import Question, Told, decide_dates, to_metadata
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
@@ -57,7 +57,7 @@ class Decision:
 def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> Decision:
     """Decide every as-of of the run and write both files."""
     memory = _memory(plan, definitions, reader, row)
-    decided = decided_by(plan, asked_of(plan, definitions, reader, row.run_id, memory))
+    decided = decided_by(plan, question_of(plan, definitions, reader, row.run_id, memory))
     folder = definitions.store / "decisions"
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
@@ -72,19 +72,19 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     )
 
 
-def asked_of(
+def question_of(
     plan: Plan, definitions: Definitions, reader: StoreReader, run_id: str, memory: pa.Table, policy: Policy | None = None
-) -> Asked:
+) -> Question:
     """What decide is asked for a run whose scores are committed; ``policy``: another than the plan's."""
     laid_out = reader.partitions(run_id, Stage.SCORE)
     scores = scores_of(laid_out, reader.receipts(run_id, Stage.SCORE))
     looked_at = tuple(reader.receipts(run_id, Stage.RECONSIDER))
-    return Asked(
+    return Question(
         policy=policy or plan.spec.policy,
         memory=memory,
         scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
         groups=_groups(plan, definitions, laid_out),
-        evidence=lambda as_of: found_closer(definitions, looked_at, as_of),
+        closer_looks=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
         seed=plan.digest,
     )
@@ -97,7 +97,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
     """
     policy, spec = plan.spec.policy, plan.spec
     memory = _memory(plan, definitions, reader, row)
-    asked = asked_of(plan, definitions, reader, row.run_id, memory)
+    asked = question_of(plan, definitions, reader, row.run_id, memory)
     tables = []
     for as_of in spec.as_ofs():
         at = Moment(as_of=as_of, released=spec.release == "latest" and as_of == spec.as_ofs()[-1])
@@ -119,17 +119,17 @@ def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunR
     return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id], reader.clock())
 
 
-def found_closer(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, Evidence]:
+def found_closer(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, CloserLook]:
     """What `reconsider` found of cleared accounts at an as-of."""
-    found: dict[int | str, Evidence] = {}
+    found: dict[int | str, CloserLook] = {}
     for receipt in receipts:
         for output in receipt.outputs:
             path = verified(str(definitions.store / output.path), output.sha256)
-            found |= evidence_of(pq.read_table(path, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))]))
+            found |= closer_looks_in(pq.read_table(path, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))]))
     return found
 
 
-def decided_by(plan: Plan, asked: Asked) -> pa.Table:
+def decided_by(plan: Plan, asked: Question) -> pa.Table:
     """What the policy says of those scores, given that memory: a decision's table. Writes nothing."""
     spec = plan.spec
     latest = spec.as_ofs()[-1] if spec.release == "latest" else None

@@ -1,4 +1,4 @@
-"""Values of the desk, where people meet flags: what a reviewer sees, what they say, and how a decision is judged. Pure.
+"""Values of the desk, where people meet flags: what a reviewer sees, what they say, and what that makes of a flag. Pure.
 
 A flag's *evidence* is every released run that selected its account while it stood, in the order of releases; the first is the
 flag's own. The *version* of the evidence rises by one whenever a run adds to it and whenever one that added is undone, so a
@@ -41,8 +41,8 @@ class Claim(Value):
     until: datetime
 
 
-class Decided(Value):
-    """What a person decided. ``state``: what the flag became by it; ``evidence``: the version they saw."""
+class DispositionRow(Value):
+    """What a person decided, as `dispositions` holds it. ``state``: what the flag became; ``evidence``: the version they saw."""
 
     number: int
     disposition: Disposition
@@ -63,7 +63,7 @@ class Reviewed(Value):
     version: int
     evidence: tuple[Evidence, ...]
     claim: Claim | None = None
-    decided: tuple[Decided, ...] = ()
+    decided: tuple[DispositionRow, ...] = ()
     undone: bool = False  # its run was undone, and a person had touched it
 
     @property
@@ -121,7 +121,7 @@ class QueueEvent(Value):
     state: FlagState
 
 
-class Decision(Value):
+class Opinion(Value):
     """What a person says of an account's flag: of that run's, or of the one that stands, else of the newest.
 
     ``evidence``: the version they saw; None where whoever reports it cannot know (an import): what was released by
@@ -139,37 +139,37 @@ class Decision(Value):
     correct: bool = False
 
 
-class Verdict(Value):
-    """What becomes of a flag by a decision; ``state`` is None where it has been said before: nothing is written then."""
+class Effect(Value):
+    """What an opinion makes of a flag; ``state`` is None where it has been said before: nothing is written then."""
 
     state: FlagState | None
     evidence: int
     evidence_run: str
 
 
-def judge(held: Reviewed, decision: Decision, now: datetime) -> Verdict:
-    """Whether a decision stands, given the flag as it is now; ``now`` by the database's clock.
+def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
+    """What an opinion makes of the flag as it is now, if it stands; ``now`` by the database's clock.
 
-    Two people: a flag that needs a second reviewer awaits one after the first decision; the second must be by another name, and
-    where the two differ it is inconclusive. A correction is held against the newest decision by another name, in the same way.
+    Two people: a flag that needs a second reviewer awaits one after the first opinion; the second must be by another name, and
+    where the two differ it is inconclusive. A correction is held against the newest disposition by another name, in the same way.
 
     Raises:
         Refused: ``flag_taken``, ``flag_changed``, ``second_reviewer``, ``flag_decided`` or ``decision_time``; no message names
             the account.
     """
-    seen = _seen(held, decision)
-    if _is_said_already(held, decision):
-        return Verdict(state=None, evidence=seen[0], evidence_run=seen[1])
-    where = f"queue {decision.queue}"
-    _refuse_impossible(held, decision, now, where)
-    if held.claim is not None and held.claim.by != decision.by:
+    seen = _seen(held, opinion)
+    if _is_said_already(held, opinion):
+        return Effect(state=None, evidence=seen[0], evidence_run=seen[1])
+    where = f"queue {opinion.queue}"
+    _refuse_impossible(held, opinion, now, where)
+    if held.claim is not None and held.claim.by != opinion.by:
         raise Refused(
             "flag_taken",
             f"{held.claim.by} is at this flag until {held.claim.until:%Y-%m-%d %H:%M} UTC",
             where=where,
             remedy="ask them, or wait: a claim that is not used comes back",
         )
-    if held.state in DECIDED and not decision.correct:
+    if held.state in DECIDED and not opinion.correct:
         last = held.decided[-1]
         raise Refused(
             "flag_decided",
@@ -179,29 +179,29 @@ def judge(held: Reviewed, decision: Decision, now: datetime) -> Verdict:
         )
     if held.undone and held.state is FlagState.OPEN:
         _refuse_gone(where)
-    if held.first_opinion_by() == decision.by:
+    if held.first_opinion_by() == opinion.by:
         raise Refused(
             "second_reviewer",
             "this flag needs a second reviewer, and you were the first",
             where=where,
             remedy="leave it to somebody else",
         )
-    _refuse_stale(held, decision, where)
-    state = settled(decision, held.decided, needs_second=held.needs_second)
+    _refuse_stale(held, opinion, where)
+    state = settled(opinion, held.decided, needs_second=held.needs_second)
     if state is not held.state and not may_change(held.state, state, Actor.PERSON):
         _refuse_gone(where)
-    return Verdict(state=state, evidence=seen[0], evidence_run=seen[1])
+    return Effect(state=state, evidence=seen[0], evidence_run=seen[1])
 
 
-def settled(decision: Decision, before: Sequence[Decided], *, needs_second: bool) -> FlagState:
-    """What a flag becomes by a decision, given those before."""
-    said = FlagState(decision.disposition.value)
+def settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second: bool) -> FlagState:
+    """What a flag becomes by an opinion, given the dispositions before."""
+    said = FlagState(opinion.disposition.value)
     if not needs_second:
         return said
-    other = next((one for one in reversed(before) if one.by != decision.by), None)
+    other = next((one for one in reversed(before) if one.by != opinion.by), None)
     if other is None:
         return FlagState.AWAITING
-    return said if other.disposition is decision.disposition else FlagState.INCONCLUSIVE
+    return said if other.disposition is opinion.disposition else FlagState.INCONCLUSIVE
 
 
 def changes(evidence: Sequence[Evidence]) -> list[tuple[datetime, Evidence]]:
@@ -231,32 +231,32 @@ def what_changed(held: Reviewed, seen: int) -> str:
     return "; ".join(said)
 
 
-def _seen(held: Reviewed, decision: Decision) -> tuple[int, str]:
+def _seen(held: Reviewed, opinion: Opinion) -> tuple[int, str]:
     """The version that the person saw, and the run of its newest evidence."""
-    if decision.evidence is not None or decision.decided_at is None:
-        return decision.evidence or held.version, held.newest.flag.run_id
-    by_then = [one for at, one in changes(held.evidence) if at <= decision.decided_at]
-    stood = [one for one in by_then if one.withdrawn_at is None or one.withdrawn_at > decision.decided_at]
+    if opinion.evidence is not None or opinion.decided_at is None:
+        return opinion.evidence or held.version, held.newest.flag.run_id
+    by_then = [one for at, one in changes(held.evidence) if at <= opinion.decided_at]
+    stood = [one for one in by_then if one.withdrawn_at is None or one.withdrawn_at > opinion.decided_at]
     return max(1, len(by_then)), (stood or by_then or held.evidence[:1])[-1].flag.run_id
 
 
-def _is_said_already(held: Reviewed, decision: Decision) -> bool:
+def _is_said_already(held: Reviewed, opinion: Opinion) -> bool:
     """The same person said the same: at that moment, or last of all that they said. A file imported twice is imported once.
 
     A correction is new unless nobody has decided since. A version that is named must be the one they spoke of.
     """
 
-    def same(one: Decided) -> bool:
-        return one.by == decision.by and one.disposition is decision.disposition
+    def same(one: DispositionRow) -> bool:
+        return one.by == opinion.by and one.disposition is opinion.disposition
 
-    if decision.decided_at is not None:
-        return any(same(one) and one.decided_at == decision.decided_at for one in held.decided)
-    theirs = held.decided if decision.correct else [one for one in held.decided if one.by == decision.by]
-    return bool(theirs) and same(theirs[-1]) and decision.evidence in {None, theirs[-1].evidence}
+    if opinion.decided_at is not None:
+        return any(same(one) and one.decided_at == opinion.decided_at for one in held.decided)
+    theirs = held.decided if opinion.correct else [one for one in held.decided if one.by == opinion.by]
+    return bool(theirs) and same(theirs[-1]) and opinion.evidence in {None, theirs[-1].evidence}
 
 
-def _refuse_impossible(held: Reviewed, decision: Decision, now: datetime, where: str) -> None:
-    at, first = decision.decided_at, held.released_at
+def _refuse_impossible(held: Reviewed, opinion: Opinion, now: datetime, where: str) -> None:
+    at, first = opinion.decided_at, held.released_at
     if at is None or first - CLOCKS_APART <= at <= now + CLOCKS_APART:
         return
     raise Refused(
@@ -268,12 +268,12 @@ def _refuse_impossible(held: Reviewed, decision: Decision, now: datetime, where:
     )
 
 
-def _refuse_stale(held: Reviewed, decision: Decision, where: str) -> None:
-    if decision.evidence is not None and decision.evidence != held.version:
+def _refuse_stale(held: Reviewed, opinion: Opinion, where: str) -> None:
+    if opinion.evidence is not None and opinion.evidence != held.version:
         raise Refused(
             "flag_changed",
-            f"you saw version {decision.evidence} of the evidence, it is {held.version} by now: "
-            + (what_changed(held, decision.evidence) or "no such version was ever shown"),
+            f"you saw version {opinion.evidence} of the evidence, it is {held.version} by now: "
+            + (what_changed(held, opinion.evidence) or "no such version was ever shown"),
             where=where,
             remedy="look at it again: batchscore queue show, then decide on what it says",
         )

@@ -104,6 +104,14 @@ class Proven(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseJudged(Event):
+    """The guard has looked at the flags to be released, beside ``n_earlier`` runs. ``n_held``: findings that hold the run."""
+
+    n_earlier: int
+    n_held: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Released(Event):
     """The run's flags are before the reviewers."""
 

@@ -28,7 +28,7 @@ from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
 _MEND_DISK: Final = "free space or mend the disk"
-Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "evidence"]
+Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
 
 
 def file_sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -35,11 +36,19 @@ _NULLS: Final = "feature_nulls "
 _DAY: Final = timedelta(days=1)
 
 
-def judge_release(row: RunRow, definitions: Definitions, reader: StoreReader) -> tuple[Finding, ...]:
-    """What of the run's flags a person must see and has not approved; nothing where it releases nothing, or declares no guard."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guarded:
+    """What of a run's flags a person must see and has not approved; ``n_earlier``: how many runs they were compared with."""
+
+    findings: tuple[Finding, ...]
+    n_earlier: int
+
+
+def judge_release(row: RunRow, definitions: Definitions, reader: StoreReader) -> Guarded | None:
+    """What the guard finds of the run's flags; None where it releases nothing, or declares no guard."""
     policy = row.plan.spec.policy
     if policy.guard is None or row.plan.spec.release == "none":
-        return ()
+        return None
     earlier = list(_released_before(row, reader))
     profiles = [profile for other in earlier if (profile := _profile(other, reader)) is not None]
     mine = _profile(row, reader)
@@ -53,7 +62,8 @@ def judge_release(row: RunRow, definitions: Definitions, reader: StoreReader) ->
         missing=tuple(_missing(row, reader)) if policy.guard.missing is not None else (),
     )
     approved = [hold for hold in reader.holds(row.run_id) if hold.subject == "release" and hold.approved_at is not None]
-    return not_seen(found, [finding for hold in approved for finding in hold.findings])
+    left = not_seen(found, [finding for hold in approved for finding in hold.findings])
+    return Guarded(findings=left, n_earlier=len(profiles))
 
 
 def histograms_in(paths: Iterable[Path]) -> tuple[dict[datetime, Counts], int]:

@@ -27,6 +27,7 @@ from batchscore.events import (
     InputJudged,
     Proven,
     Released,
+    ReleaseJudged,
     RunOpened,
     StageFinished,
     StageStarted,
@@ -250,7 +251,11 @@ class _Walk:
 
     def guard(self, row: RunRow) -> None:
         """Hold the run where its flags are not what earlier runs let expect, and no person approved them."""
-        self._hold_for("release", "release_held", judge_release(row, self._definitions, self._reader))
+        found = judge_release(row, self._definitions, self._reader)
+        if found is None:
+            return
+        self._observer(ReleaseJudged(run_id=self._run_id, n_earlier=found.n_earlier, n_held=len(found.findings)))
+        self._hold_for("release", "release_held", found.findings)
 
     def release(self, row: RunRow, proof: Proof) -> None:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""

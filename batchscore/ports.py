@@ -1,17 +1,16 @@
-"""The seams: what the story needs from the executor, the store and the observer. Each has one behaviour suite.
+"""The seams: what the story needs from the executor, the store and the observer, and the rows that go over them.
 
-Protocols only; implementations live in `executors`, `store` and `observe` and do not know each other.
+Implementations live in `executors`, `store` and `observe`, do not know each other, and meet one behaviour suite for each seam.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Literal, Protocol
 
 from batchscore.audit import AuditEntry
-from batchscore.desk import Decision, QueueEvent, Reviewed, Wanted
-from batchscore.errors import Refused
+from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.events import Event
 from batchscore.flag import AccountId, Flag, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
@@ -373,54 +372,6 @@ class StoreReader(Protocol):
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs, best rank first (queue, newest as-of, rank)."""
-
-
-class ReviewDesk(Protocol):
-    """What people write. Each verb is in the trail and among the events, in its own transaction; `by` is who does it."""
-
-    def claim(
-        self,
-        queue: str,
-        *,
-        by: str,
-        for_: timedelta,
-        n: int = 1,
-        group: str | None = None,
-        only: Sequence[AccountId] | None = None,
-    ) -> tuple[Reviewed, ...]:
-        """Claim up to ``n`` flags that are free, best first; of a group, or of the accounts ``only``, if those are named.
-
-        Raises:
-            Refused: ``flag_taken`` or ``flag_absent``: not all of ``only`` could be had; those that could are claimed.
-        """
-
-    def return_claims(self, queue: str, *, by: str, only: Sequence[AccountId] | None = None) -> tuple[AccountId, ...]:
-        """Give back what ``by`` has claimed; the accounts. The flag of a run that was undone meanwhile is withdrawn."""
-
-    def return_lapsed(self, queue: str) -> tuple[AccountId, ...]:
-        """Give back the claims that have run out."""
-
-    def check(self, decisions: Sequence[Decision]) -> list[tuple[int, Refused]]:
-        """What does not stand of ``decisions`` as things are now, by position. Writes nothing."""
-
-    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = ...) -> int:
-        """Record decisions, all or none of each ten thousand; how many said something new. Repeatable.
-
-        ``name`` says where the decision of a position (from 0) is, in an error.
-
-        Raises:
-            Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
-                ``dispositions_invalid``, with each that does not stand.
-        """
-
-    def expire(self, queue: str, *, by: str, older_than: timedelta, apply: bool) -> int:
-        """Expire flags whose newest evidence came longer ago than that, and that nobody is at; or only count them."""
-
-    def suppress(self, queue: str, asked: Suppression, *, by: str) -> Suppression:
-        """Begin a suppression now; it as it stands. Raises ValueError for one that would have ended already."""
-
-    def unsuppress(self, queue: str, scope: str, key: str, *, by: str) -> int:
-        """End the suppressions of that key that hold; how many. Raises Refused ``suppression_unknown``."""
 
 
 class RunHandle(Value):

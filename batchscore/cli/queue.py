@@ -158,12 +158,12 @@ def decide(  # noqa: PLR0913 (a command's options are its arguments)
 ) -> int:
     """Decide on the flag of ACCOUNT. Refused, with what changed, if it is not what you saw."""
     from batchscore.cli.outputs import StoryShown
-    from batchscore.desk import Decision
+    from batchscore.desk import Opinion
     from batchscore.store import open_desk, open_reader
 
     reader = open_reader(store)
     queue_name, account_id = _queue(reader, name), _account(reader, account)
-    said = Decision(
+    said = Opinion(
         queue=queue_name,
         account_id=account_id,
         disposition=Disposition(disposition),
@@ -200,7 +200,7 @@ def import_(  # noqa: PLR0913 (a command's options are its arguments)
     Columns account_id and disposition; also reviewer, evidence, decided_at, queue, run_id, why. The same rows may come again.
     """
     from batchscore.review.deciding import take
-    from batchscore.review.decision_rows import Given, read_decisions, rows_of_database, rows_of_file
+    from batchscore.review.decision_rows import Given, read_opinions, rows_of_database, rows_of_file
     from batchscore.store import open_reader
 
     if (file is None) == (url is None) or (url is None) != (table is None):
@@ -214,7 +214,7 @@ def import_(  # noqa: PLR0913 (a command's options are its arguments)
     )
     where = str(file) if file is not None else f"{url}, table {table}"
     rows = rows_of_file(file) if file is not None else rows_of_database(str(url), str(table))
-    decisions, numbers = read_decisions(rows, given, where)
+    decisions, numbers = read_opinions(rows, given, where)
     done = take(store, decisions, numbers, where, check=check, source="import")
     if as_json:
         return _said(done)

@@ -4,12 +4,13 @@ What differs between SQLite and MySQL stands here, so that `store` and `sources`
 or bound parameter ever stands in a message.
 """
 
-from batchscore.database.engine import is_mysql, now, open_engine
+from batchscore.database.engine import clock, is_mysql, now, open_engine
 from batchscore.database.failures import code_of, translated
 from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
 
 __all__ = [
+    "clock",
     "code_of",
     "columns_of_table",
     "is_mysql",

@@ -126,3 +126,8 @@ def now(engine: sa.Engine) -> sa.ColumnElement[Any]:
     if is_mysql(engine):
         return sa.literal_column("UNIX_TIMESTAMP(NOW(6))", sa.Float)
     return sa.literal_column("(julianday('now') - 2440587.5) * 86400.0", sa.Float)
+
+
+def clock(connection: sa.Connection, now: sa.ColumnElement[Any]) -> int:
+    """Whole microseconds since 1970 by the database's own clock; ``now``: of `now`."""
+    return int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)

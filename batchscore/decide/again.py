@@ -46,7 +46,7 @@ class Then:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evidence:
+class CloserLook:
     """A closer look at an account that was cleared: its reasons towards abuse now, and counts then and now, by feature."""
 
     codes: tuple[str, ...]
@@ -57,7 +57,7 @@ class Evidence:
 Words = Callable[[int | str, float, Then], tuple[bool, str]]  # account, score, then → (may be flagged, in words)
 
 
-def evidence_schema(id_type: pa.DataType) -> pa.Schema:
+def closer_look_schema(id_type: pa.DataType) -> pa.Schema:
     """One row per cleared account that was looked at: ``names``, ``then`` and ``now`` of its counts are as long as each other."""
     return pa.schema(
         [
@@ -71,10 +71,10 @@ def evidence_schema(id_type: pa.DataType) -> pa.Schema:
     )
 
 
-def evidence_of(table: pa.Table) -> dict[int | str, Evidence]:
-    """Account → its evidence, from rows of one as-of. NaN in a count is a feature without a value."""
+def closer_looks_in(table: pa.Table) -> dict[int | str, CloserLook]:
+    """Account → its closer look, from rows of one as-of. NaN in a count is a feature without a value."""
     return {
-        row[ACCOUNT_ID]: Evidence(
+        row[ACCOUNT_ID]: CloserLook(
             codes=tuple(row["codes"]),
             then=dict(zip(row["names"], row["then"], strict=True)),
             now=dict(zip(row["names"], row["now"], strict=True)),
@@ -83,14 +83,14 @@ def evidence_of(table: pa.Table) -> dict[int | str, Evidence]:
     }
 
 
-def moved_since(asked: Again | None, evidence: Mapping[int | str, Evidence]) -> Words:
+def moved_since(asked: Again | None, looks: Mapping[int | str, CloserLook]) -> Words:
     """Whether a cleared account has moved as ``asked``; None: once its cool-down is over it may be flagged as any."""
 
     def words(account: int | str, score: float, then: Then) -> tuple[bool, str]:
         on = f"cleared {said_on(then.decided_at)}"
         if asked is None:
             return True, on
-        found = evidence.get(account)
+        found = looks.get(account)
         moved = list(_moves(asked, score, then, found))
         if moved:
             return True, f"{on}; since then {', '.join(moved)}"
@@ -101,7 +101,7 @@ def moved_since(asked: Again | None, evidence: Mapping[int | str, Evidence]) -> 
     return words
 
 
-def _moves(asked: Again, score: float, then: Then, found: Evidence | None) -> list[str]:
+def _moves(asked: Again, score: float, then: Then, found: CloserLook | None) -> list[str]:
     """What moved as far as it was asked for; what else moved is not told."""
     told: list[str] = []
     if found is not None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.again import Evidence, moved_since
+from batchscore.decide.again import CloserLook, moved_since
 from batchscore.decide.best import Best, best_of, widened
 from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
 from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
@@ -35,19 +35,19 @@ _NAMES: Final = np.array(["", FLAG, RESERVE, WITHHELD, WITHHELD], object)  # by 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Question:
     """What decide is asked with, whatever the as-of.
 
     ``memory``: of `memory.remember`. ``scores``: as-of → tables of account_id, score and margin, each account once; read anew
     for each pass. ``groups``: (as-of, accounts) → account_id and the columns that the policy names, of those it knows.
-    ``evidence``: as-of → what a closer look at cleared accounts found. ``segment``: its column. ``seed``: of the plan.
+    ``closer_looks``: as-of → what a closer look at cleared accounts found. ``segment``: its column. ``seed``: of the plan.
     """
 
     policy: Policy
     memory: pa.Table
     scores: Callable[[datetime], Iterable[pa.Table]]
     groups: Callable[[datetime, pa.Array], pa.Table] | None = None
-    evidence: Callable[[datetime], Mapping[int | str, Evidence]] = lambda _: {}
+    closer_looks: Callable[[datetime], Mapping[int | str, CloserLook]] = lambda _: {}
     segment: str | None = None
     seed: str = ""
 
@@ -75,7 +75,7 @@ class Decided:
 
 
 def decide_dates(
-    asked: Asked, as_ofs: Sequence[datetime], *, release: Literal["none", "latest"]
+    asked: Question, as_ofs: Sequence[datetime], *, release: Literal["none", "latest"]
 ) -> Iterator[tuple[datetime, Decided]]:
     """What `decide` says of each as-of, in order of time; as they are made.
 
@@ -92,7 +92,7 @@ def decide_dates(
         yield as_of, decided
 
 
-def decide(asked: Asked, at: Moment, simulated: pa.Array | None = None) -> Decided:
+def decide(asked: Question, at: Moment, simulated: pa.Array | None = None) -> Decided:
     """The accounts to flag at one as-of, best first, and beside them the reserve and whom memory withheld.
 
     ``simulated``: further accounts with an open flag.
@@ -167,9 +167,9 @@ class _Walked:
 class _Look:
     """Looks up what there is to know of candidates at one as-of."""
 
-    def __init__(self, asked: Asked, at: Moment, memory: Memory, also_open: pa.Array) -> None:
+    def __init__(self, asked: Question, at: Moment, memory: Memory, also_open: pa.Array) -> None:
         self._asked, self._at, self._memory, self._also_open = asked, at, memory, also_open
-        self._moved = moved_since(asked.policy.again, asked.evidence(at.as_of))
+        self._moved = moved_since(asked.policy.again, asked.closer_looks(at.as_of))
         self._cap = asked.policy.campaign.cap if asked.policy.campaign else 1
 
     def walk(self, budget: int | None) -> _Walked:
@@ -266,7 +266,7 @@ class _Look:
         )
 
 
-def _drawn(asked: Asked, at: Moment, found: pa.Table, n: int) -> Drawn:
+def _drawn(asked: Question, at: Moment, found: pa.Table, n: int) -> Drawn:
     flagged = of_standing(found, FLAG)[ACCOUNT_ID].combine_chunks()
     reserve = of_standing(found, RESERVE).select([ACCOUNT_ID, "score", "margin"])
     return draw(asked.scores(at.as_of), flagged, reserve, n, seed_of(asked.seed, at.as_of))

@@ -7,7 +7,6 @@ only over TLS, unless a flag says otherwise; workers that run other versions tha
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import warnings
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from batchscore.executors.local import CLOSE_WITHIN_S, CONNECT_TIMEOUT_S, OwnClu
 from batchscore.executors.preparing import Prepare, prepare_workers
 from batchscore.executors.stalls import STALL_S
 from batchscore.executors.versions import refuse_version_skew
+from batchscore.loopback import is_loopback
 
 GivenClient = Client  # for the types of those that are given one and do not import distributed
 
@@ -50,7 +50,7 @@ def remote_cluster(attempt: Attempt, address: str, *, insecure: bool = False, st
     TLS certificates come from Dask's own configuration (``distributed.comm.tls``).
 
     Raises:
-        Refused: ``scheduler_insecure``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
+        Refused: ``scheduler_insecure``, ``scheduler_uncertified``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
     """
     client = connected(address, insecure=insecure)
     try:
@@ -102,7 +102,7 @@ def given_client(attempt: Attempt, client: Client, *, insecure: bool = False, st
 def refuse_open_wire(address: str, *, insecure: bool) -> None:
     """Raise Refused ``scheduler_insecure`` when the address leaves this host without TLS."""
     parts = urlsplit(address)
-    if parts.scheme in {"tls", "inproc", "wss"} or insecure or _is_loopback(parts.hostname or ""):
+    if parts.scheme in {"tls", "inproc", "wss"} or insecure or is_loopback(parts.hostname or ""):
         return
     raise Refused(
         "scheduler_insecure",
@@ -129,14 +129,6 @@ def _refuse_without_certificate(address: str) -> None:
             remedy="set DASK_DISTRIBUTED__COMM__TLS__CA_FILE, …__TLS__CLIENT__CERT and …__TLS__CLIENT__KEY to the ca.pem, "
             "client.pem and client.key of batchscore cluster certs",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _refuse_no_workers(client: Client) -> None:

@@ -18,10 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.attempt import rejects_schema, scores_schema
+from batchscore.attempt.scoring import rejects_schema, scores_schema
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
-from batchscore.decision import asked_of
+from batchscore.decision import question_of
 from batchscore.errors import Refused
 from batchscore.explore.answers import Account, WhatIf, changes_of, dispositions_frame, flags_frame
 from batchscore.explore.filters import Filters, expression_of
@@ -219,7 +219,7 @@ class Explorer(Showable):
         """
         assert self.run.memory is not None, "written with the decision"
         memory = pq.read_table(verified(self.run.memory.path, self.run.memory.sha256))
-        asked = asked_of(self.plan, Definitions.of(self.plan), self._reader, self.run.run_id, memory, policy)
+        asked = question_of(self.plan, Definitions.of(self.plan), self._reader, self.run.run_id, memory, policy)
         dates = decide_dates(asked, self.as_ofs, release=self.plan.spec.release)
         selected = pa.concat_tables([flags_in(decided.table) for _, decided in dates])
         before = decided_rows(self._decision)

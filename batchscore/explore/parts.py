@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pandas.api.extensions import ExtensionDtype
 from pyarrow.fs import LocalFileSystem
 
-from batchscore.attempt import reasons_schema
+from batchscore.attempt.explaining import reasons_schema
 from batchscore.decide.memory import MOMENT
 from batchscore.explore.filters import Filters, columns_of, expression_of
 from batchscore.features.feature_set import open_feature_set

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 from batchscore import log_fields
 from batchscore.errors import BatchscoreError, Refused
-from batchscore.events import Event, InputJudged, PartitionAlerted, PartitionFailed, Stopping, Waiting
+from batchscore.events import Event, InputJudged, PartitionAlerted, PartitionFailed, ReleaseJudged, StallFound, Stopping, Waiting
 
 STDERR: Final = "-"
 DASK_VARIABLE: Final = "DASK_LOGGING"  # where Dask, here and in the workers that are spawned, finds the same configuration
 _NOT_SAID: Final = ("error.message", "error.stack_trace", "log.original")  # may quote a row
-_WARNINGS: Final = (PartitionAlerted, PartitionFailed, Stopping, Waiting)
+_WARNINGS: Final = (PartitionAlerted, PartitionFailed, StallFound, Stopping, Waiting)
 _log: Final = logging.getLogger("batchscore.run")
 
 
@@ -92,7 +92,7 @@ class LogObserver:
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
-        level = logging.WARNING if isinstance(event, _WARNINGS) or _is_held(event) else logging.INFO
+        level = logging.WARNING if isinstance(event, _WARNINGS) or _is_of_note(event) else logging.INFO
         fields = {_FIELD_NAMES.get(name, name): value for name, value in asdict(event).items()}
         _log.log(level, _sentence(type(event)), extra={"batchscore": {"spec": self._spec, **fields}})
 
@@ -107,8 +107,10 @@ class LogObserver:
 _FIELD_NAMES: Final = {"number": "partition"}
 
 
-def _is_held(event: Event) -> bool:
-    return isinstance(event, InputJudged) and event.n_held > 0
+def _is_of_note(event: Event) -> bool:
+    """Whether a guard holds the run, or had nothing to compare its flags with."""
+    held = isinstance(event, InputJudged | ReleaseJudged) and event.n_held > 0
+    return held or (isinstance(event, ReleaseJudged) and event.n_earlier == 0)
 
 
 def _sentence(kind: type[Event]) -> str:

@@ -7,8 +7,6 @@ prometheus-client is an extra (``metrics``), imported when metrics are asked for
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import os
 import time
 from collections.abc import Iterator
@@ -32,6 +30,7 @@ from batchscore.events import (
     StageStarted,
     Waiting,
 )
+from batchscore.loopback import is_loopback
 from batchscore.plan import Stage
 
 if TYPE_CHECKING:
@@ -177,7 +176,7 @@ def parse_address(text: str, *, off_host: bool) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
         msg = f"{text!r} is no address → write it as 127.0.0.1:9108"
         raise ValueError(msg)
-    if not (off_host or _is_loopback(host)):
+    if not (off_host or is_loopback(host)):
         raise Refused(
             "metrics_open",
             "whoever reaches this host could read the metrics there",
@@ -233,14 +232,6 @@ def leave_textfile(registry: CollectorRegistry, path: Path) -> None:
 
     write_to_textfile(str(path), registry)
     path.chmod(READABLE)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _require_prometheus() -> None:

@@ -23,8 +23,7 @@ import pyarrow.parquet as pq
 
 from batchscore.decide.memory import MOMENT, Moment
 from batchscore.decide.table import flags_in
-from batchscore.decide.top import Asked as Question
-from batchscore.decide.top import decide
+from batchscore.decide.top import Question, decide
 from batchscore.errors import Refused
 from batchscore.files import verified
 from batchscore.flag import DECIDED, AccountId, FlagState

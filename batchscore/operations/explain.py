@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.decide.table import as_earlier
-from batchscore.decision import asked_of, decided_by
+from batchscore.decision import decided_by, question_of
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.sentences import value_in_words
@@ -276,7 +276,7 @@ def _selection(frozen: FrozenAccount, scored: tuple[np.float32, np.float32] | No
     assert row.decision is not None, "as the memory"
     with checks.reading("decision"):
         memory = pq.read_table(verified(row.memory.path, row.memory.sha256)).replace_schema_metadata(None)
-        asked_again = asked_of(row.plan, definitions, frozen.reader, row.run_id, memory)
+        asked_again = question_of(row.plan, definitions, frozen.reader, row.run_id, memory)
         again = as_earlier(decided_by(row.plan, asked_again), pq.read_schema(row.decision.path))
         was, is_now = frozen.decision_row(frozen.decided), frozen.decision_row(again)
         checks.at("decision", true=was.equals(is_now), otherwise=f"it was {_taken(was)}, and would be {_taken(is_now)} now")

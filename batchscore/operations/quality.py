@@ -35,7 +35,6 @@ from batchscore.report.quality import (
 from batchscore.spec import Value
 
 MOST_RUNS: Final = 60  # of a spec, the newest
-LOOKED_THROUGH: Final = 1_000
 MOST_SEGMENTS: Final = 12
 MOST_UNSEEN: Final = 3  # strata that are named
 
@@ -97,10 +96,10 @@ def threshold_shown(reader: StoreReader, of: str, *, precision: float | None, re
 
 
 def _known(reader: StoreReader, of: str) -> tuple[list[RunRow], Known]:
-    rows = [reader.run(of)] if of.startswith("r-") else [row for row in reader.runs(limit=LOOKED_THROUGH) if row.name == of]
-    rows = [row for row in rows if row.released_at is not None and row.undo_begun_at is None and row.decision is not None][
-        :MOST_RUNS
-    ]
+    if of.startswith("r-"):
+        rows = [row for row in (reader.run(of),) if row.released_at is not None and row.undo_begun_at is None]
+    else:
+        rows = list(reader.released_runs(of, limit=MOST_RUNS))
     seen: list[Seen] = []
     sizes: Counter[Key] = Counter()
     blank: Counter[Key] = Counter()

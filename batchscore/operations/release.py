@@ -148,8 +148,8 @@ def _withheld_now(left: pa.Table, row: RunRow, memory: Memory, reader: StoreRead
     newest = memory.decided()  # a closer look speaks of the decision that the run saw, and not of one since
     since = newest.filter(pc.greater(newest["decided_at"], pa.scalar(row.released_at, newest.schema.field("decided_at").type)))
     decided_since = set(since[ACCOUNT_ID].to_pylist())
-    evidence = {account: one for account, one in looked_at.items() if account not in decided_since}
-    judged = judge(left, memory, policy.cool_down, groups, moved_since(policy.again, evidence), at)
+    looks = {account: one for account, one in looked_at.items() if account not in decided_since}
+    judged = judge(left, memory, policy.cool_down, groups, moved_since(policy.again, looks), at)
     return [None if kind is None else kind.value for kind in judged.kinds]
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decision import MOMENT, asked_of, decided_by, flags_of_rows, flags_to_release, reserve_of
+from batchscore.decision import MOMENT, decided_by, flags_of_rows, flags_to_release, question_of, reserve_of
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
@@ -165,7 +165,7 @@ class _Run:
             looked.at(true=row.state != "finished", otherwise="a finished run has no decision")
             return
         memory, frozen = pq.read_table(row.memory.path), pq.read_table(row.decision.path)
-        again = decided_by(row.plan, asked_of(row.plan, self._definitions, self._reader, row.run_id, memory))
+        again = decided_by(row.plan, question_of(row.plan, self._definitions, self._reader, row.run_id, memory))
         again, frozen = as_earlier(again, frozen.schema), whole(frozen)
         looked.n += len(frozen)
         for as_of in row.plan.spec.as_ofs():

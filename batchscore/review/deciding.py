@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Problem, Refused
 from batchscore.spec import Value
 from batchscore.store import ReviewDesk, open_desk
@@ -21,7 +21,7 @@ class Imported(Value):
     checked_only: bool = False
 
 
-def take(folder: Path, decisions: Sequence[Decision], rows: Sequence[int], where: str, *, check: bool, source: str) -> Imported:
+def take(folder: Path, opinions: Sequence[Opinion], rows: Sequence[int], where: str, *, check: bool, source: str) -> Imported:
     """Check all decisions as things stand, then record them; with ``check`` record none.
 
     Repeatable: what was taken before is not taken again. Beyond ten thousand they are recorded so many at a time, so a person who
@@ -31,20 +31,20 @@ def take(folder: Path, decisions: Sequence[Decision], rows: Sequence[int], where
         Refused: ``dispositions_invalid``, with each decision that does not stand, by its row.
     """
     desk = open_desk(folder)
-    mistakes = desk.check(decisions)
+    mistakes = desk.check(opinions)
     if mistakes:
         _refuse([(rows[position], refusal) for position, refusal in mistakes], where)
-    n_new = 0 if check else _record(desk, decisions, rows, where, source)
-    return Imported(n_read=len(decisions), n_new=n_new, checked_only=check)
+    n_new = 0 if check else _record(desk, opinions, rows, where, source)
+    return Imported(n_read=len(opinions), n_new=n_new, checked_only=check)
 
 
-def _record(desk: ReviewDesk, decisions: Sequence[Decision], rows: Sequence[int], where: str, source: str) -> int:
+def _record(desk: ReviewDesk, opinions: Sequence[Opinion], rows: Sequence[int], where: str, source: str) -> int:
     try:
-        return desk.decide(decisions, source=source, name=lambda position: f"row {rows[position]}")
+        return desk.decide(opinions, source=source, name=lambda position: f"row {rows[position]}")
     except Refused as refusal:
         if refusal.reason == "dispositions_invalid":
             raise Refused(refusal.reason, refusal.what, where=where, problems=refusal.problems[:_MOST_SHOWN]) from None
-        if len(decisions) == 1:
+        if len(opinions) == 1:
             _refuse([(rows[0], refusal)], where)
         raise
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pyarrow.parquet as pq
 
 from batchscore.database import columns_of_table, open_engine, rows_of_table
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Problem, Refused
 from batchscore.flag import Disposition
 from batchscore.keys import IdKind
@@ -45,13 +45,13 @@ class Given:
     evidence_needed: bool = False
 
 
-def read_decisions(rows: Iterable[Mapping[str, Any]], given: Given, where: str) -> tuple[list[Decision], list[int]]:
-    """The decisions of ``rows``, and the number of each one's row, from 1.
+def read_opinions(rows: Iterable[Mapping[str, Any]], given: Given, where: str) -> tuple[list[Opinion], list[int]]:
+    """The opinions of ``rows``, and the number of each one's row, from 1.
 
     Raises:
         Refused: ``dispositions_invalid``, with each mistake and the number of its row; no value of a row is repeated.
     """
-    decisions: list[Decision] = []
+    opinions: list[Opinion] = []
     numbers: list[int] = []
     problems: list[Problem] = []
     for number, row in enumerate(rows, start=1):
@@ -59,13 +59,13 @@ def read_decisions(rows: Iterable[Mapping[str, Any]], given: Given, where: str) 
         if "disposition" not in said:
             continue
         try:
-            decisions.append(_decision(said, given))
+            opinions.append(_opinion(said, given))
             numbers.append(number)
         except ValueError as mistake:
             problems.append(Problem(where=f"row {number}", what=str(mistake)))
     if problems:
         raise Refused("dispositions_invalid", f"{len(problems)} row(s) cannot be read", where=where, problems=tuple(problems))
-    return decisions, numbers
+    return opinions, numbers
 
 
 def rows_of_file(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -126,7 +126,7 @@ def _require(names: Sequence[str], where: str) -> None:
         raise Refused("column_duplicate", "has two columns of one name", where=where, remedy="rename one of them")
 
 
-def _decision(row: Mapping[str, Any], given: Given) -> Decision:
+def _opinion(row: Mapping[str, Any], given: Given) -> Opinion:
     queue, by = _text(row, "queue") or given.queue, _text(row, "reviewer") or given.by
     if queue is None:
         raise ValueError("names no queue → add a column queue, or --queue NAME")
@@ -144,7 +144,7 @@ def _decision(row: Mapping[str, Any], given: Given) -> Decision:
     why = _text(row, "why") or ""
     if len(why) > MAX_WHY:
         raise ValueError(f"why is longer than {MAX_WHY:,} characters")
-    return Decision(
+    return Opinion(
         queue=queue,
         account_id=account_id_from(row["account_id"], given.kind),
         disposition=Disposition(word),

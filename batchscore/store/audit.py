@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.audit import Act, AuditEntry, account_digest
+from batchscore.database import clock
 from batchscore.errors import DatabaseFailed, Refused
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AccountId
@@ -58,7 +59,7 @@ class AuditTrail:
             gone = "the head of the audit trail is gone"
             raise DatabaseFailed("database_error", gone, where="table audit_head", remedy="restore it from a backup")
         key = held_key(self._folder) if head.number else audit_key(self._folder)
-        at = int(connection.execute(sa.select(self._now)).scalar_one() * 1_000_000)
+        at = clock(connection, self._now)
         number, digest = head.number, head.digest
         rows = []
         for done in acts:

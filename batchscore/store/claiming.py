@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from batchscore.audit import Act
+from batchscore.database import clock
 from batchscore.desk import Happened, Reviewed
 from batchscore.flag import FlagState
 from batchscore.store.audit import AuditTrail, Done
@@ -40,7 +41,7 @@ class Desk:
 
     def clock(self, connection: sa.Connection) -> int:
         """Microseconds since 1970 by the database's clock."""
-        return int(connection.execute(sa.select(self.now)).scalar_one() * 1_000_000)
+        return clock(connection, self.now)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

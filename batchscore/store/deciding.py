@@ -1,4 +1,4 @@
-"""Decisions written: each is judged on the flag as it stands under its lock, and all of a call stand or none."""
+"""Opinions become dispositions: each meets the flag as it stands under its lock, and all of a call stand or none."""
 
 from __future__ import annotations
 
@@ -9,84 +9,90 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from batchscore.desk import Decided, Decision, Happened, Reviewed, Verdict, judge
+from batchscore.desk import DispositionRow, Effect, Happened, Opinion, Reviewed, effect_of
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
 from batchscore.store.reviewed import IDS_A_STATEMENT, Account, Key, accounts, claims, dispositions
 from batchscore.store.rows import from_microseconds, microseconds, stored_id
 
-Judged = tuple[Decision, Reviewed, Verdict]
+
+class Taken(NamedTuple):
+    """An opinion that stands, the flag as it met it, and what it makes of that."""
+
+    opinion: Opinion
+    flag: Reviewed
+    effect: Effect
 
 
 class Part(NamedTuple):
-    """Where a transaction's decisions stand among all of a call: the position of its first; what each is named in an error."""
+    """Where a transaction's opinions stand among all of a call: the position of its first; what each is named in an error."""
 
     first: int
     name: Callable[[int], str]
 
 
 def check(
-    connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], *, locked: bool = False
-) -> tuple[list[Judged], list[tuple[int, Refused]]]:
-    """Judge decisions in order, each on what those before it made of its flag: what stands, and what does not, by position.
+    connection: sa.Connection, desk: Desk, opinions: Sequence[Opinion], *, locked: bool = False
+) -> tuple[list[Taken], list[tuple[int, Refused]]]:
+    """Take opinions in order, each on what those before it made of its flag: what stands, and what does not, by position.
 
-    Two decisions of one flag in one call, say of both its reviewers, follow each other.
+    Two opinions of one flag in one call, say of both its reviewers, follow each other.
     """
     at = desk.clock(connection)
     held: dict[str, dict[Any, Account]] = {}
     by_queue: defaultdict[str, set[Any]] = defaultdict(set)
     mistakes: list[tuple[int, Refused]] = []
     ids: list[Any] = []
-    for position, decision in enumerate(decisions):
+    for position, opinion in enumerate(opinions):
         try:
-            ids.append(stored_id(decision.account_id, desk.largest_id))
-            by_queue[decision.queue].add(ids[-1])
+            ids.append(stored_id(opinion.account_id, desk.largest_id))
+            by_queue[opinion.queue].add(ids[-1])
         except Refused as refusal:
             ids.append(None)
             mistakes.append((position, refusal))
     for queue, of_queue in sorted(by_queue.items()):
         held[queue] = accounts(connection, queue, sorted(of_queue), at, locked=locked)
     changed: dict[tuple[str, Key], Reviewed] = {}
-    judged: list[Judged] = []
-    for position, (decision, account_id) in enumerate(zip(decisions, ids, strict=True)):
+    taken: list[Taken] = []
+    for position, (opinion, account_id) in enumerate(zip(opinions, ids, strict=True)):
         if account_id is None:
             continue
         try:
-            flag = _meant(decision, held[decision.queue].get(account_id))
-            key = (decision.queue, (account_id, flag.flag.run_id))
+            flag = _meant(opinion, held[opinion.queue].get(account_id))
+            key = (opinion.queue, (account_id, flag.flag.run_id))
             flag = changed.get(key, flag)
-            verdict = judge(flag, decision, from_microseconds(at))
-            if verdict.state is FlagState.AWAITING and flag.state not in STANDING:
-                account = held[decision.queue][account_id]
-                _refuse_second_flag(decision, flag, account)
-                held[decision.queue][account_id] = replace(account, standing=flag.flag.run_id)
+            effect = effect_of(flag, opinion, from_microseconds(at))
+            if effect.state is FlagState.AWAITING and flag.state not in STANDING:
+                account = held[opinion.queue][account_id]
+                _refuse_second_flag(opinion, flag, account)
+                held[opinion.queue][account_id] = replace(account, standing=flag.flag.run_id)
         except Refused as refusal:
             mistakes.append((position, refusal))
             continue
-        judged.append((decision, flag, verdict))
-        if verdict.state is not None:
-            changed[key] = _after(flag, decision, verdict, at)
-    return judged, sorted(mistakes, key=lambda mistake: mistake[0])
+        taken.append(Taken(opinion, flag, effect))
+        if effect.state is not None:
+            changed[key] = _after(flag, opinion, effect, at)
+    return taken, sorted(mistakes, key=lambda mistake: mistake[0])
 
 
-def decide(connection: sa.Connection, desk: Desk, decisions: Sequence[Decision], source: str, part: Part) -> list[Judged]:
-    """Write decisions, those that were said before left out. All of them, or none.
+def decide(connection: sa.Connection, desk: Desk, opinions: Sequence[Opinion], source: str, part: Part) -> list[Taken]:
+    """Write opinions as dispositions, those that were said before left out. All of them, or none.
 
     Raises:
-        Refused: the only decision does not stand, or ``dispositions_invalid`` with each that does not, by its name.
+        Refused: the only opinion does not stand, or ``dispositions_invalid`` with each that does not, by its name.
     """
-    judged, mistakes = check(connection, desk, decisions, locked=True)
+    taken, mistakes = check(connection, desk, opinions, locked=True)
     if mistakes:
-        raise mistakes[0][1] if part.first == 0 and len(decisions) == 1 else _invalid(mistakes, part)
+        raise mistakes[0][1] if part.first == 0 and len(opinions) == 1 else _invalid(mistakes, part)
     at = desk.clock(connection)
-    by_queue: defaultdict[str, list[Judged]] = defaultdict(list)
-    for one in judged:
-        if one[2].state is not None:
-            by_queue[one[0].queue].append(one)
+    by_queue: defaultdict[str, list[Taken]] = defaultdict(list)
+    for one in taken:
+        if one.effect.state is not None:
+            by_queue[one.opinion.queue].append(one)
     for queue, new in sorted(by_queue.items()):
         _write(connection, desk, queue, new, source, at)
-    return judged
+    return taken
 
 
 def _invalid(mistakes: Sequence[tuple[int, Refused]], part: Part) -> Refused:
@@ -101,58 +107,58 @@ def _invalid(mistakes: Sequence[tuple[int, Refused]], part: Part) -> Refused:
     return Refused("dispositions_invalid", f"{len(problems):,} decision(s) do not stand; {taken}", problems=problems)
 
 
-def _refuse_second_flag(decision: Decision, flag: Reviewed, account: Account) -> None:
+def _refuse_second_flag(opinion: Opinion, flag: Reviewed, account: Account) -> None:
     """A flag that left the queue comes back to await another opinion; not beside one that stands by now."""
     if account.standing not in {None, flag.flag.run_id}:
         raise Refused(
             "flag_changed",
             "this flag left the queue, and another flag of the account stands by now",
-            where=f"queue {decision.queue}",
+            where=f"queue {opinion.queue}",
             remedy="decide on that one: batchscore queue show says of what run it is",
         )
 
 
-def _meant(decision: Decision, account: Account | None) -> Reviewed:
-    run_id = decision.run_id or (None if account is None else account.meant)
+def _meant(opinion: Opinion, account: Account | None) -> Reviewed:
+    run_id = opinion.run_id or (None if account is None else account.meant)
     found = None if account is None or run_id is None else account.flags.get(run_id)
     if found is None:
         raise Refused(
             "flag_absent",
             "no such flag was ever before the reviewers",
-            where=f"queue {decision.queue}",
+            where=f"queue {opinion.queue}",
             remedy="check the account id and the queue: batchscore queue list",
         )
     return found
 
 
-def _after(flag: Reviewed, decision: Decision, verdict: Verdict, at: int) -> Reviewed:
-    """The flag as the next decision of the same call finds it."""
-    assert verdict.state is not None
-    said = _said(flag, decision, verdict, at)
-    return flag.model_copy(update={"state": verdict.state, "decided": (*flag.decided, said), "claim": None})
+def _after(flag: Reviewed, opinion: Opinion, effect: Effect, at: int) -> Reviewed:
+    """The flag as the next opinion of the same call finds it."""
+    assert effect.state is not None
+    said = _said(flag, opinion, effect, at)
+    return flag.model_copy(update={"state": effect.state, "decided": (*flag.decided, said), "claim": None})
 
 
-def _said(flag: Reviewed, decision: Decision, verdict: Verdict, at: int) -> Decided:
-    assert verdict.state is not None
-    return Decided(
+def _said(flag: Reviewed, opinion: Opinion, effect: Effect, at: int) -> DispositionRow:
+    assert effect.state is not None
+    return DispositionRow(
         number=len(flag.decided) + 1,
-        disposition=decision.disposition,
-        state=verdict.state,
-        by=decision.by,
-        decided_at=decision.decided_at or from_microseconds(at),
-        evidence=verdict.evidence,
-        why=decision.why,
+        disposition=opinion.disposition,
+        state=effect.state,
+        by=opinion.by,
+        decided_at=opinion.decided_at or from_microseconds(at),
+        evidence=effect.evidence,
+        why=opinion.why,
     )
 
 
-def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Judged], source: str, at: int) -> None:
+def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Taken], source: str, at: int) -> None:
     """People's rows first: the database itself lets a flag change only to what those say."""
     rows: list[dict[str, Any]] = []
     last: dict[Key, tuple[FlagState, bool]] = {}  # what each flag becomes, and whether it stood before
     told: defaultdict[str, list[tuple[Key, FlagState]]] = defaultdict(list)
-    for decision, flag, verdict in new:
-        said = _said(flag, decision, verdict, at)
-        key = (stored_id(decision.account_id, desk.largest_id), flag.flag.run_id)
+    for opinion, flag, effect in new:
+        said = _said(flag, opinion, effect, at)
+        key = (stored_id(opinion.account_id, desk.largest_id), flag.flag.run_id)
         last[key] = said.state, last[key][1] if key in last else flag.state in STANDING
         told[said.by].append((key, said.state))
         rows.append(
@@ -160,7 +166,7 @@ def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Judg
                 "queue": queue, "account_id": key[0], "run_id": key[1], "number": said.number,
                 "disposition": said.disposition.value, "state": said.state.value, "reviewer": said.by,
                 "decided_at": microseconds(said.decided_at), "recorded_at": at, "evidence": said.evidence,
-                "evidence_run": verdict.evidence_run, "why": said.why, "source": source,
+                "evidence_run": effect.evidence_run, "why": said.why, "source": source,
             }
         )  # fmt: skip
     for first in range(0, len(rows), IDS_A_STATEMENT):

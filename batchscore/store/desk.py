@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import sqlalchemy as sa
 
 from batchscore.database import is_mysql, now, read, transact
-from batchscore.desk import Decision, Reviewed
+from batchscore.desk import Opinion, Reviewed
 from batchscore.errors import Refused
 from batchscore.flag import AccountId
 from batchscore.ports import Suppression
@@ -27,7 +27,7 @@ from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, MICROSECO
 from batchscore.store.suppressing import Subject
 from batchscore.store.tables import audit, audit_head, claims_table
 
-DECISIONS_A_TRANSACTION: Final = 10_000
+OPINIONS_A_TRANSACTION: Final = 10_000
 T = TypeVar("T")
 
 
@@ -36,7 +36,7 @@ def _numbered(position: int) -> str:
 
 
 class ReviewDesk:
-    """Implements `ports.ReviewDesk` over an engine."""
+    """What people write, over an engine. Each verb is in the trail and among the events; ``by`` is who does it."""
 
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
@@ -57,6 +57,9 @@ class ReviewDesk:
         """Claim up to ``n`` flags that are free, best first: of a group, or of the accounts ``only``, if those are named.
 
         Of ``only``, what they have claimed already is theirs for as long anew.
+
+        Raises:
+            Refused: ``flag_taken`` or ``flag_absent``: not all of ``only`` could be had; those that could are claimed.
         """
         self.return_lapsed(queue)
         ids = None if only is None else tuple(dict.fromkeys(self._held(one) for one in only))
@@ -68,6 +71,8 @@ class ReviewDesk:
 
     def return_claims(self, queue: str, *, by: str, only: Sequence[AccountId] | None = None) -> tuple[AccountId, ...]:
         """Give back what ``by`` has claimed, all of it or of the accounts ``only``; the accounts whose claim was.
+
+        The flag of a run that was undone meanwhile is withdrawn.
 
         Raises:
             Refused: ``flag_absent``: an account of ``only`` is not claimed by them.
@@ -87,28 +92,30 @@ class ReviewDesk:
         """Give back the claims that have run out."""
         return self._give_back(queue, None, None)
 
-    def check(self, decisions: Sequence[Decision]) -> list[tuple[int, Refused]]:
-        """What does not stand of ``decisions`` as things are now, by position. Writes nothing."""
+    def check(self, opinions: Sequence[Opinion]) -> list[tuple[int, Refused]]:
+        """What does not stand of ``opinions`` as things are now, by position. Writes nothing."""
         found: list[tuple[int, Refused]] = []
-        for first in range(0, len(decisions), DECISIONS_A_TRANSACTION):
-            part = decisions[first : first + DECISIONS_A_TRANSACTION]
-            _, mistakes = read(self._engine, partial(deciding.check, desk=self._desk, decisions=part), where="store")
+        for first in range(0, len(opinions), OPINIONS_A_TRANSACTION):
+            part = opinions[first : first + OPINIONS_A_TRANSACTION]
+            _, mistakes = read(self._engine, partial(deciding.check, desk=self._desk, opinions=part), where="store")
             found += [(first + position, refusal) for position, refusal in mistakes]
         return found
 
-    def decide(self, decisions: Sequence[Decision], *, source: str = "queue", name: Callable[[int], str] = _numbered) -> int:
-        """Record decisions, all or none of each ten thousand; how many said something new. ``name``: of a position, in errors.
+    def decide(self, opinions: Sequence[Opinion], *, source: str = "queue", name: Callable[[int], str] = _numbered) -> int:
+        """Record opinions, all or none of each ten thousand; how many said something new. Repeatable.
+
+        ``name`` says where the opinion of a position (from 0) is, in an error.
 
         Raises:
             Refused: ``flag_absent``, ``flag_taken``, ``flag_changed``, ``flag_decided``, ``second_reviewer``; of several
                 ``dispositions_invalid``, with each that does not stand.
         """
         n = 0
-        for first in range(0, len(decisions), DECISIONS_A_TRANSACTION):
-            part = decisions[first : first + DECISIONS_A_TRANSACTION]
+        for first in range(0, len(opinions), OPINIONS_A_TRANSACTION):
+            part = opinions[first : first + OPINIONS_A_TRANSACTION]
             at = deciding.Part(first, name)
-            done = self._marked(partial(deciding.decide, desk=self._desk, decisions=part, source=source, part=at))
-            n += sum(verdict.state is not None for _, _, verdict in done)
+            done = self._marked(partial(deciding.decide, desk=self._desk, opinions=part, source=source, part=at))
+            n += sum(one.effect.state is not None for one in done)
         return n
 
     def expire(self, queue: str, *, by: str, older_than: timedelta, apply: bool) -> int:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import is_mysql, transact
+from batchscore.database import clock, is_mysql, transact
 from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
@@ -44,9 +44,7 @@ ROWS_A_STATEMENT = 500  # tests make these two smaller
 ROWS_A_TRANSACTION = 10_000
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
-GROUP_CHARS: Final = 255
 DAY: Final = 86_400_000_000  # microseconds
-SINCE_CHARS: Final = 1_024
 MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
 
 _flags: Final = flags_table("raw")
@@ -89,7 +87,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
         if released is None:
             _refuse_behind(connection, run)
-        return released, int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        return released, clock(connection, database.now)
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
@@ -104,7 +102,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
         if count.n_flags or count.n_overtaken:
             said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
-            at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+            at = clock(connection, database.now)
             append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
@@ -169,7 +167,7 @@ class _Addition:
             )
         queue = self._flags[0].queue
         lock_queue(connection, queue)
-        at = int(connection.execute(sa.select(database.now)).scalar_one() * 1_000_000)
+        at = clock(connection, database.now)
         first = _next_ordinal(connection, run)
         going = self._within_pace(connection, at, int(row.released_at * 1_000_000))
         for rows in _parts(going, ROWS_A_STATEMENT):
@@ -281,14 +279,12 @@ def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened
     for flag, account_id in zip(flags, ids, strict=True):
         if account_id not in ours:
             winner, released_as = taken.get(account_id, (None, ReleasedAs.OPENED))
-            shared = FlagsShare(
-                winner, released_as, flag.bundle_digest, flag.group[:GROUP_CHARS], flag.since[:SINCE_CHARS], flag.second_reviewer
-            )
+            shared = FlagsShare(winner, released_as, flag.bundle_digest, flag.second_reviewer)
             rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
             ordinal += 1
     for shared, rows in rows_of.items():
         columns = flags_share(flags[0], opened_at, shared)
-        for part in _bounded(rows, len(shared.group) + len(shared.since)):
+        for part in _bounded(rows):
             values = tuple(value for row in part for value in row)
             connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
             reach(Point.FLAGS_INSERTING)
@@ -322,12 +318,12 @@ def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None]
     return f"INSERT INTO flags ({names}) VALUES {rows}"  # noqa: S608 (our own names; values as literals of the dialect)
 
 
-def _bounded(rows: list[FlagOwn], n_shared: int) -> Iterator[list[FlagOwn]]:
-    """Rows together up to what a server takes at once, however long their reasons are. ``n_shared``: characters each repeats."""
+def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
+    """Rows together up to what a server takes at once, however long their reasons are."""
     part: list[FlagOwn] = []
     n_bytes = 0
     for row in rows:
-        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * (len(row.reasons) + n_shared)
+        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * row.n_chars
         if part and n_bytes + size > STATEMENT_BYTES:
             yield part
             part, n_bytes = [], 0

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.desk import Claim, Decided, Evidence, Reviewed, Wanted, changes
+from batchscore.database import clock
+from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
 from batchscore.store.past import Rows, same_flag
 from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
@@ -44,7 +45,7 @@ FlagKey = tuple[str, Any, str]  # queue, account id as the column holds it, run 
 
 def chosen(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted, limit: int | None) -> list[FlagKey]:
     """Flags of released runs, by queue, newest as-of, rank. Those an undo takes back are not among them."""
-    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    at = clock(connection, now)
     ran_out = (flags.c.state == FlagState.CLAIMED.value) & (claims.c.until <= at)
     had_one = sa.select(dispositions.c.run_id).where(same_flag(dispositions, flags)).exists()  # of two opinions
     free_again = sa.case((had_one, FlagState.AWAITING.value), else_=FlagState.OPEN.value)
@@ -73,7 +74,7 @@ def chosen(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted
 
 def shown(connection: sa.Connection, now: sa.ColumnElement[Any], keys: Sequence[FlagKey]) -> tuple[Reviewed, ...]:
     """Those flags as they stand now, in the same order; one that is no flag of its own any more is left out."""
-    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    at = clock(connection, now)
     found: dict[FlagKey, Reviewed] = {}
     for queue in {queue for queue, _, _ in keys}:
         ids = [account_id for of_queue, account_id, _ in keys if of_queue == queue]
@@ -84,7 +85,7 @@ def shown(connection: sa.Connection, now: sa.ColumnElement[Any], keys: Sequence[
 
 def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str, account_id: Any) -> tuple[Reviewed, ...]:
     """Every flag of an account in a queue, by when its run was released."""
-    at = int(connection.execute(sa.select(now)).scalar_one() * 1_000_000)
+    at = clock(connection, now)
     found = accounts(connection, queue, [account_id], at).get(account_id)
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
 
@@ -200,7 +201,7 @@ def _reviewed(
     decided: Iterable[sa.RowMapping],
     at: int,
 ) -> Reviewed:
-    said = tuple(map(_decided, decided))
+    said = tuple(map(_disposition_row, decided))
     state = FlagState(row["state"])
     alive = claim is not None and claim["until"] > at
     if state is FlagState.CLAIMED and not alive:
@@ -232,8 +233,8 @@ def _claim(row: sa.RowMapping) -> Claim:
     return Claim(by=row["reviewer"], claimed_at=from_microseconds(row["claimed_at"]), until=from_microseconds(row["until"]))
 
 
-def _decided(row: sa.RowMapping) -> Decided:
-    return Decided(
+def _disposition_row(row: sa.RowMapping) -> DispositionRow:
+    return DispositionRow(
         number=row["number"],
         disposition=Disposition(row["disposition"]),
         state=FlagState(row["state"]),

@@ -144,14 +144,16 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
+GROUP_CHARS: Final = 255  # of the columns
+SINCE_CHARS: Final = 1_024
+
+
 class FlagsShare(NamedTuple):
     """What several flags of one release have in common; ``overtaken_by`` is None for those that open."""
 
     overtaken_by: str | None
     released_as: ReleasedAs
     bundle_digest: str
-    group: str
-    since: str
     second_reviewer: bool
 
 
@@ -169,8 +171,6 @@ def flags_share(flag: Flag, opened_at: int, shared: FlagsShare) -> dict[str, str
         "overtaken_by": overtaken_by,
         "released_as": shared.released_as.value,
         "bundle_digest": shared.bundle_digest,
-        "group_key": shared.group,
-        "since": shared.since,
         "second_reviewer": int(shared.second_reviewer),
     }
 
@@ -184,6 +184,13 @@ class FlagOwn(NamedTuple):
     margin: float
     reasons: str
     release_ordinal: int
+    group_key: str
+    since: str
+
+    @property
+    def n_chars(self) -> int:
+        """Characters of what may be long."""
+        return len(self.reasons) + len(self.group_key) + len(self.since)
 
 
 FLAGS_OWN: Final = FlagOwn._fields
@@ -198,6 +205,8 @@ def flag_own(flag: Flag, account_id: int | bytes, ordinal: int) -> FlagOwn:
         margin=flag.margin,
         reasons=REASONS.dump_json(flag.reasons).decode(),
         release_ordinal=ordinal,
+        group_key=flag.group[:GROUP_CHARS],
+        since=flag.since[:SINCE_CHARS],
     )
 
 

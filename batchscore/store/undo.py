@@ -18,7 +18,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import read, transact
+from batchscore.database import clock, read, transact
 from batchscore.desk import Happened
 from batchscore.errors import Refused
 from batchscore.failpoints import Point, reach
@@ -172,7 +172,7 @@ class _Transaction:
         _locked(connection, self._run_id)
         lock_queue(connection, self._queue)
         steps: list[_Step] = []
-        at = int(connection.execute(sa.select(self._asked.now)).scalar_one() * 1_000_000)
+        at = clock(connection, self._asked.now)
         after = self._after
         for first in range(0, ACCOUNTS_A_TRANSACTION, ACCOUNTS_A_STATEMENT):
             n = min(ACCOUNTS_A_STATEMENT, ACCOUNTS_A_TRANSACTION - first)

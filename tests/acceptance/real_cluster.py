@@ -17,6 +17,8 @@ from typing import Generic, Protocol, Self, TypeVar
 import psutil
 
 ROOT = Path(__file__).parents[2]
+# Without the second a scheduler still answers HTTP, at port 8787 of every interface, where something else may look for its own.
+NO_DASHBOARD = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
 
 
 class Process(Protocol):
@@ -81,7 +83,7 @@ class RealCluster(MendedCluster["subprocess.Popen[bytes]"]):
         self._unseen = unseen
 
     def _started_scheduler(self) -> subprocess.Popen[bytes]:
-        return self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), "--no-dashboard")
+        return self._start("scheduler", "--host", "127.0.0.1", "--port", str(self._port), *NO_DASHBOARD)
 
     def _started_worker(self, number: int) -> subprocess.Popen[bytes]:
         return self._start_worker(unseen=self._unseen if number == self._n_workers - 1 else None)
@@ -89,7 +91,7 @@ class RealCluster(MendedCluster["subprocess.Popen[bytes]"]):
     def _start_worker(self, *, unseen: Path | None = None, found_first: Path | None = None) -> subprocess.Popen[bytes]:
         options = {"--nthreads": "1", "--host": "127.0.0.1", "--death-timeout": "20", "--local-directory": str(self._folder)}
         said = [word for option in options.items() for word in option]
-        return self._start("worker", self.address, *said, "--no-dashboard", unseen=unseen, found_first=found_first)
+        return self._start("worker", self.address, *said, *NO_DASHBOARD, unseen=unseen, found_first=found_first)
 
     def stop_scheduler(self) -> None:
         """SIGSTOP: it is there, and answers nobody."""

@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from tests.acceptance.real_cluster import ROOT, MendedCluster, below, end
+from tests.acceptance.real_cluster import NO_DASHBOARD, ROOT, MendedCluster, below, end
 from tests.chaos.processes import Child
 
 WORKER_TTL_S: Final = 2
@@ -27,7 +27,7 @@ def schedule(port: int) -> None:
     from distributed.cli.dask_scheduler import main
 
     dask.config.set(_OURS)
-    main.main(["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"], standalone_mode=False)
+    main.main(["--host", "127.0.0.1", "--port", str(port), *NO_DASHBOARD], standalone_mode=False)
 
 
 def work(address: str, folder: str, armed: str, fired: Path | None, *, nanny: bool) -> None:
@@ -39,7 +39,7 @@ def work(address: str, folder: str, armed: str, fired: Path | None, *, nanny: bo
 
     dask.config.set(_OURS)
     arm(armed, fired)
-    arguments = [address, "--nthreads", "1", "--host", "127.0.0.1", "--no-dashboard", "--death-timeout", "10"]
+    arguments = [address, "--nthreads", "1", "--host", "127.0.0.1", *NO_DASHBOARD, "--death-timeout", "10"]
     nannied = "--nanny" if nanny else "--no-nanny"
     main.main([*arguments, "--local-directory", folder, nannied], standalone_mode=False)
 

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,11 +52,10 @@ def test_a_spec_gives_equal_bits_inline_on_a_local_cluster_by_units_and_by_compo
         ended = finished(unit_command("batchscore-sweep.service", host), host.root, "--as-of", AS_OF)
     assert ended.returncode == DONE, ended.stderr[-3_000:]
     digests["units"] = digest(host)
-    executors = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
-    assert any(line["message"] == "released" for line in executors)
+    log = [json.loads(line) for line in ended.stderr.splitlines() if line.startswith("{")]
+    assert any(line["message"] == "released" for line in log)
     textfile = host.root / "var/lib/prometheus/node-exporter/batchscore-sweep.prom"
     assert 'batchscore_run_exit_code{spec="world-sweep"} 0.0' in textfile.read_text()
-
     assert '"attempt finished"' in (host.root / "worker.log").read_text()
 
     host = make_host(tmp_path / "compose", world)
@@ -134,8 +134,6 @@ def test_a_driver_is_refused_without_certificates_and_told_what_it_needs(secured
 
 
 def test_the_cluster_serves_metrics_and_health_on_loopback_and_its_log_is_ecs(secured: Host) -> None:
-    import urllib.request
-
     for port in (secured.ports[8787], secured.ports[8801]):
         for page in ("health", "metrics"):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5) as answer:

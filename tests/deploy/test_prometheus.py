@@ -26,6 +26,7 @@ PANELS = [
     (panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", ())
 ]  # one query, one case
 WAIT_S = 60
+STEP_S = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Watched:
 
     def has_data(self, query: str) -> bool:
         """Whether the query gave anything at any moment of the run or right after."""
-        asked = {"query": query, "start": self.from_s, "end": self.to_s, "step": 1}
+        asked = {"query": query, "start": self.from_s, "end": self.to_s, "step": STEP_S}
         return bool(ask(self.port, "query_range", asked)["result"])
 
 
@@ -46,6 +47,13 @@ def ask(port: int, what: str, asked: dict[str, Any]) -> Any:
     url = f"http://127.0.0.1:{port}/api/v1/{what}?{urllib.parse.urlencode(asked)}"
     with urllib.request.urlopen(url, timeout=10) as answer:
         return json.load(answer)["data"]
+
+
+def until_there_is(port: int, query: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not ask(port, "query", {"query": query})["result"]:
+        assert time.monotonic() < deadline, f"never seen: {query}"
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +86,15 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         systemd_cluster(host),
     ):
         until_it_listens(port, server)
+        standing = [target for scraped in configuration["scrape_configs"] if scraped["job_name"] != "batchscore"
+                    for targets in scraped["static_configs"] for target in targets["targets"]]  # fmt: skip
+        # it listens some seconds before it scrapes, and a whole run is no longer than that
+        until_there_is(port, f'count(up{{job!="batchscore"}} == 1) == {len(standing)}')
         began = time.time()
         ended = finished(unit_command("batchscore-sweep.service", host), host.root, "--as-of", AS_OF)
         assert ended.returncode == 0, ended.stderr[-3_000:]
-        deadline = time.monotonic() + WAIT_S
-        while not ask(port, "query", {"query": 'batchscore_run_exit_code{job="node"}'})["result"]:
-            assert time.monotonic() < deadline, "the textfile was not seen"
-            time.sleep(0.2)
+        until_there_is(port, 'batchscore_run_exit_code{job="node"}')
+        time.sleep(STEP_S)  # a range ends with its last whole step
         yield Watched(port=port, from_s=began, to_s=time.time())
 
 

@@ -12,7 +12,7 @@ import pytest
 from distributed import Client
 
 import batchscore
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Refused
 from batchscore.explore.explorer import Explorer
 from batchscore.explore.parts import read_accounts
@@ -168,7 +168,7 @@ def test_an_account_is_told_whole(row: RunRow, explorer: Explorer) -> None:
 
 def test_what_people_decided_on_an_account_is_told(row: RunRow, world: SmallWorld, explorer: Explorer) -> None:
     flag = open_reader(world.store).queue("abuse", limit=1)[0].flag
-    said = Decision(queue="abuse", account_id=flag.account_id, disposition=Disposition.CLEARED, by="ada", why="a newsletter")
+    said = Opinion(queue="abuse", account_id=flag.account_id, disposition=Disposition.CLEARED, by="ada", why="a newsletter")
     open_desk(world.store).decide([said])
     account = explorer.account(flag.account_id)
     (decided,) = account.dispositions.reset_index().to_dict("records")

@@ -91,7 +91,7 @@ def test_a_leak_ends_the_run_before_anything_is_released(world: SmallWorld, monk
     def also_the_past(rollup: pa.Table, _as_of: datetime, _feature_set: FeatureSet) -> pa.Table:
         return rollup.slice(0, len(rollup) // 2)
 
-    monkeypatch.setattr("batchscore.attempt.poisoned", also_the_past)
+    monkeypatch.setattr("batchscore.attempt.scoring.poisoned", also_the_past)
     with pytest.raises(Refused, match=r"leak_found: of mails_7d, bytes_7d"):
         walk(make_plan(world.spec()))
     assert open_reader(world.store).queue(None, limit=1) == ()

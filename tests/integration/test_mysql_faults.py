@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchscore.database import open_engine
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import CommitUnknown, TryAgain
 from batchscore.flag import Disposition
 from batchscore.hold import Finding
@@ -219,7 +219,7 @@ def test_what_people_write_stands_once_whichever_command_fails(folder: Path, pro
         if at:
             proxy.arm(fault, at)
         assert len(desk.claim(name, by="ann", for_=timedelta(hours=1), n=2)) == 2
-        said = Decision(queue=name, account_id=1, disposition=Disposition.CLEARED, by="ann", evidence=1)
+        said = Opinion(queue=name, account_id=1, disposition=Disposition.CLEARED, by="ann", evidence=1)
         desk.decide([said])
         assert desk.return_claims(name, by="ann") == (2,)
         return run.run_id

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from batchscore.database import open_engine
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Refused
 from batchscore.flag import Disposition
 from batchscore.store import Ledger, open_desk, open_reader, open_store, preflight
@@ -60,7 +60,7 @@ def test_each_account_can_do_its_work_and_no_more(
     as_role("reviewer", accounts, monkeypatch)
     desk = open_desk(tmp_path)
     assert len(desk.claim("abuse", by="ann", for_=HOUR, n=3)) == 3
-    decision = Decision(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")
+    decision = Opinion(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")
     assert desk.decide([decision]) == 1
     for statement in ("DELETE FROM flags", "UPDATE flags SET score = 0", "UPDATE dispositions SET state = 'open'"):
         refuse(accounts["reviewer"], statement)

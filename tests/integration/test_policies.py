@@ -102,7 +102,9 @@ def test_a_model_swap_that_drops_a_domain_or_flags_forty_times_as_many_is_held(w
     scores = sorted(flag["score"] for flag in decided(world, run(world, "{queue: other, threshold: 0.0}", name="probe")))
     guarded = "queue: abuse, domain: network, guard: {factor: 3, least: 3}"
     world.spec(**GROUPS, policy=f"{{threshold: {scores[-30]}, {guarded}}}", release="latest")
-    assert call("sweep", world.spec_path, "--as-of", "2026-01-14", "--inline").code == 0
+    first = call("sweep", world.spec_path, "--as-of", "2026-01-14", "--inline")
+    assert first.code == 0
+    assert "warning: the guard has no earlier run of the spec to compare with" in first.output
     assert decided(world, open_reader(world.store).runs()[0].run_id)
 
     world.spec(**GROUPS, policy=f"{{threshold: 0.0, tiers: [{{by: network, values: [net1], threshold: 1.0}}], {guarded}}}")
@@ -120,7 +122,9 @@ def test_a_model_swap_that_drops_a_domain_or_flags_forty_times_as_many_is_held(w
     with pytest.raises(Held, match="release_held"):
         call("resume", row.run_id, "--store", world.store, "--inline")
     call("approve", row.run_id, "--by", "Ada", "--reason", "as intended", "--store", world.store)
-    assert call("resume", row.run_id, "--store", world.store, "--inline").code == 0
+    resumed = call("resume", row.run_id, "--store", world.store, "--inline")
+    assert resumed.code == 0
+    assert "no earlier run" not in resumed.output
     assert open_reader(world.store).run(row.run_id).released_at is not None
 
 

@@ -202,7 +202,7 @@ def test_closed_months_and_days_become_one_file_each_with_equal_scores(
 
 def test_a_rollup_that_is_merged_twice_is_the_same_file(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("batchscore.sources.freeze.GROUP_FILES", 1)
-    monkeypatch.setattr("batchscore.attempt.MERGED_ROWS", 10)
+    monkeypatch.setattr("batchscore.attempt.inputs.MERGED_ROWS", 10)
     sources = lay(world, "mails-here", mails_of(world, 100, per_day=20))
     shas = []
     for store in ("one", "two"):

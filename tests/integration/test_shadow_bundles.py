@@ -77,7 +77,7 @@ def test_features_are_made_once_for_all_bundles(world: SmallWorld, monkeypatch: 
         made.append(arguments)
         return make_frames(*arguments)
 
-    monkeypatch.setattr("batchscore.attempt.make_frames", counted)
+    monkeypatch.setattr("batchscore.attempt.key_slice.make_frames", counted)
     row = walk(world, bundles=BOTH)
     reader = open_reader(world.store)
     n_partitions = len(reader.partitions(row.run_id, Stage.SCORE))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from batchscore.attempt import attempt
 from batchscore.cli.features import features
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.flag import Disposition
@@ -141,7 +141,7 @@ def test_labels_come_from_what_people_decided_in_the_queue(world: SmallWorld) ->
     said = [Disposition.CONFIRMED, Disposition.CLEARED, Disposition.INCONCLUSIVE]
     open_desk(world.store).decide(
         [
-            Decision(queue="abuse", account_id=account_id, disposition=word, by="ann")
+            Opinion(queue="abuse", account_id=account_id, disposition=word, by="ann")
             for account_id, word in zip(flagged, said, strict=False)
         ]
     )

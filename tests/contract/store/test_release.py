@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Refused
 from batchscore.flag import AccountId, Disposition, Flag
 from batchscore.keys import IdKind
@@ -224,7 +224,7 @@ def test_flags_of_a_run_that_stopped_inside_its_release_give_way_and_do_not_come
 def test_what_a_person_closed_is_not_put_before_them_again_for_the_same_as_of(store: Ledger, store_folder: Path) -> None:
     first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
     store.release(first, flags_of(first, 1, 2))
-    open_desk(store_folder).decide([Decision(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")])
+    open_desk(store_folder).decide([Opinion(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")])
     assert store.release(second, flags_of(second, 1, 3)) == ReleaseCount(n_flags=1, n_overtaken=1, n_decided_kept=1)
     assert {row.flag.account_id for row in store.reader().queue(None, limit=10)} == {2, 3}
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchscore.desk import Decision, Happened, Reviewed, Wanted
+from batchscore.desk import Happened, Opinion, Reviewed, Wanted
 from batchscore.errors import BatchscoreError, Refused
 from batchscore.flag import AccountId, Disposition, FlagState
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
@@ -39,8 +39,8 @@ def desk(store: Ledger, store_folder: Path) -> ReviewDesk:
     return open_desk(store_folder)
 
 
-def says(account_id: AccountId, disposition: Disposition = Disposition.CLEARED, by: str = "ann", **more: Any) -> Decision:
-    return Decision(queue="abuse", account_id=account_id, disposition=disposition, by=by, **more)
+def says(account_id: AccountId, disposition: Disposition = Disposition.CLEARED, by: str = "ann", **more: Any) -> Opinion:
+    return Opinion(queue="abuse", account_id=account_id, disposition=disposition, by=by, **more)
 
 
 def held(folder: Path, account_id: AccountId) -> Reviewed:
@@ -61,7 +61,7 @@ def let_claims_run_out(folder: Path) -> None:
     execute(folder, "UPDATE claims SET until = 1 WHERE ended_at IS NULL")
 
 
-def refused(desk: ReviewDesk, *decisions: Decision) -> Refused:
+def refused(desk: ReviewDesk, *decisions: Opinion) -> Refused:
     with pytest.raises(Refused) as refusal:
         desk.decide(decisions)
     return refusal.value
@@ -254,7 +254,7 @@ def test_a_late_first_opinion_brings_its_flag_back_unless_another_stands(
 def test_of_a_long_file_it_is_told_which_rows_and_how_many_stand(
     store: Ledger, desk: ReviewDesk, store_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchscore.store.desk.DECISIONS_A_TRANSACTION", 2)
+    monkeypatch.setattr("batchscore.store.desk.OPINIONS_A_TRANSACTION", 2)
     released(store, store_folder, "first", 7, 8)
     with pytest.raises(Refused, match="the 2 before these stand") as refusal:
         desk.decide([says(7), says(8), says(424242)], name=lambda position: f"row {position + 5}")

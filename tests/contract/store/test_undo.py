@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from batchscore.audit import BEGINNING, account_digest
 from batchscore.database import transact
-from batchscore.desk import Decision
+from batchscore.desk import Opinion
 from batchscore.errors import Refused
 from batchscore.flag import Disposition
 from batchscore.ports import LeftFlag, RunHandle, Undo
@@ -79,7 +79,7 @@ def test_looking_at_an_undo_changes_nothing_and_tells_what_it_would_do(store: Le
 def test_what_a_person_touched_is_left_and_named(store: Ledger, store_folder: Path) -> None:
     run = released(store, store_folder, "first", 1, 2, 3)
     desk = open_desk(store_folder)
-    desk.decide([Decision(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")])
+    desk.decide([Opinion(queue="abuse", account_id=1, disposition=Disposition.CLEARED, by="ann")])
     desk.claim("abuse", by="ann", for_=timedelta(hours=1), only=[2])
     done = undone(store, run)
     assert done.n_withdrawn == 1

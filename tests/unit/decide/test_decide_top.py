@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from batchscore.decide import best, top
 from batchscore.decide.memory import Memory, Moment, remember
 from batchscore.decide.table import decision_schema, flags_in
-from batchscore.decide.top import Asked, decide, decide_dates
+from batchscore.decide.top import Question, decide, decide_dates
 from batchscore.errors import RunFailed
 from batchscore.ports import PastFlag
 from batchscore.spec import Policy
@@ -33,9 +33,11 @@ def table(ids: list[Any], scores: list[float | None], kind: pa.DataType | None =
     return pa.table({"account_id": pa.array(ids, kind or pa.uint64()), "score": score, "margin": score})
 
 
-def asked(tables: Iterable[pa.Table], policy: Policy, flags: Iterable[PastFlag] = (), kind: pa.DataType | None = None) -> Asked:
+def asked(
+    tables: Iterable[pa.Table], policy: Policy, flags: Iterable[PastFlag] = (), kind: pa.DataType | None = None
+) -> Question:
     held = list(tables)
-    return Asked(policy=policy, memory=remember(flags, (), kind or pa.uint64()), scores=lambda _: iter(held))
+    return Question(policy=policy, memory=remember(flags, (), kind or pa.uint64()), scores=lambda _: iter(held))
 
 
 def flagged(*tables: pa.Table, blocked: Iterable[Any] = (), kind: pa.DataType | None = None, **policy: Any) -> pa.Table:
@@ -146,7 +148,7 @@ def test_memory_holds_the_budget_and_not_the_scores() -> None:
                 yield scores
 
         tracemalloc.start()
-        decide(Asked(policy=Policy(budget=1_000), memory=remember((), (), pa.uint64()), scores=lambda _: watched()), NOW)
+        decide(Question(policy=Policy(budget=1_000), memory=remember((), (), pa.uint64()), scores=lambda _: watched()), NOW)
         traced = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest + traced
@@ -198,7 +200,7 @@ def test_dates_come_one_at_a_time_in_order_of_time() -> None:
         seen.append(as_of)
         return [table([1], [0.5])]
 
-    question = Asked(policy=Policy(budget=1), memory=remember([], (), pa.uint64()), scores=scores)
+    question = Question(policy=Policy(budget=1), memory=remember([], (), pa.uint64()), scores=scores)
     dates = decide_dates(question, [AS_OF + DAY, AS_OF], release="none")
     assert next(dates)[1].table["as_of"].to_pylist() == [AS_OF]
     assert seen == [AS_OF]

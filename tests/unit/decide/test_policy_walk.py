@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.decide import best, top
-from batchscore.decide.again import Evidence
+from batchscore.decide.again import CloserLook
 from batchscore.decide.memory import Moment, remember
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decide.top import Asked, Decided, decide
+from batchscore.decide.top import Decided, Question, decide
 from batchscore.flag import FlagState
 from batchscore.policy import Again, Campaign, CoolDown, Policy, Tier
 from batchscore.ports import PastFlag, Suppression
@@ -176,7 +176,7 @@ def test_a_policy_walks_as_over_a_sort_of_everything(data: st.DataObject, *, wai
     order = data.draw(st.permutations(accounts))
     edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=4))), len(order)]
     parts = [table([(account, scored[account]) for account in order[low:high]]) for low, high in pairwise(edges)]
-    asked = Asked(
+    asked = Question(
         policy=policy,
         memory=remember(flags, suppressed, pa.uint64()),
         scores=lambda _: iter(parts),
@@ -254,7 +254,7 @@ def test_a_suppression_that_was_removed_holds_no_more_for_the_reviewers_and_did_
         scope="account", key="1", owner="Ada", why="known", begins_at=AS_OF - DAY, until=AS_OF + timedelta(hours=9)
     )
     memory = remember([], [removed], pa.uint64(), AS_OF + timedelta(hours=10))
-    asked = Asked(policy=Policy(budget=1), memory=memory, scores=lambda _: iter([table([(1, 0.9)])]))
+    asked = Question(policy=Policy(budget=1), memory=memory, scores=lambda _: iter([table([(1, 0.9)])]))
     assert decide(asked, NOW).table["standing"].to_pylist() == ["flag"]
     assert decide(asked, Moment(as_of=AS_OF, released=False)).table["withheld"].to_pylist() == ["suppressed"]
 
@@ -265,7 +265,7 @@ def test_a_share_of_a_budget_is_what_is_written() -> None:
 
 def ask(scored: dict[int, float], policy: Policy, flags: Sequence[PastFlag] = (), **more: Any) -> Decided:
     memory = remember(flags, (), pa.uint64())
-    return decide(Asked(policy=policy, memory=memory, scores=lambda _: iter([table(list(scored.items()))]), **more), NOW)
+    return decide(Question(policy=policy, memory=memory, scores=lambda _: iter([table(list(scored.items()))]), **more), NOW)
 
 
 def test_the_budget_is_less_by_what_stands_in_the_queue() -> None:
@@ -282,16 +282,16 @@ def test_a_cleared_account_comes_again_with_what_moved_in_words() -> None:
     cleared = past_flag(1, on - DAY, on, state=FlagState.CLEARED, decided_at=on, score=0.5, reason_codes=("a",))
     policy = Policy(budget=5, again=Again(score=0.3, reasons=2, counts={"mails": 400, "gone": 5}))
 
-    def row(score: float, found: Evidence | None = None) -> Any:
-        return ask({1: score}, policy, [cleared], evidence=lambda _: {1: found} if found else {}).table.to_pylist()[0]
+    def row(score: float, found: CloserLook | None = None) -> Any:
+        return ask({1: score}, policy, [cleared], closer_looks=lambda _: {1: found} if found else {}).table.to_pylist()[0]
 
     then, now = {"mails": 30.0, "gone": float("nan")}, {"mails": 442.0, "gone": 1.0}
-    moved = row(0.9, Evidence(codes=("a", "b", "c"), then=then, now=now))
+    moved = row(0.9, CloserLook(codes=("a", "b", "c"), then=then, now=now))
     assert moved["since"] == "cleared 3 May 2026; since then 412 more mails, 2 new reasons (b, c), score 0.5000 → 0.9000"
     unseen = row(0.7)
     assert (unseen["standing"], unseen["withheld"]) == ("withheld", "unmoved")
     assert unseen["why"] == "cleared 3 May 2026; its score has not risen enough, and nobody looked closer"
-    unmoved = row(0.7, Evidence(codes=("a", "b"), then={}, now={}))
+    unmoved = row(0.7, CloserLook(codes=("a", "b"), then={}, now={}))
     assert unmoved["why"] == "cleared 3 May 2026; nothing moved enough since"
 
 
@@ -305,7 +305,7 @@ def test_the_sample_is_the_same_however_scores_are_cut_and_its_probabilities_are
     memory = remember([], (), pa.uint64())
 
     def found(parts: list[pa.Table]) -> Any:
-        return decide(Asked(policy=policy, memory=memory, scores=lambda _: iter(parts), seed="plan"), NOW)
+        return decide(Question(policy=policy, memory=memory, scores=lambda _: iter(parts), seed="plan"), NOW)
 
     whole = found([table(rows)])
     edge = data.draw(st.integers(0, n))
@@ -327,7 +327,7 @@ def test_every_account_below_the_line_is_as_likely_as_its_stratum_says() -> None
     policy, memory = Policy(budget=20, sample=0.5), remember([], (), pa.uint64())
     drawn: Counter[int] = Counter()
     for seed in range(120):
-        found = decide(Asked(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed=str(seed)), NOW).table
+        found = decide(Question(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed=str(seed)), NOW).table
         drawn.update(found.filter(pa.compute.is_valid(found["stratum"]))["account_id"].to_pylist())
     assert sum(drawn.values()) == 10 * 120
     mean = 10 * 120 / 190
@@ -339,14 +339,16 @@ def test_every_account_below_the_line_is_as_likely_as_its_stratum_says() -> None
 def test_a_share_of_the_budget_is_what_its_digits_say(share: float, n: int) -> None:
     rows = [(account, 0.3 + account / 1e4) for account in range(200)]
     policy, memory = Policy(budget=100, sample=share), remember([], (), pa.uint64())
-    found = decide(Asked(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed="a"), NOW).table
+    found = decide(Question(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed="a"), NOW).table
     assert len(found.filter(pa.compute.is_valid(found["stratum"]))) == n
 
 
 def test_memory_and_decisions_of_earlier_releases_are_read() -> None:
     now = remember([past_flag(1, AS_OF - DAY, None)], (), pa.uint64())
     then = now.select(["account_id", "opened_at", "closed_at"])
-    found = decide(Asked(policy=Policy(budget=3), memory=then, scores=lambda _: iter([table([(1, 0.9), (2, 0.8)])])), NOW).table
+    found = decide(
+        Question(policy=Policy(budget=3), memory=then, scores=lambda _: iter([table([(1, 0.9), (2, 0.8)])])), NOW
+    ).table
     assert found["withheld"].to_pylist() == [None, "open"]
     old = found.slice(0, 1).select(["account_id", "as_of", "rank", "score", "margin"])
     assert as_earlier(found, old.schema).equals(whole(old))
