@@ -99,10 +99,10 @@ def _of_rights(connection: sa.Connection) -> Iterator[Problem]:
     for name in _OURS:
         tried = {"SELECT": f"SELECT 1 FROM `{name}` LIMIT 0"}  # noqa: S608 (names of our own tables)
         if name not in _ONLY_READ:
-            tried["INSERT"] = f"INSERT INTO `{name}` SELECT * FROM `{name}` WHERE FALSE"  # noqa: S608
+            tried["INSERT"] = f"INSERT INTO `{name}` SELECT * FROM `{name}` WHERE FALSE"  # noqa: S608 (as above)
         if name not in _ONLY_READ | _ONLY_ADDED:
             column = _column(name)
-            tried["UPDATE"] = f"UPDATE `{name}` SET `{column}` = `{column}` WHERE FALSE"  # noqa: S608
+            tried["UPDATE"] = f"UPDATE `{name}` SET `{column}` = `{column}` WHERE FALSE"  # noqa: S608 (as above)
         for right, statement in tried.items():
             if not _is_allowed(connection, statement):
                 remedy = f"GRANT {right} ON `{database}`.`{name}` TO '{user}'@'{host}'"

@@ -83,9 +83,9 @@ def upgrade() -> None:
     )
     op.execute("UPDATE flags SET released_as = 'evidence' WHERE state = 'overtaken'")
     if context.get_context().dialect.name == "mysql":
-        op.execute(f"UPDATE flags JOIN {COUNTED} AS counted ON {SAME} SET flags.release_ordinal = counted.n")  # noqa: S608
+        op.execute(f"UPDATE flags JOIN {COUNTED} AS counted ON {SAME} SET flags.release_ordinal = counted.n")  # noqa: S608 (our names)
     else:
-        op.execute(f"UPDATE flags SET release_ordinal = counted.n FROM {COUNTED} AS counted WHERE {SAME}")  # noqa: S608
+        op.execute(f"UPDATE flags SET release_ordinal = counted.n FROM {COUNTED} AS counted WHERE {SAME}")  # noqa: S608 (our names)
     op.execute(
         "INSERT INTO events (number, n, at, act, who, queue, account_id, run_id, state) "
         "SELECT SUM(n) OVER (ORDER BY released_at, run_id), n, ROUND(released_at * 1000000), "
