@@ -20,7 +20,7 @@ from batchscore.errors import QUARANTINED, Refused
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
-    from batchscore.models.scorer import Route
+    from batchscore.models.loading import Route
     from batchscore.plan import Plan
     from batchscore.ports import Executor, RunRow, StoreReader
 
