@@ -97,9 +97,7 @@ def test_columns_with_names_that_a_query_might_give_its_own_are_taken_for_themse
         "CREATE TABLE accounts (c1 INT PRIMARY KEY, c0 TINYINT, c2 INT, id BIGINT UNSIGNED, plan INT)",
         "INSERT INTO accounts SELECT seq, 0, -seq, seq, 1701 - seq FROM seq_1_to_1700",
     )
-    assert counts_and_plans(source("c1"))[1] == list(range(1700, 0, -1)), (
-        "by the table's c1"
-    )
+    assert counts_and_plans(source("c1"))[1] == list(range(1700, 0, -1)), "by the table's c1"
 
 
 @pytest.mark.parametrize("case", ["a tenant that holds nearly all", "three columns", "uuid in bytes"])
