@@ -23,7 +23,7 @@ from batchscore.observe.text import plain
 if TYPE_CHECKING:
     from batchscore.acceptance import Accepted
     from batchscore.deadline import Deadline
-    from batchscore.models.scorer import Route
+    from batchscore.models.loading import Route
     from batchscore.plan import Plan
     from batchscore.ports import Executor, RunRow, StoreReader
 
