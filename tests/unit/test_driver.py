@@ -50,15 +50,15 @@ def test_where_proc_hides_processes_one_that_is_there_is_not_gone_and_one_that_e
 
 
 def test_a_zombie_is_gone() -> None:
-    child = subprocess.Popen([sys.executable, "-c", "from batchscore.driver import driver_name; print(driver_name())"],
-                             stdout=subprocess.PIPE, text=True)  # fmt: skip
-    assert child.stdout is not None
-    name = child.stdout.read().strip()
-    deadline = time.monotonic() + 10
-    while not is_gone(name):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert child.wait() == 0
+    says = [sys.executable, "-c", "from batchscore.driver import driver_name; print(driver_name())"]
+    with subprocess.Popen(says, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        name = child.stdout.read().strip()
+        deadline = time.monotonic() + 10
+        while not is_gone(name):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert child.wait() == 0
 
 
 def test_of_another_host_or_another_form_nothing_is_known() -> None:
