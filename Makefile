@@ -19,9 +19,10 @@ env: $(VENV)/.installed ## Make .venv as locked (PYTHON=python3.12 for another P
 demo: env ## Run the demo
 	$(BIN)/batchscore demo $(ARGS)
 
-# pytest's last -m wins, so ARGS may still ask for anything.
+# Two processes, since most tests wait for processes, locks and databases; whole files, since many share one world.
+# pytest's last -m and -n win, so ARGS may still ask for anything (-n 0: one process, for a debugger).
 test: env mariadb ## Run all tests (installs a MariaDB server program if it may)
-	@command -v mariadbd >/dev/null || set -- -m 'not mysql and not deploy'; set -x; $(BIN)/pytest "$$@" $(ARGS)
+	@command -v mariadbd >/dev/null || set -- -m 'not mysql and not deploy'; set -x; $(BIN)/pytest -n 2 --dist loadfile "$$@" $(ARGS)
 
 test-unit: env ## Run the unit tests
 	$(BIN)/pytest tests/unit $(ARGS)

@@ -128,6 +128,15 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DeadlineJudged(Event):
+    """The run is expected to be over ``late_s`` after its deadline; 0: after all it is not. Both moments in ISO 8601, UTC."""
+
+    deadline: str
+    expected: str
+    late_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stopping(Event):
     """A stop was asked for; what is in flight is finished first."""
 

@@ -16,7 +16,9 @@ from typing import Final
 from batchscore.admission import judge_input
 from batchscore.decision import evidence_to_release, flags_to_release, make_decision, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
+from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.oldest_first import oldest_first
 from batchscore.dispatch.requests import Requests
 from batchscore.dispatch.tenure import tenure
 from batchscore.dispatch.waits import Waits
@@ -87,10 +89,14 @@ def run(
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
-    requests = Requests(store, handle)
+    requests, limits = Requests(store, handle), limits or Limits()
     with tenure(plan, store, handle, requests):
         store.note_executor(handle, executor.describe())
-        waits = Waits(handle, store, observer, limits or Limits(), requests)
+        if limits.accepted:
+            store.accept(handle, limits.accepted)
+        forecast = _forecast(handle, row, store, observer, limits)
+        observer = observer if forecast.deadline_at is None else forecast
+        waits = Waits(handle, store, observer, limits, requests, forecast)
         dispatcher = Dispatcher(handle, executor, store, observer, waits, Path(plan.spec.store))
         walk = _Walk(plan, handle, dispatcher, waits, store, observer)
         walk.freeze()
@@ -107,6 +113,17 @@ def run(
         walk.release(row, proof)
         walk.shadow()
         return store.close(handle, "finished")
+
+
+def _forecast(handle: RunHandle, row: RunRow, store: Store, observer: Observer, limits: Limits) -> Forecast:
+    """What tells when the run will be over. A deadline stays the run's: whoever resumes it need not say it again."""
+    deadline_at = limits.deadline.after(row.created_at) if limits.deadline is not None else row.deadline_at
+    if deadline_at is None:
+        return Forecast(handle, store, observer, None, {})
+    if deadline_at != row.deadline_at:
+        store.note_deadline(handle, deadline_at)
+    reader = store.reader()
+    return Forecast(handle, store, observer, deadline_at, usual_seconds(reader.run_before(row), reader))
 
 
 class _Walk:
@@ -323,6 +340,8 @@ class _Walk:
         started = time.monotonic()
         partitions = self._laid_out(stage, lay_out, brakes.values())
         left = self._store.unfinished(self._handle, stage)
+        if stage is Stage.SCORE and (row := self._reader.run(self._run_id)).deadline_at is not None:
+            left = oldest_first(left, row, self._reader)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
         self._observer(

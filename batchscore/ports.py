@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
+from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.events import Event
@@ -79,6 +80,9 @@ class RunRow(Showable, Value):
     undone_by: str = ""
     undone_why: str = ""
     request: Request | None = None  # what a person asks of it now
+    deadline_at: datetime | None = None  # by when it is to be over
+    expected_at: datetime | None = None  # when it will be, as its driver last thought
+    late_since: datetime | None = None  # since when that is too late; None: it is not
     n_requests: int = 0  # so far: the number of the newest, which the next one is compared with
 
     def shown(self) -> Shown:
@@ -277,6 +281,12 @@ class StoreReader(Protocol):
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
 
+    def newest_of_plan(self, prefix: str) -> RunRow | None:
+        """The newest run whose plan's digest begins so; ``prefix``: hex digits."""
+
+    def accepted(self, run_id: str) -> tuple[Accepted, ...]:
+        """What was accepted of the run that its plan pins otherwise, in order of time."""
+
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
         """Progress of each stage laid out so far, in order."""
 
@@ -343,6 +353,12 @@ class StoreReader(Protocol):
 
     def clock(self) -> datetime:
         """What time it is by the database, by which suppressions and flags begin and end."""
+
+    def runs_of(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
+        """The newest runs of the spec of that name, however they ended, the newest first."""
+
+    def unfinished(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
+        """Partitions neither committed nor quarantined, by number."""
 
     def released_runs(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
         """The newest runs of the spec of that name that are released and not undone, the newest first."""
@@ -488,6 +504,18 @@ class Store(Protocol):
 
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run (`Executor.describe`)."""
+
+    def accept(self, run: RunHandle, accepted: Sequence[Accepted]) -> None:
+        """Record which other versions of libraries somebody accepted, in the audit trail too; repeatable.
+
+        Outputs that are committed from this epoch on serve this run alone where the run is ``mixed``.
+        """
+
+    def note_deadline(self, run: RunHandle, deadline_at: datetime) -> None:
+        """Say in the run's row by when it is to be over."""
+
+    def note_expected(self, run: RunHandle, expected_at: datetime, *, late: bool) -> None:
+        """Say in the run's row when it is expected to be over, and whether that is too late; since when is kept."""
 
     def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:
         """Record what a guard found and give the run back, held, in one transaction. The same findings are the same hold."""

@@ -23,8 +23,8 @@ from batchscore.flag import REASONS
 from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import decided_rows, flags_of
 from batchscore.models.contract import conform
+from batchscore.models.loading import Route, load_scorer
 from batchscore.models.reasons import explain
-from batchscore.models.scorer import Route, load_scorer
 from batchscore.plan import Reasons, Reconsider, Task
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 

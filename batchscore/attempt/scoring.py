@@ -27,7 +27,8 @@ from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import KEYS_SCHEMA
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
-from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
+from batchscore.models.loading import Route, load_scorer
+from batchscore.models.scorer import Scorer, require_riders
 from batchscore.plan import Partition, Score, Task
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name

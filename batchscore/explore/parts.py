@@ -27,7 +27,7 @@ from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, hash64, sort_by_key
 from batchscore.layout import decided_rows
 from batchscore.models.contract import conform
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.operations.remade import features_again
 from batchscore.plan import InputFile, Reference, Rollup, Score
 from batchscore.receipt import Output

@@ -111,6 +111,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
         warnings=_warnings(row, reader, gaps),
         holds=reader.holds(run_id),
+        accepted=reader.accepted(run_id),
         coverage=tuple(_coverage(row, reader)),
         coverage_floor=FeatureSet.thaw(row.plan.feature_set).coverage,
         drift=drift,
@@ -375,6 +376,9 @@ def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
         n_drivers=row.epoch,
         held_back_s=round(row.held_back_s + freeze.attempt_s.get(HELD_BACK, 0.0), 3),
         worst_lag_s=max(lags, default=None),
+        deadline_at=row.deadline_at,
+        expected_at=row.expected_at,
+        late_since=row.late_since,
     )
 
 

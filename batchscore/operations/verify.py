@@ -210,6 +210,7 @@ class _Run:
         """The whole chain, then what it says of this run against the flags."""
         before, number = BEGINNING, 0
         told: Counter[str] = Counter()
+        accepted: list[tuple[str, str]] = []
         withdrawn = _NOBODY
         for entry, digest in self._reader.audit():
             number += 1
@@ -218,6 +219,8 @@ class _Run:
             before, number = digest, entry.number
             if entry.run_id == self._row.run_id:
                 told[entry.act] += 1
+                if entry.act == Act.ACCEPTED:
+                    accepted.append((entry.who, entry.detail))
                 if entry.act == Act.WITHDRAWN:
                     withdrawn = _added(withdrawn, entry.account)
         ends = self._reader.audit_head() == (number, before)
@@ -226,6 +229,8 @@ class _Run:
         row = self._row
         claimed = (int(row.undo_begun_at is not None), int(row.undone_at is not None))
         looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
+        held = [(one.by, one.entry) for one in self._reader.accepted(row.run_id)]
+        looked.at(true=sorted(held) == sorted(accepted), otherwise="what was accepted is not what the trail tells of it")
         self._withdrawn(looked, withdrawn)
 
     def _withdrawn(self, looked: _Looked, told: tuple[int, int]) -> None:

@@ -144,12 +144,16 @@ def decoded(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One plain array: chunks joined, dictionaries decoded, text in its 32-bit form where it fits."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = _joined(column) if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # more than 2 GiB of text
         array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     return array
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
 
 
 def refuse_id_type(kind_found: pa.DataType, kind: IdKind, *, where: str) -> None:

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from batchscore.database import read
 from batchscore.errors import PartitionError, Problem
 from batchscore.plan import KeyBound
-from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, columns_of
+from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole, columns_of
 from batchscore.spec import SqlSource
 
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
@@ -31,7 +31,10 @@ _OTHERS: Final = {"year", "bit", "decimal", "date", "datetime", "timestamp"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PagingKey:
-    """The columns, first the one that weighs most. ``unique``: no two rows are equal in them, also not to their collation."""
+    """The columns, first the one that weighs most. ``unique``: no two rows are equal in them, also not to their collation.
+
+    ``quoted``: their names with the table's, since to ORDER BY a bare one may be what is selected as it.
+    """
 
     columns: tuple[MySqlColumn, ...]
     unique: bool
@@ -100,8 +103,10 @@ def _asked(column: MySqlColumn, quoted: str) -> str:
         return f"CONVERT({quoted} USING utf8mb4)"
     if column.kind in BYTES:
         return f"HEX({quoted})"
-    if _is_number(column):
-        return f"CAST({quoted} AS {'UNSIGNED' if _is_unsigned(column) else 'SIGNED'})"
+    if column.is_whole:
+        return as_whole(column, quoted)
+    if _is_number(column):  # YEAR, BIT
+        return f"CAST({quoted} AS UNSIGNED)"
     return f"CAST({quoted} AS CHAR)"
 
 
@@ -145,7 +150,7 @@ def paging_key(
     return PagingKey(
         columns=tuple(found[name] for name in names),
         unique=any(unique and columns == list(names) for unique, columns in _indexes(connection, source.table)),
-        quoted=tuple(quote(name) for name in names),
+        quoted=tuple(f"{quote(source.table)}.{quote(name)}" for name in names),
     )
 
 

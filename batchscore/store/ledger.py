@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.acceptance import Accepted
 from batchscore.database import is_mysql, now, read, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
@@ -28,6 +30,7 @@ from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.store.accepting import put_accepted
 from batchscore.store.audit import AuditTrail
 from batchscore.store.flags import release, release_more
 from batchscore.store.inserting import ReviewDatabase
@@ -323,7 +326,20 @@ class Ledger:
         """Say in the run's row where its attempts run."""
         self._note(run, executor=description[:EXECUTOR_CHARS])
 
-    def _note(self, run: RunHandle, **said: str) -> None:
+    def accept(self, run: RunHandle, accepted: Sequence[Accepted]) -> None:
+        """Record which other versions of libraries somebody accepted, in the audit trail too; repeatable."""
+        self._fenced(run, lambda connection: put_accepted(connection, run, accepted, self._trail, self._now))
+
+    def note_deadline(self, run: RunHandle, deadline_at: datetime) -> None:
+        """Say in the run's row by when it is to be over."""
+        self._note(run, deadline_at=deadline_at.timestamp(), expected_at=None, late_since=None)
+
+    def note_expected(self, run: RunHandle, expected_at: datetime, *, late: bool) -> None:
+        """Say in the run's row when it is expected to be over, and whether that is too late; since when is kept."""
+        since = sa.func.coalesce(runs.c.late_since, self._now) if late else None
+        self._note(run, expected_at=expected_at.timestamp(), late_since=since)
+
+    def _note(self, run: RunHandle, **said: Any) -> None:
         self._fenced(run, lambda connection: connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**said)))
 
     def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:

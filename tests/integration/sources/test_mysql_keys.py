@@ -92,6 +92,14 @@ def test_every_row_comes_once_in_balanced_ranges(case: str, route: str, make: Ma
     assert max(counts) <= 2 * min(counts)
 
 
+def test_columns_with_names_that_a_query_might_give_its_own_are_taken_for_themselves(route: str, make: Make) -> None:
+    make(
+        "CREATE TABLE accounts (c1 INT PRIMARY KEY, c0 TINYINT, c2 INT, id BIGINT UNSIGNED, plan INT)",
+        "INSERT INTO accounts SELECT seq, 0, -seq, seq, 1701 - seq FROM seq_1_to_1700",
+    )
+    assert counts_and_plans(source("c1"))[1] == list(range(1700, 0, -1)), "by the table's c1"
+
+
 @pytest.mark.parametrize("case", ["a tenant that holds nearly all", "three columns", "uuid in bytes"])
 def test_the_server_reads_no_more_rows_than_it_gives(case: str, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     columns, values, key = KEYS[case]

@@ -2,8 +2,8 @@
 
 from alembic import context, op
 
-revision = "0013"
-down_revision = "0012"
+revision = "0014"
+down_revision = "0013"
 
 # ruff: noqa: S608 (fixed text, of our own names)
 DECIDED_ON = (
