@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
-from batchscore.features.accounts import MOMENT, Accounts
+from batchscore.features.accounts import Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.frame import population
 from batchscore.files import verified
 from batchscore.hold import Finding
 from batchscore.key_index import open_index
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import Definitions
 from batchscore.plan import Plan, Score, Stage
 from batchscore.ports import StoreReader
