@@ -117,6 +117,7 @@ class Released(Event):
 
     n_flags: int
     n_overtaken: int
+    n_evidence: int = 0  # of these: added to flags that stand
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

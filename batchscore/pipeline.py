@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
-from batchscore.decision import flags_to_release, make_decision, to_reconsider
+from batchscore.decision import evidence_to_release, flags_to_release, make_decision, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
@@ -278,9 +278,12 @@ class _Walk:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
         assert proof.closes, "release is given a proof that closes"
         self._waits.until_free()  # the last moment at which a person keeps the flags from the reviewers: a release is not cut
-        flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
-        count = self._store.release(self._handle, flags)
-        self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+        explained = tuple(self._reader.receipts(self._run_id, Stage.REASONS))
+        flags, evidence = (made(row, self._definitions, explained) for made in (flags_to_release, evidence_to_release))
+        count = self._store.release(self._handle, flags, evidence)
+        self._observer(
+            Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken, n_evidence=count.n_evidence)
+        )
 
     def limit(self, proof: Proof) -> None:
         """Hold the run where more accounts were set aside than its error budgets allow, and no person approved it."""

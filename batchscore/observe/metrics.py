@@ -141,6 +141,7 @@ class MetricsObserver:
             case Released():
                 self._flags.labels(spec, "released").set(event.n_flags)
                 self._flags.labels(spec, "overtaken").set(event.n_overtaken)
+                self._flags.labels(spec, "evidence").set(event.n_evidence)
             case Waiting():
                 self._wait(is_waiting=bool(event.reason))
 

@@ -170,5 +170,6 @@ def _deadline(event: DeadlineJudged) -> str:
 
 def _released(event: Released) -> str:
     if event.n_overtaken:
-        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already"
+        added = f", {event.n_evidence:,} of them with new evidence" if event.n_evidence else ""
+        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already{added}"
     return f"{event.n_flags:,} flags before the reviewers"

@@ -174,6 +174,7 @@ class Flags(Value):
     n_released: int
     n_overtaken: int
     n_decided_kept: int = 0  # of these: a person had decided on evidence as new, and that stays
+    n_evidence: int = 0  # added to flags of earlier runs that stand
     n_withdrawn: int = 0  # by an undo
     n_reserve: int = 0  # ranked below the flags, for `batchscore release`
     withheld: dict[str, int] = Field(default_factory=dict)  # why → accounts that would have been flagged

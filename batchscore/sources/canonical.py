@@ -23,9 +23,8 @@ import pyarrow.compute as pc
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.accounts import empty_intervals
 from batchscore.features.feature_set import VALID_FROM, AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, IdKind
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 REJECTS: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("code", pa.string())])
 FIRST_US: Final = -62_135_596_800_000_000  # 0001-01-01
 LAST_US: Final = 253_402_300_799_999_999  # the last microsecond of 9999

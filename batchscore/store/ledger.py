@@ -11,7 +11,7 @@ Of a partition's: planned → committed or quarantined, and nothing after that.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -32,7 +32,8 @@ from batchscore.receipt import Output, Receipt
 from batchscore.request import BY_CHARS, WHY_CHARS, Wish
 from batchscore.store.accepting import put_accepted
 from batchscore.store.audit import AuditTrail
-from batchscore.store.flags import ReviewDatabase, release, release_more
+from batchscore.store.flags import release, release_more
+from batchscore.store.inserting import ReviewDatabase
 from batchscore.store.reader import Reader, done_before
 from batchscore.store.requests import Ask, landed, put_request, refuse_requested
 from batchscore.store.rows import (
@@ -265,10 +266,10 @@ class Ledger:
         reach(Point.DECISION_RECORDED)
         return row
 
-    def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
-        """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
+    def release(self, run: RunHandle, flags: Iterator[Flag], evidence: Iterable[Flag] = ()) -> ReleaseCount:
+        """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release(run, flags, lambda body: self._fenced(run, body), database)
+        return release(run, flags, lambda body: self._fenced(run, body), database, evidence)
 
     def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
