@@ -45,11 +45,12 @@ class Actor(StrEnum):
 
 
 class ReleasedAs(StrEnum):
-    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing of what a person decided."""
+    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing."""
 
     OPENED = "opened"
     EVIDENCE = "evidence"
-    KEPT = "kept"
+    KEPT = "kept"  # a person had decided
+    UNMOVED = "unmoved"  # the newest evidence says as much, or is of a later as-of; or the flag it was for has left the queue
 
 
 DECIDED: Final = frozenset({FlagState.CONFIRMED, FlagState.CLEARED, FlagState.INCONCLUSIVE})

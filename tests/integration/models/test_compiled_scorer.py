@@ -23,8 +23,8 @@ from batchscore.models.compiled_scorer import CompiledScorer, fastest, witnesses
 from batchscore.models.contract import conform
 from batchscore.models.forest import MAX_CUTS, Forest, NotCompilable, read_forest
 from batchscore.models.kernel import has_wide_registers, score_margins
+from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
-from batchscore.models.scorer import load_scorer
 from batchscore.models.xgboost_scorer import XGBoostScorer
 from tests.integration.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
 
@@ -196,7 +196,7 @@ def test_without_its_library_xgboost_scores(bundle: Path) -> None:
         "import sys; sys.modules['llvmlite'] = None\n"
         "from pathlib import Path\n"
         "from batchscore.models.bundle import read_manifest\n"
-        "from batchscore.models.scorer import load_scorer\n"
+        "from batchscore.models.loading import load_scorer\n"
         "print(load_scorer(read_manifest(Path(sys.argv[1])).reference).name)"
     )
     done = subprocess.run([sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=True)
