@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import ssl
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from distributed import Client
 from distributed.security import Security
 
@@ -103,6 +109,40 @@ def test_a_client_certified_by_another_ca_gets_nowhere(secured: Host, tmp_path: 
     call("cluster", "certs", tmp_path / "other")
     with pytest.raises((OSError, TimeoutError)):
         Client(address(secured), security=security(tmp_path / "other", "client"), timeout=3)
+
+
+def test_a_client_whose_certificate_ended_gets_nowhere(secured: Host, tmp_path: Path) -> None:
+    own = secured.root / "etc/batchscore/tls"
+    shutil.copy(own / "ca.pem", tmp_path)
+    write_ended(own, tmp_path)
+    with pytest.raises((OSError, TimeoutError)):
+        Client(address(secured), security=security(tmp_path, "client"), timeout=3)
+    context = ssl.create_default_context(cafile=str(own / "ca.pem"))
+    context.check_hostname = False
+    context.load_cert_chain(tmp_path / "client.pem", tmp_path / "client.key")
+    for port in (secured.ports[8786], *worker_ports(secured)):
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=5) as wire,
+            pytest.raises(ssl.SSLError, match=r"(?i)certificate.expired"),
+            context.wrap_socket(wire) as wrapped,
+        ):
+            wrapped.recv(1)  # in TLS 1.3 a refusal comes after the handshake
+
+
+def write_ended(own: Path, folder: Path) -> None:
+    """The client's own certificate of this cluster, signed by its CA with its own key, but of the day before yesterday."""
+    certificate = x509.load_pem_x509_certificate((own / "client.pem").read_bytes())
+    ca_key = load_pem_private_key((own / "ca.key").read_bytes(), password=None)
+    assert isinstance(ca_key, EllipticCurvePrivateKey)
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        certificate.issuer, certificate.subject, certificate.public_key(), x509.random_serial_number()
+    )
+    builder = builder.not_valid_before(now - timedelta(days=2)).not_valid_after(now - timedelta(days=1))
+    for extension in certificate.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    (folder / "client.pem").write_bytes(builder.sign(ca_key, SHA256()).public_bytes(Encoding.PEM))
+    shutil.copy(own / "client.key", folder)
 
 
 def test_who_shows_no_certificate_is_not_answered_by_scheduler_worker_or_nanny(secured: Host) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from batchscore.dispatch.dispatcher import DRAIN_S
+from tests.deploy.compose import read_compose
 from tests.deploy.tools import tool
 from tests.deploy.units import SERVICES, UNITS, read_unit
 
@@ -65,3 +67,24 @@ def test_a_timer_comes_again(unit: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Next elapse: " in done.stdout
     assert calendar.endswith(" UTC"), "as-ofs are UTC; a host's own zone has nights of 23 and 25 hours"
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)
+def test_only_drivers_are_given_the_database_that_may_be_written(unit: Path) -> None:
+    read = read_unit(unit)
+    loaded = {credential.partition(":")[0] for credential in read.all("LoadCredential")}
+    named = any("REVIEW" in line for line in read.all("Environment"))
+    is_driver = "/batchscore/bin/batchscore" in read.one("ExecStart")
+    assert ("url-review" in loaded) == named == is_driver
+
+
+def test_a_job_that_fails_is_told_and_one_that_is_stopped_has_time_to_drain() -> None:
+    jobs = [read_unit(unit) for unit in SERVICES if "/batchscore/bin/batchscore" in unit.read_text()]
+    assert len(jobs) == 3
+    for job in jobs:
+        assert job.one("OnFailure") == "batchscore-failed@%n.service"
+        assert job.one("KillMode") == "mixed"
+        assert int(job.one("TimeoutStopSec")) >= 2 * DRAIN_S
+    for name, service in read_compose()["services"].items():
+        if service.get("profiles") == ["job"]:
+            assert int(service["stop_grace_period"].removesuffix("s")) >= 2 * DRAIN_S, name

@@ -207,6 +207,17 @@ def test_nothing_is_written_and_the_client_stays_open(world: SmallWorld, row: Ru
     assert client.status == "running"
 
 
+def test_a_closed_client_computes_nothing_and_what_needs_no_worker_is_still_answered(row: RunRow, explorer: Explorer) -> None:
+    with Client(explorer.client.cluster, set_as_default=False) as own:
+        opened = Explorer(own, row)
+    with pytest.raises(Exception, match=r"(?i)closed"):
+        own.compute(opened.scores()).result()
+    flagged = opened.flags().head(1).index[0]
+    assert len(opened.account(flagged.item() if hasattr(flagged, "item") else flagged).scores) > 0
+    assert len(opened.what_if(Policy(queue="abuse", budget=1)).flags) > 0
+    assert explorer.client.status == "running"
+
+
 def test_filters_let_through_what_pandas_would_and_ids_are_compared_exactly(world: SmallWorld, explorer: Explorer) -> None:
     everyone = explorer.scores().compute()
     high = explorer.scores(explorer.as_ofs[-1], filters=[("score", ">=", 0.5)]).compute()
