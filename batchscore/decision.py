@@ -6,7 +6,9 @@ them decides again.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -34,10 +36,13 @@ from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
+from batchscore.sources.groups import groups_beside, read_groups
 from batchscore.sources.segment import frozen_names
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 _FLAGS_AT_ONCE: Final = 1_000
+_READERS: Final = 2  # threads; more wait for memory, and each file ahead is held
+_READ_AHEAD: Final = 4  # files
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 
 
@@ -83,7 +88,7 @@ def question_of(
         policy=policy or plan.spec.policy,
         memory=memory,
         scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
-        groups=_groups(plan, definitions, laid_out),
+        groups=_groups(plan, definitions, laid_out, groups_beside(reader.receipts(run_id, Stage.FREEZE))),
         closer_looks=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
         seed=plan.digest,
@@ -182,18 +187,46 @@ def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, expl
 
 
 def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterator[pa.Table]:
-    """The scores of one as-of, a file at a time; the as-of's rows lie together, so other row groups are not read."""
-    for output in files:
-        path = verified(str(store / output.path), output.sha256)
-        table = pq.read_table(path, columns=_SCORES, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))], use_threads=False)
-        if len(table):
-            yield table.replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
+    """The scores of one as-of, a file at a time and in order; the next few are read meanwhile."""
+
+    def read(output: Output) -> pa.Table:
+        return _scores_in(verified(str(store / output.path), output.sha256), as_of)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        ahead: deque[Future[pa.Table]] = deque()
+        try:
+            for output in files:
+                ahead.append(pool.submit(read, output))
+                if len(ahead) > _READ_AHEAD:
+                    yield from filter(len, [ahead.popleft().result()])
+            while ahead:
+                yield from filter(len, [ahead.popleft().result()])
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+def _scores_in(path: Path, as_of: datetime) -> pa.Table:
+    """Of one file; rows of an as-of lie together, so row groups without it are not read."""
+    moment = pa.scalar(as_of, MOMENT)
+    with pq.ParquetFile(path) as file:
+        at = file.schema_arrow.names.index("as_of")
+        spans = [file.metadata.row_group(number).column(at).statistics for number in range(file.metadata.num_row_groups)]
+        holding = [number for number, span in enumerate(spans) if span is None or not span.has_min_max or span.min <= as_of <= span.max]
+        is_alone = all(spans[number] is not None and spans[number].min == spans[number].max for number in holding)
+        table = file.read_row_groups(holding, columns=_SCORES if is_alone else ["as_of", *_SCORES], use_threads=False)
+    if not is_alone:
+        table = table.filter(pc.equal(table["as_of"], moment)).drop_columns(["as_of"])
+    return table.select(_SCORES).replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
 
 
 def _groups(
-    plan: Plan, definitions: Definitions, laid_out: Sequence[Partition]
+    plan: Plan, definitions: Definitions, laid_out: Sequence[Partition], files: Sequence[Output] | None
 ) -> Callable[[datetime, pa.Array], pa.Table] | None:
-    """(as-of, accounts) → their groups by the names of the spec, from the snapshots; None where the spec names none."""
+    """(as-of, accounts) → their groups by the names of the spec; None where the spec names none.
+
+    They are read from the ``files`` of groups; where these are None, from the snapshots, which hold the same.
+    """
     names = frozen_names(plan.spec.segment, plan.spec.groups)
     works = [partition.work for partition in laid_out if isinstance(partition.work, Score)]
     if not names or not works:
@@ -201,10 +234,14 @@ def _groups(
     declared = definitions.feature_set.accounts
     snapshots = open_index(str(definitions.store), definitions.feature_set.account_id, works[0].snapshots)
     frozen = {column: name for column, name in names.items() if name in snapshots.schema.names}
+    columns = [ACCOUNT_ID, *declared.times, *frozen.values()]
 
     def read(as_of: datetime, accounts: pa.Array) -> pa.Table:
-        columns = [ACCOUNT_ID, *declared.times, *frozen.values()]
-        held = Accounts.of(snapshots.read(KeyRange(), columns=columns, among=accounts), declared)
+        if files is None:
+            found = snapshots.read(KeyRange(), columns=columns, among=accounts)
+        else:
+            found = read_groups(definitions.store, files, columns, accounts)
+        held = Accounts.of(found, declared)
         rows = held.at(as_of)
         return pa.table({ACCOUNT_ID: held.ids} | {column: rows[name].cast(pa.string()) for column, name in frozen.items()})
 

@@ -16,13 +16,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.best import SCORED, widened
+from batchscore.decide.best import SCORED, at_least, widened
 from batchscore.keys import ACCOUNT_ID, hash64
 
 EDGES: Final = (0.01, 0.05, 0.2, 0.5)
@@ -31,6 +32,7 @@ WORTH: Final = 8  # draws that a band must be worth to stand by itself
 RESERVE: Final = "reserve"
 _MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES, 1.0)))
 _SEED_BYTES: Final = 8
+_NOWHERE: Final = len(_MIDDLES)  # the place of whom no band holds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,26 +58,32 @@ def seed_of(text: str, as_of: datetime) -> np.uint64:
     return np.uint64(int.from_bytes(held[:_SEED_BYTES], "little"))
 
 
-def draw(scores: Iterable[pa.Table], flagged: pa.Array, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
+def draw(scores: Iterable[pa.Table], flagged: pa.Table, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
     """Draw ``n`` accounts, or all where there are fewer.
 
     Args:
         scores: All scores of the as-of: account_id, score and margin; who has none is not drawn.
-        flagged: Accounts that are flagged by their score; they are in no stratum.
+        flagged: Accounts that are flagged by their score (account_id, score, margin); they are in no stratum.
         reserve: The reserve (account_id, score, margin): a stratum of its own.
         n: How many.
         seed: Of `seed_of`.
     """
-    listed = pa.concat_arrays([flagged, *reserve[ACCOUNT_ID].chunks])
-    bands = [_Smallest(n, seed) for _ in _MIDDLES]
+    bands = [_Smallest(n) for _ in _MIDDLES]
+    listed = pa.concat_tables([flagged.select(SCORED), reserve.select(SCORED)]).combine_chunks()
     for table in scores:
-        rest = table.select(SCORED).filter(pc.invert(pc.is_in(table[ACCOUNT_ID], value_set=listed)))
-        place = np.digitize(widened(rest), EDGES)  # a score that is missing is NaN, and belongs to the last
-        place[np.isnan(widened(rest))] = -1
+        places = _bands_of(table["score"].to_numpy())
+        _leave_out(places, table, listed)
+        counts = np.bincount(places, minlength=len(_MIDDLES) + 1)
+        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), seed)
+        largest = np.array([*(band.largest for band in bands), 0], np.uint64)
+        near = np.flatnonzero(hashes <= largest[places])  # of 10M scores a few thousand
+        near = near[places[near] != _NOWHERE]
+        rows = table.select(SCORED).take(near).append_column("hash", pa.array(hashes[near]))
         for number, band in enumerate(bands):
-            band.offer(rest.filter(pa.array(place == number)))
-    first = _Smallest(n, seed)
-    first.offer(reserve.select(SCORED))
+            band.offer(rows.filter(pa.array(places[near] == number)), int(counts[number]))
+    first = _Smallest(n)
+    of_reserve = hash64(reserve[ACCOUNT_ID].combine_chunks(), seed)
+    first.offer(reserve.select(SCORED).append_column("hash", pa.array(of_reserve)), len(reserve))
     strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
     strata += _joined(bands, n, most=max(1, n - len(strata)))
     shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
@@ -99,37 +107,59 @@ def interleaved(n_flags: int, drawn: pa.Array, seed: np.uint64) -> tuple[list[in
     return ranks[:n_flags].tolist(), ranks[n_flags:].tolist()
 
 
+def _bands_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
+    """The band of each score, from the lowest; `_NOWHERE` for NaN. Made anew: the caller may write into it."""
+    places = np.zeros(len(scores), np.int8)
+    for edge in EDGES:
+        places += at_least(scores, edge)
+    places[np.isnan(scores)] = _NOWHERE
+    return places
+
+
+def _leave_out(places: npt.NDArray[np.int8], table: pa.Table, listed: pa.Table) -> None:
+    """Take those who are ``listed`` (account_id, score) out of their bands: they are the best, so few of the others are asked."""
+    if len(listed):
+        near = np.flatnonzero(at_least(table["score"].to_numpy(), float(np.min(widened(listed)))))
+        is_listed = pc.is_in(table[ACCOUNT_ID].take(near), value_set=listed[ACCOUNT_ID].combine_chunks())
+        places[near[is_listed.to_numpy()]] = _NOWHERE
+
+
 class _Smallest:
-    """How many accounts were offered, and those of the ``most`` smallest hashes."""
+    """How many accounts were offered, and those of the ``most`` smallest hashes, of which none exceeds ``largest``."""
 
-    def __init__(self, most: int, seed: np.uint64) -> None:
+    def __init__(self, most: int) -> None:
         self.n = 0
-        self._most, self._seed = most, seed
-        self._held: pa.Table | None = None
-        self._largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
+        self.largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
+        self._most = most
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = 0
 
-    def offer(self, table: pa.Table) -> None:
-        self.n += len(table)
-        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), self._seed)
-        may = hashes <= self._largest
-        kept = table.filter(pa.array(may)).append_column("hash", pa.array(hashes[may]))
-        if self._held is None or len(kept):
-            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), kept]))
+    def offer(self, near: pa.Table, n: int) -> None:
+        """``n`` accounts, of which ``near`` (account_id, score, margin, hash) holds at least those up to ``largest``."""
+        self.n += n
+        if len(near) or not self._waiting:  # the first stays for its types
+            self._waiting.append(near)
+            self._n_waiting += len(near)
+        if self._n_waiting >= 2 * self._most:
+            self._keep()
 
     def join(self, other: _Smallest) -> None:
+        for table in other._waiting:
+            self.offer(table, 0)
         self.n += other.n
-        if other._held is not None:
-            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), other._held]))
 
     def smallest(self, k: int) -> pa.Table:
-        assert self._held is not None, "offered at least once"
-        return self._held.slice(0, k).drop_columns(["hash"])
+        """Of the ``k`` smallest hashes: account_id, score, margin."""
+        assert self._waiting, "offered at least once"
+        self._keep()
+        return self._waiting[0].slice(0, k).drop_columns(["hash"])
 
-    def _keep(self, found: pa.Table) -> None:
-        found = found.sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")]).slice(0, self._most).combine_chunks()
-        self._held = found
+    def _keep(self) -> None:
+        found = pa.concat_tables(self._waiting).sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")])
+        found = found.slice(0, self._most).combine_chunks()
         if 0 < len(found) == self._most:
-            self._largest = np.uint64(found["hash"][-1].as_py())
+            self.largest = np.uint64(found["hash"][-1].as_py())
+        self._waiting, self._n_waiting = [found], 0
 
 
 def _joined(bands: list[_Smallest], n: int, most: int) -> list[tuple[str, _Smallest, float]]:
