@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,7 @@ from batchscore.decide.top import Question, Told, decide_dates, to_metadata
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
-from batchscore.flag import REASONS, Flag, Reason
+from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
@@ -147,7 +146,7 @@ def decided_by(plan: Plan, asked: Question) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks().replace_schema_metadata(to_metadata(told))
 
 
-def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
     """The flags of the released as-of in key order, with their reasons; nothing when the run releases nothing."""
     assert row.decision is not None, "a run is released after it has decided"
     decided = decided_rows(row.decision)
@@ -163,27 +162,32 @@ def reserve_of(row: RunRow) -> pa.Table:
     return kept.sort_by("rank") if row.plan.spec.release == "latest" else kept.slice(0, 0)
 
 
-def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+def flags_of_rows(
+    decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]
+) -> Iterator[WrittenFlag]:
     """Rows of a decision, of one as-of, as flags in key order."""
     if not len(decided):
         return
     decided = sort_by_key(decided)
     reasons = _Reasons(definitions, explained, decided["as_of"][0])
-    for record in chain.from_iterable(batch.to_pylist() for batch in decided.to_batches(max_chunksize=_FLAGS_AT_ONCE)):
-        yield Flag(
-            queue=row.plan.spec.policy.queue,
-            account_id=record[ACCOUNT_ID],
-            run_id=row.run_id,
-            as_of=record["as_of"],
-            rank=record["rank"],
-            score=float(record["score"]),
-            margin=float(record["margin"]),
-            reasons=reasons.of(record[ACCOUNT_ID]),
-            bundle_digest=definitions.bundle.sha256,
-            group=record["group"] or "",
-            since=record["since"] or "",
-            second_reviewer=record["second_reviewer"],
-        )
+    queue, digest, as_of = row.plan.spec.policy.queue, definitions.bundle.sha256, decided["as_of"][0].as_py()
+    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer"]
+    for batch in decided.select(names).to_batches(max_chunksize=_FLAGS_AT_ONCE):
+        for account_id, rank, score, margin, group, since, second in zip(*batch.to_pydict().values(), strict=True):
+            yield WrittenFlag(
+                queue=queue,
+                account_id=account_id,
+                run_id=row.run_id,
+                as_of=as_of,
+                rank=rank,
+                score=float(score),
+                margin=float(margin),
+                reasons_json=reasons.of(account_id),
+                bundle_digest=digest,
+                group=group or "",
+                since=since or "",
+                second_reviewer=second,
+            )
 
 
 def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterator[pa.Table]:
@@ -212,7 +216,9 @@ def _scores_in(path: Path, as_of: datetime) -> pa.Table:
     with pq.ParquetFile(path) as file:
         at = file.schema_arrow.names.index("as_of")
         spans = [file.metadata.row_group(number).column(at).statistics for number in range(file.metadata.num_row_groups)]
-        holding = [number for number, span in enumerate(spans) if span is None or not span.has_min_max or span.min <= as_of <= span.max]
+        holding = [
+            number for number, span in enumerate(spans) if span is None or not span.has_min_max or span.min <= as_of <= span.max
+        ]
         is_alone = all(spans[number] is not None and spans[number].min == spans[number].max for number in holding)
         table = file.read_row_groups(holding, columns=_SCORES if is_alone else ["as_of", *_SCORES], use_threads=False)
     if not is_alone:
@@ -249,21 +255,23 @@ def _groups(
 
 
 class _Reasons:
-    """Why accounts were flagged at an as-of. Asked for in key order, which is the files', it holds one file at a time."""
+    """Why accounts were flagged at an as-of, as JSON. Asked in key order, which is the files', it holds one file at a time."""
 
-    def __init__(self, definitions: Definitions, explained: Iterable[Receipt], as_of: Any) -> None:
+    def __init__(self, definitions: Definitions, explained: Iterable[Receipt], as_of: pa.Scalar) -> None:
         self._as_of = as_of
         self._files = (
             verified(str(definitions.store / output.path), output.sha256) for receipt in explained for output in receipt.outputs
         )
         self._read: dict[Any, str] = {}
 
-    def of(self, account_id: Any) -> tuple[Reason, ...]:
+    def of(self, account_id: Any) -> str:
         """The account's reasons, once. Raises KeyError when no file has them."""
         while account_id not in self._read:
             path = next(self._files, None)
             if path is None:
                 raise KeyError
-            table = pq.read_table(path, columns=[ACCOUNT_ID, "reasons"], filters=[("as_of", "=", self._as_of)])
+            with pq.ParquetFile(path) as file:
+                table = file.read(columns=["as_of", ACCOUNT_ID, "reasons"], use_threads=False)
+            table = table.filter(pc.equal(table["as_of"], self._as_of))
             self._read.update(zip(table[ACCOUNT_ID].to_pylist(), table["reasons"].to_pylist(), strict=True))
-        return REASONS.validate_json(self._read.pop(account_id))
+        return self._read.pop(account_id)

@@ -57,6 +57,27 @@ def write_parquet(
         return draft.publish()
 
 
+def write_arrow(table: pa.Table, store: Path, address: str, role: Role) -> Output:
+    """Write a table as an Arrow file, as durably: for rows that are looked up one by one, which Parquet would decode a page for.
+
+    Raises:
+        AttemptFailed: as `write_parquet`.
+    """
+    name = f"{uuid.uuid4().hex}.arrow"
+    temporary, final = store / address / f".{name}.tmp", store / address / name
+    with _failing(role):
+        try:
+            _make_folder(final.parent)
+            reach(Point.FILE_NAMED)
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+            sha256 = publish(temporary, final)
+            n_bytes = final.stat().st_size
+        finally:
+            _discard(temporary)
+    return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=len(table), n_bytes=n_bytes)
+
+
 class ParquetDraft:
     """A file ``<store>/<address>/<uuid>.parquet`` that grows table by table, and appears whole when it is published, or never.
 
@@ -77,7 +98,7 @@ class ParquetDraft:
         self._n_waiting = self._n_written = 0
 
     def __enter__(self) -> Self:
-        with self._failing(), ExitStack() as opened:
+        with _failing(self._role), ExitStack() as opened:
             _make_folder(self._final.parent)
             opened.push(self._discard_at_error)
             reach(Point.FILE_NAMED)
@@ -87,7 +108,7 @@ class ParquetDraft:
                     sink,
                     self._schema,
                     compression=_compression(self._schema),
-                    use_dictionary=_with_dictionary(self._schema, self._role),
+                    use_dictionary=False,
                     write_statistics=_with_statistics(self._schema, self._role),
                     write_page_checksum=True,
                     store_schema=True,
@@ -114,7 +135,7 @@ class ParquetDraft:
         """End the file, with ``footer`` in its key-value metadata, and make it visible."""
         if self._n_waiting or not self._n_written:
             self._put(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
-        with self._failing():
+        with _failing(self._role):
             if footer:
                 self._writer.add_key_value_metadata(footer)
             self._files.close()
@@ -123,7 +144,7 @@ class ParquetDraft:
         return Output(role=self._role, path=self._path, sha256=sha256, n_rows=self._n_written, n_bytes=n_bytes)
 
     def _put(self, group: pa.Table) -> None:
-        with self._failing():
+        with _failing(self._role):
             self._writer.write_table(group, row_group_size=self._group_rows)
             reach(Point.FILE_GROWING)
         self._n_written += len(group)
@@ -132,22 +153,18 @@ class ParquetDraft:
         if kind is not None:
             _discard(self._temporary)
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise AttemptFailed("write_failed", _said(error), where=f"stage output {self._role}", remedy=_MEND_DISK) from error
+
+@contextmanager
+def _failing(role: Role) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AttemptFailed("write_failed", _said(error), where=f"stage output {role}", remedy=_MEND_DISK) from error
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:
     """LZ4, but not for floats: they hardly shrink, and trying doubles the time of writing them (measured)."""
     return {field.name: "none" if pa.types.is_floating(field.type) else "lz4" for field in schema}
-
-
-def _with_dictionary(schema: pa.Schema, role: Role) -> list[str] | bool:
-    """Columns of which each value is written once: names of groups, of which there are few. Features hardly repeat."""
-    return [field.name for field in schema if pa.types.is_string(field.type)] if role == "groups" else False
 
 
 def _with_statistics(schema: pa.Schema, role: Role) -> list[str]:

@@ -180,7 +180,8 @@ class _Run:
             looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not decided")
             return
         explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
-        expected = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
+        written = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
+        expected = (flag.read() for flag in written)
         missing = changed = twisted = 0
         others: dict[tuple[str, AccountId], HeldFlag] = {}  # that the decision did not select
         for held, flag in _side_by_side(self._reader.flags(row.run_id), expected):
@@ -202,7 +203,7 @@ class _Run:
         looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
 
     def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
-        return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
+        return (flag.read() for flag in flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained))
 
     def audit(self, looked: _Looked) -> None:
         """The whole chain, then what it says of this run against the flags."""

@@ -1,7 +1,8 @@
 """The groups that accounts are in, in files of their own beside the snapshots: a few columns, looked up for few of many accounts.
 
-A snapshot holds them too, among all that features read; whoever wants the groups alone would read, and hash, forty times as
-much. A store that an earlier release froze has no such files: its groups are read from the snapshots, and are the same.
+A snapshot holds them too, among all that features read; whoever wants the groups alone would hash ten times as much, and decode
+every page for a handful of its rows. So these are Arrow files: rows in the order of their ids, found by bisection, each as it
+lies. A store that an earlier release froze has none: its groups are read from the snapshots, and are the same.
 """
 
 from __future__ import annotations
@@ -9,39 +10,39 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchscore.errors import PartitionError
 from batchscore.features.feature_set import AccountsTable
-from batchscore.files import verified, write_parquet
+from batchscore.files import verified, write_arrow
 from batchscore.keys import ACCOUNT_ID
 from batchscore.receipt import Output, Receipt
 
-_READERS: Final = 2  # threads, each of which holds the groups of one row group
+_READERS: Final = 2  # threads, each of which holds one file
 
 
 def write_groups(rows: pa.Table, accounts: AccountsTable, names: Iterable[str], store: Path, address: str) -> Output:
-    """The columns ``names`` of a snapshot's rows, with their ids and times and in their order, as one row group.
+    """The columns ``names`` of a snapshot's rows, with their ids and times and in their order.
 
     Raises:
         AttemptFailed: ``write_failed``.
     """
-    table = rows.select([ACCOUNT_ID, *accounts.times, *names])
-    return write_parquet([table], table.schema, store, address, "groups", group_rows=max(1, len(table)))
+    return write_arrow(rows.select([ACCOUNT_ID, *accounts.times, *names]), store, address, "groups")
 
 
 def groups_beside(receipts: Iterable[Receipt]) -> tuple[Output, ...] | None:
-    """The files of groups that freezes left; None where some left none, as earlier releases did."""
+    """The files of groups that freezes left; None where some left none, as earlier releases did, or there is nobody."""
     found: list[Output] = []
     for receipt in receipts:
-        mine = [output for output in receipt.outputs if output.role == "groups"]
-        if sum(output.n_rows for output in mine) != sum(o.n_rows for o in receipt.outputs if o.role == "snapshot"):
+        n_rows = {role: sum(one.n_rows for one in receipt.outputs if one.role == role) for role in ("groups", "snapshot")}
+        if n_rows["groups"] != n_rows["snapshot"]:
             return None
-        found += mine
+        found += [output for output in receipt.outputs if output.role == "groups"]
     return tuple(found) or None
 
 
@@ -51,26 +52,28 @@ def read_groups(store: Path, files: Sequence[Output], columns: Sequence[str], am
     Raises:
         PartitionError: ``input_digest_mismatch``, ``file_missing`` or ``input_corrupt``.
     """
+    wanted = among.take(pc.sort_indices(among))
 
     def read(output: Output) -> pa.Table:
         path = verified(str(store / output.path), output.sha256)
         try:
-            with pq.ParquetFile(path, read_dictionary=[*columns]) as file:  # text of the rows that are kept alone
-                parts = [_of(file, number, columns, among) for number in range(file.metadata.num_row_groups)]
+            with pa.OSFile(str(path)) as stream:  # not mapped: a file that is cut meanwhile would end the process
+                table = pa.ipc.open_file(stream).read_all().select(columns)
         except (OSError, pa.ArrowException) as error:
-            raise PartitionError(
-                "input_corrupt", "a page does not decode", where=path.name, remedy="restore the file"
-            ) from error
-        return pa.concat_tables(parts, promote_options="permissive")
+            raise PartitionError("input_corrupt", "does not decode", where=path.name, remedy="restore the file") from error
+        return table.take(_places(table[ACCOUNT_ID].combine_chunks(), wanted))
 
     with ThreadPoolExecutor(_READERS) as pool:
-        return pa.concat_tables(pool.map(read, files)).combine_chunks()
+        return pa.concat_tables(pool.map(read, files), promote_options="permissive").combine_chunks()
 
 
-def _of(file: pq.ParquetFile, number: int, columns: Sequence[str], among: pa.Array) -> pa.Table:
-    table = file.read_row_group(number, columns=[*columns], use_threads=False)
-    kept = table.take(pc.indices_nonzero(pc.is_in(table[ACCOUNT_ID], value_set=among)))
-    plain = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field for field in kept.schema
-    ]
-    return kept.cast(pa.schema(plain))
+def _places(ids: pa.Array, wanted: pa.Array) -> pa.Array | npt.NDArray[Any]:
+    """Where ids (rising, each perhaps several times) are among those ``wanted`` (rising); in order."""
+    if not pa.types.is_integer(ids.type):
+        return pc.indices_nonzero(pc.is_in(ids, value_set=wanted))
+    held, sought = ids.to_numpy(), np.unique(wanted.to_numpy())
+    low, high = np.searchsorted(sought, held[[0, -1]]) if len(held) else (0, -1)
+    sought = sought[low : high + 1]
+    first, end = np.searchsorted(held, sought, side="left"), np.searchsorted(held, sought, side="right")
+    n_of = end - first
+    return np.repeat(end - np.cumsum(n_of), n_of) + np.arange(n_of.sum())

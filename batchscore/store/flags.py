@@ -24,7 +24,7 @@ from batchscore.desk import Happened
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import DECIDED, Flag, FlagState, ReleasedAs
+from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.outbox import Change, append_events, append_release
@@ -75,7 +75,7 @@ class ReviewDatabase:
     trail: AuditTrail
 
 
-def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
+def release(run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
     """Insert ``flags`` (in key order) and set ``released_at``; a run that is released already is left as it is.
 
     Raises:
@@ -119,7 +119,7 @@ def release(run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: Rev
 
 
 def release_more(
-    engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase, per_day: int | None = None
+    engine: sa.Engine, run_id: str, flags: Iterator[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None = None
 ) -> ReleaseCount:
     """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
 
@@ -139,7 +139,7 @@ def release_more(
 class _Addition:
     """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
 
-    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
+    def __init__(self, run_id: str, flags: list[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
         self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
         self._database, self._per_day = database, per_day
         self._last: Any = None  # of what it made: the account and the ordinal
@@ -184,7 +184,7 @@ class _Addition:
             append_events(connection, [_came(run.owner, queue, one) for one in made], at)
         return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT]
 
-    def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[Flag]:
+    def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[AnyFlag]:
         """Those that may go at that moment, in key order: the queue is locked, so nobody else counts the same places as free."""
         if self._per_day is None:
             return self._flags
@@ -229,7 +229,7 @@ def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
 class _Insertion:
     """One transaction's flags, of one queue. The queue's row is locked first: releases into one queue take turns."""
 
-    def __init__(self, run: RunHandle, flags: list[Flag], opened_at: int, database: ReviewDatabase) -> None:
+    def __init__(self, run: RunHandle, flags: list[AnyFlag], opened_at: int, database: ReviewDatabase) -> None:
         self._run, self._flags, self._opened_at, self._database = run, flags, opened_at, database
 
     def __call__(self, connection: sa.Connection) -> None:
@@ -248,7 +248,7 @@ def lock_queue(connection: sa.Connection, queue: str) -> None:
             raise TryAgain("commit_conflict", "another release made this queue just now", where=f"queue {queue}") from None
 
 
-def _insert(connection: sa.Connection, run: RunHandle, flags: list[Flag], opened_at: int, database: ReviewDatabase) -> None:
+def _insert(connection: sa.Connection, run: RunHandle, flags: list[AnyFlag], opened_at: int, database: ReviewDatabase) -> None:
     """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
     ids = [stored_id(flag.account_id, database.largest_id) for flag in flags]
     held = (_flags.c.queue == flags[0].queue) & _flags.c.account_id.in_(ids)
@@ -343,7 +343,7 @@ def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     )
 
 
-def _parts(flags: Iterator[Flag] | Iterable[Flag], size: int) -> Iterator[list[Flag]]:
+def _parts(flags: Iterator[AnyFlag] | Iterable[AnyFlag], size: int) -> Iterator[list[AnyFlag]]:
     flags = iter(flags)
     while part := list(islice(flags, size)):
         yield part

@@ -22,7 +22,7 @@ from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import Flag
+from batchscore.flag import AnyFlag
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
@@ -262,12 +262,12 @@ class Ledger:
         reach(Point.DECISION_RECORDED)
         return row
 
-    def release(self, run: RunHandle, flags: Iterator[Flag]) -> ReleaseCount:
+    def release(self, run: RunHandle, flags: Iterator[AnyFlag]) -> ReleaseCount:
         """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release(run, flags, lambda body: self._fenced(run, body), database)
 
-    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release_more(self._engine, run_id, flags, by[:BY_CHARS], database, per_day)
