@@ -7,7 +7,7 @@ them decides again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +40,7 @@ from batchscore.sources.segment import frozen_names
 
 MOMENT: Final = pa.timestamp("us", tz="UTC")
 _FLAGS_AT_ONCE: Final = 1_000
+KEPT_BYTES = 256 << 20  # of scores, between two passes: 16 million of them; tests make it smaller
 _READERS: Final = 2  # threads; more wait for memory, and each file ahead is held
 _READ_AHEAD: Final = 4  # files
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
@@ -86,7 +87,7 @@ def question_of(
     return Question(
         policy=policy or plan.spec.policy,
         memory=memory,
-        scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
+        scores=_Scores(definitions.store, scores),
         groups=_groups(plan, definitions, laid_out, groups_beside(reader.receipts(run_id, Stage.FREEZE))),
         closer_looks=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
@@ -208,6 +209,31 @@ def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterat
         finally:
             for waiting in ahead:
                 waiting.cancel()
+
+
+class _Scores:
+    """As-of → its scores, as `read_scores`; those of the last as-of stay for its next pass where they fit into `KEPT_BYTES`."""
+
+    def __init__(self, store: Path, files: Mapping[datetime, Iterable[Output]]) -> None:
+        self._store, self._files = store, files
+        self._kept: tuple[datetime, list[pa.Table]] | None = None
+
+    def __call__(self, as_of: datetime) -> Iterator[pa.Table]:
+        if self._kept is not None and self._kept[0] == as_of:
+            yield from self._kept[1]
+            return
+        self._kept = None  # before others are gathered
+        kept: list[pa.Table] = []
+        n_bytes = 0
+        for table in read_scores(self._store, self._files.get(as_of, ()), as_of):
+            n_bytes += table.nbytes
+            if n_bytes <= KEPT_BYTES:
+                kept.append(table)
+            else:
+                kept.clear()
+            yield table
+        if n_bytes <= KEPT_BYTES:
+            self._kept = as_of, kept
 
 
 def _scores_in(path: Path, as_of: datetime) -> pa.Table:

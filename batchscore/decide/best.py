@@ -64,9 +64,11 @@ def at_least(scores: npt.NDArray[np.floating[Any]], floor: float) -> npt.NDArray
     """
     if scores.dtype != np.float32:
         return scores.astype(np.float64, copy=False) >= floor
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         least = np.float32(floor)
-    return scores >= (least if float(least) >= floor else np.nextafter(least, np.float32(np.inf)))
+        if float(least) < floor:
+            least = np.nextafter(least, np.float32(np.inf))
+    return scores >= least
 
 
 class _Held:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -32,6 +32,7 @@ WORTH: Final = 8  # draws that a band must be worth to stand by itself
 RESERVE: Final = "reserve"
 _MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES, 1.0)))
 _SEED_BYTES: Final = 8
+_MOST_WAITING: Final = 4_096
 _NOWHERE: Final = len(_MIDDLES)  # the place of whom no band holds
 
 
@@ -65,25 +66,33 @@ def draw(scores: Iterable[pa.Table], flagged: pa.Table, reserve: pa.Table, n: in
         scores: All scores of the as-of: account_id, score and margin; who has none is not drawn.
         flagged: Accounts that are flagged by their score (account_id, score, margin); they are in no stratum.
         reserve: The reserve (account_id, score, margin): a stratum of its own.
-        n: How many.
+        n: How many; at least two.
         seed: Of `seed_of`.
     """
     bands = [_Smallest(n) for _ in _MIDDLES]
     listed = pa.concat_tables([flagged.select(SCORED), reserve.select(SCORED)]).combine_chunks()
+    waiting: list[pa.Table] = []  # near rows of several tables: many small sorts cost more than the scores
+    n_waiting = 0
     for table in scores:
         places = _bands_of(table["score"].to_numpy())
         _leave_out(places, table, listed)
-        counts = np.bincount(places, minlength=len(_MIDDLES) + 1)
+        for band, count in zip(bands, np.bincount(places, minlength=len(bands)).tolist(), strict=False):
+            band.n += count
         hashes = hash64(table[ACCOUNT_ID].combine_chunks(), seed)
         largest = np.array([*(band.largest for band in bands), 0], np.uint64)
         near = np.flatnonzero(hashes <= largest[places])  # of 10M scores a few thousand
         near = near[places[near] != _NOWHERE]
-        rows = table.select(SCORED).take(near).append_column("hash", pa.array(hashes[near]))
-        for number, band in enumerate(bands):
-            band.offer(rows.filter(pa.array(places[near] == number)), int(counts[number]))
+        rows = table.select(SCORED).take(near)
+        waiting.append(rows.append_column("hash", pa.array(hashes[near])).append_column("band", pa.array(places[near])))
+        n_waiting += len(near)
+        if n_waiting > _MOST_WAITING:
+            _part(waiting, bands)
+            waiting, n_waiting = [], 0
+    _part(waiting, bands)
     first = _Smallest(n)
     of_reserve = hash64(reserve[ACCOUNT_ID].combine_chunks(), seed)
-    first.offer(reserve.select(SCORED).append_column("hash", pa.array(of_reserve)), len(reserve))
+    first.n = len(reserve)
+    first.keep(reserve.select(SCORED).append_column("hash", pa.array(of_reserve)))
     strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
     strata += _joined(bands, n, most=max(1, n - len(strata)))
     shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
@@ -124,42 +133,44 @@ def _leave_out(places: npt.NDArray[np.int8], table: pa.Table, listed: pa.Table) 
         places[near[is_listed.to_numpy()]] = _NOWHERE
 
 
+def _part(near: Sequence[pa.Table], bands: Sequence[_Smallest]) -> None:
+    """Give each band its rows of ``near`` (those of `SCORED`, hash, band)."""
+    if near:
+        together = pa.concat_tables(near).combine_chunks()
+        places = together["band"].to_numpy()
+        for number, band in enumerate(bands):
+            band.keep(together.take(np.flatnonzero(places == number)).drop_columns(["band"]))
+
+
 class _Smallest:
-    """How many accounts were offered, and those of the ``most`` smallest hashes, of which none exceeds ``largest``."""
+    """``n`` accounts, and of these the ``most`` with the smallest hashes, of which none exceeds ``largest``."""
 
     def __init__(self, most: int) -> None:
         self.n = 0
         self.largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
         self._most = most
-        self._waiting: list[pa.Table] = []
-        self._n_waiting = 0
+        self._held: pa.Table | None = None
 
-    def offer(self, near: pa.Table, n: int) -> None:
-        """``n`` accounts, of which ``near`` (account_id, score, margin, hash) holds at least those up to ``largest``."""
-        self.n += n
-        if len(near) or not self._waiting:  # the first stays for its types
-            self._waiting.append(near)
-            self._n_waiting += len(near)
-        if self._n_waiting >= 2 * self._most:
-            self._keep()
+    def keep(self, near: pa.Table) -> None:
+        """More accounts (account_id, score, margin, hash): of all that were not seen yet, at least those up to ``largest``."""
+        if self._held is not None and not len(near):
+            return
+        found = pa.concat_tables([*([] if self._held is None else [self._held]), near])
+        found = found.sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")]).slice(0, self._most).combine_chunks()
+        self._held = found
+        if 0 < len(found) == self._most:
+            self.largest = np.uint64(found["hash"][-1].as_py())
 
     def join(self, other: _Smallest) -> None:
-        for table in other._waiting:
-            self.offer(table, 0)
+        """Take in what another holds."""
         self.n += other.n
+        if other._held is not None:
+            self.keep(other._held)
 
     def smallest(self, k: int) -> pa.Table:
         """Of the ``k`` smallest hashes: account_id, score, margin."""
-        assert self._waiting, "offered at least once"
-        self._keep()
-        return self._waiting[0].slice(0, k).drop_columns(["hash"])
-
-    def _keep(self) -> None:
-        found = pa.concat_tables(self._waiting).sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")])
-        found = found.slice(0, self._most).combine_chunks()
-        if 0 < len(found) == self._most:
-            self.largest = np.uint64(found["hash"][-1].as_py())
-        self._waiting, self._n_waiting = [found], 0
+        assert self._held is not None, "a stratum has somebody"
+        return self._held.slice(0, k).drop_columns(["hash"])
 
 
 def _joined(bands: list[_Smallest], n: int, most: int) -> list[tuple[str, _Smallest, float]]:

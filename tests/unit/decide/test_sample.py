@@ -16,7 +16,7 @@ from batchscore.keys import hash64
 @given(data=st.data())
 def test_a_sample_is_of_the_smallest_hashes_of_all_that_are_not_listed(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    n, n_drawn, n_listed = data.draw(st.integers(60, 500)), data.draw(st.integers(1, 40)), data.draw(st.integers(0, 60))
+    n, n_drawn, n_listed = data.draw(st.integers(60, 500)), data.draw(st.integers(2, 40)), data.draw(st.integers(0, 60))
     scores = np.round(rng.beta(0.3, 2, n).astype(np.float32), 2)
     ids = rng.permutation(n).astype(np.uint64)
     rows = pa.table({"account_id": ids, "score": scores, "margin": scores})
