@@ -21,6 +21,8 @@ from typing import Any, Final
 import pymysql
 import sqlalchemy as sa
 
+from tests.orphans import DYING_WITH_US
+
 PASSWORD: Final = "canary-hunter2"
 URL: Final = "BATCHSCORE_TEST_MYSQL_URL"
 PROGRAM: Final = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -108,8 +110,8 @@ class PrivateServer(MySqlServer):
         """Start it and wait until it answers."""
         log = (self.folder / "server.log").open("ab")
         command = [
-            str(PROGRAM), *OPTIONS, *self._as_root, f"--datadir={self.folder / 'data'}", f"--socket={self.folder / 's'}",
-            f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", self._init, *options,
+            *DYING_WITH_US, str(PROGRAM), *OPTIONS, *self._as_root, f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 's'}", f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", self._init, *options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
