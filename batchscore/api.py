@@ -6,13 +6,16 @@ can be resumed. The plan of a spec is made by ``make_plan``, as in the planner: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batchscore.attempt import attempt
+from batchscore.deadline import parse_deadline
+from batchscore.dispatch.limits import Limits
 from batchscore.driver import operator_name
 from batchscore.executors.connect import given_client, local_cluster, remote_cluster
 from batchscore.executors.inline import InlineExecutor
@@ -53,7 +56,7 @@ __all__ = [
 ]
 
 
-def run(
+def run(  # noqa: PLR0913 (as many as there are ways to ask)
     what: Plan | RunSpec,
     *,
     client: GivenClient | None = None,
@@ -61,6 +64,8 @@ def run(
     workers: int | None = None,
     inline: bool = False,
     again: bool = False,
+    stall_limit: timedelta = timedelta(minutes=10),
+    deadline: str = "",
 ) -> RunRow:
     """Walk the plan to its end; an unfinished run of it is resumed, a finished one is only returned.
 
@@ -71,6 +76,9 @@ def run(
         workers: The size of a cluster on this machine, which is the default (one worker a core) and ends with the call.
         inline: In this process, without Dask.
         again: The plan was run before: run its next generation.
+        stall_limit: An attempt that takes longer is given up and tried again; a cluster that says nothing for so long is replaced
+            if it was opened here.
+        deadline: By when it is to be over: "06:00" (UTC), "06:00 Europe/Berlin", or RFC 3339. It ends nothing; `RunRow` tells.
 
     Raises:
         Refused: what planning refuses, another driver has the run, or the cluster cannot be used.
@@ -80,16 +88,20 @@ def run(
         Held: the input is not what it usually is; `approve`, then `resume` goes on.
         QuarantineStop: a partition without which nothing may be scored was set aside.
         RunFailed: the proof does not close, or two attempts gave different bytes.
-        ValueError: more than one of client, scheduler, workers and inline.
+        ValueError: more than one of client, scheduler, workers and inline; or what is no deadline.
     """
-    _refuse_contradiction(client, scheduler, workers, inline=inline)
-    made = make_plan(what) if isinstance(what, RunSpec) else what
-    with _executor(client, scheduler, workers, inline=inline) as executor:
+    where = _Where(client, scheduler, workers, inline=inline, stall_s=stall_limit.total_seconds())
+    limits = Limits(deadline=parse_deadline(deadline) if deadline else None)
+    return _walked(make_plan(what) if isinstance(what, RunSpec) else what, where, limits, again=again)
+
+
+def _walked(made: Plan, where: _Where, limits: Limits, *, again: bool) -> RunRow:
+    with where.opened() as executor:
         store = open_store(Path(made.spec.store), FeatureSet.thaw(made.feature_set).account_id)  # not before a cluster is there
-        return walk(made, executor=executor, store=store, observer=_silent, again=again)
+        return walk(made, executor=executor, store=store, observer=_silent, again=again, limits=limits)
 
 
-def resume(
+def resume(  # noqa: PLR0913 (as `run`)
     run_id: str,
     *,
     store: Path | str,
@@ -97,17 +109,36 @@ def resume(
     scheduler: str | None = None,
     workers: int | None = None,
     inline: bool = False,
+    stall_limit: timedelta = timedelta(minutes=10),
+    deadline: str = "",
+    accept: Sequence[str] = (),
+    by: str = "",
 ) -> RunRow:
-    """Go on with a run where it was stopped, killed or cancelled. Arguments as `run`.
+    """Go on with a run where it was stopped, killed or cancelled. Arguments as `run`; a deadline stays the run's.
+
+    Args:
+        run_id: The run.
+        store: The store's folder.
+        client: As `run`; so are ``scheduler``, ``workers``, ``inline``, ``stall_limit`` and ``deadline``.
+        scheduler: As `run`.
+        workers: As `run`.
+        inline: As `run`.
+        stall_limit: As `run`.
+        deadline: As `run`.
+        accept: Libraries that may be other versions than the run's plan has pinned, such as "numpy"; recorded.
+        by: Who accepts; by default whoever runs this process.
 
     Raises:
-        Refused: ``plan_changed``, ``run_unknown``, and as `run`.
+        Refused: ``plan_changed``, naming what differs; ``not_acceptable``, ``run_unknown``, and as `run`.
         Paused: ``run_paused``: `continue_` comes first; and as `run`.
     """
-    row = open_reader(Path(store)).run(run_id)
-    made = plan_again(row)
-    withdraw_cancel(Path(store), row, by=operator_name())
-    return run(made, client=client, scheduler=scheduler, workers=workers, inline=inline)
+    where = _Where(client, scheduler, workers, inline=inline, stall_s=stall_limit.total_seconds())
+    reader, who = open_reader(Path(store)), by or operator_name()
+    row = reader.run(run_id)
+    made, accepted = plan_again(row, reader.accepted(run_id), accepts=accept, by=who)
+    limits = Limits(deadline=parse_deadline(deadline) if deadline else None, accepted=accepted)
+    withdraw_cancel(Path(store), row, by=who)
+    return _walked(made, where, limits, again=False)
 
 
 def approve(run_id: str, *, store: Path | str, by: str, because: str = "") -> HoldRow:
@@ -181,25 +212,38 @@ def compare(
     return compare_runs(reader, reader.run(run_id), reader.run(other), asked)
 
 
-def _refuse_contradiction(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> None:
-    if sum((client is not None, scheduler is not None, workers is not None, inline)) > 1:
-        msg = "client, scheduler, workers and inline exclude each other → keep one"
-        raise ValueError(msg)
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where attempts run: one of these, or a cluster on this machine.
 
+    Raises:
+        ValueError: more than one was named.
+    """
 
-@contextmanager
-def _executor(client: GivenClient | None, scheduler: str | None, workers: int | None, *, inline: bool) -> Iterator[Executor]:
-    """What was asked for; what is opened here is closed with the block."""
-    if inline:
-        yield InlineExecutor(attempt)
-    elif client is not None:
-        yield given_client(attempt, client)
-    elif scheduler is not None:
-        with remote_cluster(attempt, scheduler) as opened:
-            yield opened
-    else:
-        with local_cluster(attempt, n_workers=workers, prepare=get_ready) as opened:
-            yield opened
+    client: GivenClient | None
+    scheduler: str | None
+    workers: int | None
+    inline: bool
+    stall_s: float
+
+    def __post_init__(self) -> None:
+        if sum((self.client is not None, self.scheduler is not None, self.workers is not None, self.inline)) > 1:
+            msg = "client, scheduler, workers and inline exclude each other → keep one"
+            raise ValueError(msg)
+
+    @contextmanager
+    def opened(self) -> Iterator[Executor]:
+        """What was asked for; what is opened here is closed with the block."""
+        if self.inline:
+            yield InlineExecutor(attempt, stall_s=self.stall_s)
+        elif self.client is not None:
+            yield given_client(attempt, self.client, stall_s=self.stall_s)
+        elif self.scheduler is not None:
+            with remote_cluster(attempt, self.scheduler, stall_s=self.stall_s) as opened:
+                yield opened
+        else:
+            with local_cluster(attempt, n_workers=self.workers, prepare=get_ready, stall_s=self.stall_s) as opened:
+                yield opened
 
 
 def _silent(event: Event) -> None:

@@ -36,6 +36,7 @@ class Act(StrEnum):
     UNDONE = "undone"
     PAUSED = "pause asked"
     CANCELLED = "cancel asked"
+    ACCEPTED = "change accepted"  # another version of a library than a plan pinned
     CONTINUED = "request withdrawn"  # a pause by `continue`, a cancel by `resume`
 
 

@@ -18,18 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.decide.adding import newest_evidence
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
 from batchscore.decide.memory import Memory, Moment, remember
-from batchscore.decide.table import FLAG, RESERVE, of_standing
+from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
+from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
 from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, sort_by_key
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
 from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
@@ -38,7 +40,6 @@ from batchscore.receipt import Output, Receipt
 from batchscore.sources.groups import groups_beside, read_groups
 from batchscore.sources.segment import frozen_names
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 _FLAGS_AT_ONCE: Final = 1_000
 KEPT_BYTES = 256 << 20  # of scores, between two passes: 16 million of them; tests make it smaller
 _READERS: Final = 2  # threads; more wait for memory, and each file ahead is held
@@ -152,6 +153,25 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
     assert row.decision is not None, "a run is released after it has decided"
     decided = decided_rows(row.decision)
     return flags_of_rows(decided.filter(decided["release"]), row, definitions, explained)
+
+
+def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
+    """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
+
+    Held against the frozen memory, so that it is the same whenever it is asked.
+    """
+    assert row.decision is not None, "a run is released after it has decided"
+    assert row.memory is not None, "memory is recorded with the decision"
+    decided = decided_rows(row.decision, EVIDENCE)
+    if not len(decided):
+        return
+    memory = Memory(
+        pq.read_table(verified(row.memory.path, row.memory.sha256)), Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
+    )
+    newest = newest_evidence(memory, decided[ACCOUNT_ID].combine_chunks())
+    for flag in flags_of_rows(decided, row, definitions, explained):
+        if says_more(Said.by(flag), newest[flag.account_id], row.plan.spec.policy.more_evidence):
+            yield flag
 
 
 def reserve_of(row: RunRow) -> pa.Table:

@@ -3,7 +3,8 @@
 A flag's *evidence* is every released run that selected its account while it stood, in the order of releases; the first is the
 flag's own. The *version* of the evidence rises by one whenever a run adds to it and whenever one that added is undone, so a
 person who names the version they saw has seen all of it, or is told what they have not. A run that selected the account when a
-person had decided already (`kept`) is shown beside it, and makes no version.
+person had decided already, or that said nothing new of it (`kept`), is shown beside it, and makes no version. Evidence that a
+person decided on stays when its run is undone.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from batchscore.errors import Refused
-from batchscore.flag import DECIDED, AccountId, Actor, Disposition, Flag, FlagState, may_change
+from batchscore.flag import DECIDED, AccountId, Actor, AnyFlag, Disposition, Flag, FlagState, may_change
+from batchscore.policy import MoreEvidence
 from batchscore.spec import Value
 
 CLOCKS_APART: Final = timedelta(minutes=10)  # how far another tool's clock may be from the database's
@@ -23,7 +25,8 @@ CLOCKS_APART: Final = timedelta(minutes=10)  # how far another tool's clock may 
 class Evidence(Value):
     """What one run says of the account. ``number`` from 1; ``withdrawn_at``: its run was undone, so it says nothing any more.
 
-    ``kept``: it came when a person had decided already on evidence as new; it is no part of what a decision speaks of.
+    ``kept``: it changed nothing, since a person had decided already on evidence as new, or the newest evidence says the same or
+    is of a later as-of; it is no part of what a decision speaks of.
     """
 
     number: int
@@ -31,6 +34,29 @@ class Evidence(Value):
     released_at: datetime
     withdrawn_at: datetime | None = None
     kept: bool = False
+
+
+class Said(NamedTuple):
+    """What evidence says, as far as newer evidence is held against it. ``codes``: of the reasons towards abuse."""
+
+    as_of: datetime
+    score: float
+    codes: frozenset[str]
+    second_reviewer: bool
+
+    @classmethod
+    def by(cls, flag: AnyFlag) -> Said:
+        """What a flag says as evidence."""
+        codes = frozenset(reason.code for reason in flag.reasons if reason.contribution > 0)
+        return cls(flag.as_of, flag.score, codes, flag.second_reviewer)
+
+
+def says_more(said: Said, newest: Said, least: MoreEvidence) -> bool:
+    """Whether evidence adds to the newest there is: of no earlier as-of, and moved far enough or asks for a second reviewer."""
+    if said.as_of < newest.as_of:
+        return False
+    moved = abs(said.score - newest.score) >= least.score or len(said.codes - newest.codes) >= least.reasons
+    return moved or (said.second_reviewer and not newest.second_reviewer)
 
 
 class Claim(Value):
@@ -68,8 +94,9 @@ class Reviewed(Value):
 
     @property
     def newest(self) -> Evidence:
-        """The newest evidence that stands; the flag's own where all of it was withdrawn."""
-        return next((one for one in reversed(self.evidence) if one.withdrawn_at is None and not one.kept), self.evidence[0])
+        """The newest evidence that stands, by its as-of; the flag's own where all of it was withdrawn."""
+        stands = (one for one in self.evidence if one.withdrawn_at is None and not one.kept)
+        return max(stands, key=lambda one: (one.flag.as_of, one.number), default=self.evidence[0])
 
     @property
     def needs_second(self) -> bool:
@@ -99,6 +126,7 @@ class Happened(StrEnum):
     OPENED = "opened"
     EVIDENCE = "evidence"  # on a flag that stands: that of the run's row `overtaken_by`
     KEPT = "kept"  # a person had decided on evidence as new: what they said stays
+    UNMOVED = "unmoved"  # the newest evidence says the same, or is of a later as-of: nothing changed
     CLAIMED = "claimed"
     RETURNED = "returned"
     DECIDED = "decided"

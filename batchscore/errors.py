@@ -35,6 +35,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     ),
     "store_missing": (107, "There is no store at that place yet; the first run creates it."),
     "report_unwritable": (108, "The page of a report could not be written where it was asked for; the run is not touched."),
+    "plan_unreadable": (109, "The file that was given as an approved plan is none, or was edited since."),
+    "not_acceptable": (110, "A change that nobody can accept was to be accepted: with it, it is another run."),
     "as_of_ahead": (121, "An as-of lies in the future: not all input that counts for it can be there."),
     "as_of_behind": (122, "A newer as-of of this spec was swept: a sweep never releases the past over it."),
     "nothing_to_retry": (123, "A retry would do nothing else than the run did."),

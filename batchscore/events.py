@@ -117,6 +117,7 @@ class Released(Event):
 
     n_flags: int
     n_overtaken: int
+    n_evidence: int = 0  # of these: added to flags that stand
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +125,15 @@ class Waiting(Event):
     """Nothing can go on until somebody acts; ``reason`` says why, and is empty once it goes on."""
 
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadlineJudged(Event):
+    """The run is expected to be over ``late_s`` after its deadline; 0: after all it is not. Both moments in ISO 8601, UTC."""
+
+    deadline: str
+    expected: str
+    late_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,11 +46,12 @@ class Actor(StrEnum):
 
 
 class ReleasedAs(StrEnum):
-    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing of what a person decided."""
+    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing."""
 
     OPENED = "opened"
     EVIDENCE = "evidence"
-    KEPT = "kept"
+    KEPT = "kept"  # a person had decided
+    UNMOVED = "unmoved"  # the newest evidence says as much, or is of a later as-of; or the flag it was for has left the queue
 
 
 DECIDED: Final = frozenset({FlagState.CONFIRMED, FlagState.CLEARED, FlagState.INCONCLUSIVE})
@@ -141,10 +142,15 @@ class WrittenFlag:
     since: str
     second_reviewer: bool
 
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The reasons as values, read anew each time."""
+        return REASONS.validate_json(self.reasons_json)
+
     def read(self) -> Flag:
         """The flag, its reasons as values."""
         held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reasons_json"}
-        return Flag(**held, reasons=REASONS.validate_json(self.reasons_json))
+        return Flag(**held, reasons=self.reasons)
 
 
 AnyFlag = Flag | WrittenFlag  # what a release is given

@@ -1,4 +1,4 @@
-"""Account ids in Arrow: their two exact kinds, how they are compared, and key digests of them.
+"""Account ids and moments in Arrow: the ids' two exact kinds, how they are compared, and key digests of them.
 
 ``integer`` ids are uint64, ``string`` ids are UTF-8 text compared by its bytes. Neither ever passes through a float or a
 collation. Which kind a review database holds is fixed when it is made.
@@ -17,6 +17,7 @@ from batchscore.digest import KeyDigest
 
 IdKind = Literal["integer", "string"]
 ACCOUNT_ID: Final = "account_id"  # the column's name in every file we write
+MOMENT: Final = pa.timestamp("us", tz="UTC")  # of every column of times in the files we write
 ID_TYPES: Final[dict[IdKind, pa.DataType]] = {"integer": pa.uint64(), "string": pa.string()}
 
 # Two independent streams of SplitMix64 (Steele, Lea, Flood, 2014): its finaliser is a bijection on 64-bit words.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.table import FLAG, RESERVE, of_standing, whole
+from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing, whole
 from batchscore.features.accounts import Accounts, ordered
 from batchscore.features.coverage import begins
 from batchscore.features.feature_set import EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
@@ -345,11 +345,11 @@ def _over(members: Sequence[Partition]) -> Score:
 
 
 def lay_out_reasons(score: Sequence[Partition], decision: Reference) -> tuple[Partition, ...]:
-    """Key ranges with flags of the decision, or what it keeps in reserve: each is explained while the rollups are there.
+    """Key ranges with flags of the decision, its reserve or evidence: each is explained while the rollups are there.
 
     Up to `RANGES_PER_PARTITION` score partitions and `FLAGS_PER_PARTITION` flags each.
     """
-    decided = decided_rows(decision, FLAG, RESERVE).select([ACCOUNT_ID, "as_of"])
+    decided = decided_rows(decision, FLAG, RESERVE, EVIDENCE).select([ACCOUNT_ID, "as_of"])
     partitions: list[Partition] = []
     for members, n_flags in _together(score, decided):
         work = _over(members)

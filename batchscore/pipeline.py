@@ -14,9 +14,12 @@ from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
-from batchscore.decision import flags_to_release, make_decision, to_reconsider
+from batchscore.budgets import judge_errors
+from batchscore.decision import evidence_to_release, flags_to_release, make_decision, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
+from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
+from batchscore.dispatch.oldest_first import oldest_first
 from batchscore.dispatch.requests import Requests
 from batchscore.dispatch.tenure import tenure
 from batchscore.dispatch.waits import Waits
@@ -55,8 +58,6 @@ from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
 from batchscore.receipt import Output
-from batchscore.report.limits import beyond
-from batchscore.report.limits import not_approved as limits_not_approved
 from batchscore.report.proof import Proof
 from batchscore.sources.brake import NO_BRAKE, Brake
 
@@ -87,10 +88,14 @@ def run(
     if row.state == "finished":
         return row
     observer(RunOpened(run_id=handle.run_id, epoch=handle.epoch, resumed=handle.epoch > 1))
-    requests = Requests(store, handle)
+    requests, limits = Requests(store, handle), limits or Limits()
     with tenure(plan, store, handle, requests):
         store.note_executor(handle, executor.describe())
-        waits = Waits(handle, store, observer, limits or Limits(), requests)
+        if limits.accepted:
+            store.accept(handle, limits.accepted)
+        forecast = _forecast(handle, row, store, observer, limits)
+        observer = observer if forecast.deadline_at is None else forecast
+        waits = Waits(handle, store, observer, limits, requests, forecast)
         dispatcher = Dispatcher(handle, executor, store, observer, waits, Path(plan.spec.store))
         walk = _Walk(plan, handle, dispatcher, waits, store, observer)
         walk.freeze()
@@ -107,6 +112,17 @@ def run(
         walk.release(row, proof)
         walk.shadow()
         return store.close(handle, "finished")
+
+
+def _forecast(handle: RunHandle, row: RunRow, store: Store, observer: Observer, limits: Limits) -> Forecast:
+    """What tells when the run will be over. A deadline stays the run's: whoever resumes it need not say it again."""
+    deadline_at = limits.deadline.after(row.created_at) if limits.deadline is not None else row.deadline_at
+    if deadline_at is None:
+        return Forecast(handle, store, observer, None, {})
+    if deadline_at != row.deadline_at:
+        store.note_deadline(handle, deadline_at)
+    reader = store.reader()
+    return Forecast(handle, store, observer, deadline_at, usual_seconds(reader.run_before(row), reader))
 
 
 class _Walk:
@@ -261,18 +277,19 @@ class _Walk:
         """Put the flags of the released as-of before the reviewers; none when the spec releases nothing."""
         assert proof.closes, "release is given a proof that closes"
         self._waits.until_free()  # the last moment at which a person keeps the flags from the reviewers: a release is not cut
-        flags = flags_to_release(row, self._definitions, self._reader.receipts(self._run_id, Stage.REASONS))
-        count = self._store.release(self._handle, flags)
-        self._observer(Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken))
+        explained = tuple(self._reader.receipts(self._run_id, Stage.REASONS))
+        flags, evidence = (made(row, self._definitions, explained) for made in (flags_to_release, evidence_to_release))
+        count = self._store.release(self._handle, flags, evidence)
+        self._observer(
+            Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken, n_evidence=count.n_evidence)
+        )
 
     def limit(self, proof: Proof) -> None:
         """Hold the run where more accounts were set aside than its error budgets allow, and no person approved it."""
-        limits = self._plan.spec.limits
-        if limits is None or self._plan.spec.release == "none":
-            return
-        holds = self._reader.holds(self._run_id)
-        approved = [finding for hold in holds if hold.subject == "errors" and hold.approved_at for finding in hold.findings]
-        self._hold_for("errors", "errors_held", limits_not_approved(beyond(proof.as_ofs[-1], limits), approved))
+        if self._plan.spec.release != "none":
+            self._hold_for(
+                "errors", "errors_held", judge_errors(self._plan, self._definitions, self._reader, self._run_id, proof)
+            )
 
     def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
         """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""
@@ -320,6 +337,8 @@ class _Walk:
         started = time.monotonic()
         partitions = self._laid_out(stage, lay_out, brakes.values())
         left = self._store.unfinished(self._handle, stage)
+        if stage is Stage.SCORE and (row := self._reader.run(self._run_id)).deadline_at is not None:
+            left = oldest_first(left, row, self._reader)
         n_rows = sum(partition.n_rows for partition in partitions)
         n_rows_left = sum(partition.n_rows for partition in left)
         self._observer(

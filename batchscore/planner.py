@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 
+from batchscore.acceptance import LIBRARY, Accepted, accept, changes, left, refuse
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.features.definitions import DAY
@@ -17,7 +18,7 @@ from batchscore.features.input_gate import days_needed, silence_told, silent_aft
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
-from batchscore.plan import BUNDLE, FUNCTION, SHADOW, InputFile, Plan, StageEstimate, rows_of
+from batchscore.plan import BUNDLE, FUNCTION, SHADOW, STAGE_FORMAT, InputFile, Plan, StageEstimate, rows_of
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.live_events import inspect_events
@@ -68,21 +69,28 @@ def make_plan(spec: RunSpec, *, now: datetime | None = None) -> Plan:
     )
 
 
-def plan_again(row: RunRow) -> Plan:
-    """The plan of an earlier run, made anew.
+def plan_again(
+    row: RunRow, standing: Sequence[Accepted] = (), *, accepts: Sequence[str] = (), by: str = ""
+) -> tuple[Plan, tuple[Accepted, ...]]:
+    """The plan of an earlier run, made anew, and what of it is newly accepted in the name of ``by``.
+
+    ``standing``: what was accepted of the run before; ``accepts``: the parts that may differ now. The plan keeps what the run has
+    pinned, so it is that run's.
 
     Raises:
-        Refused: ``plan_changed`` with every pinned part that differs; what `make_plan` refuses.
+        Refused: ``plan_changed`` with every pinned part that differs; ``not_acceptable``; what `make_plan` refuses.
     """
     made = make_plan(row.plan.spec)
-    if changed := row.plan.differences(made.pinned):
-        raise Refused(
-            "plan_changed",
-            f"changed since {row.run_id} was planned: {', '.join(changed)}",
-            where=row.run_id,
-            remedy="put it back, or start a new run of the spec",
-        )
-    return made
+    found = left(changes(row.plan.pinned, row.plan.inputs, made), standing)
+    accepted = accept(found, accepts, made.pinned, by=by, mixed=True)
+    refuse(
+        left(found, accepted),
+        what=f"changed since {row.run_id} was planned",
+        where=row.run_id,
+        command=f"batchscore resume {row.run_id} --store {row.plan.spec.store}",
+        otherwise="put it back, or start a new run of the spec",
+    )
+    return made.model_copy(update={"pinned": row.plan.pinned}), accepted
 
 
 def read_inputs(
@@ -290,7 +298,8 @@ def _pinned(
     for table, source in spec.sources.items():
         pinned[f"source {table}"] = _pinned_source(source, inputs.get(table, ()))
     pinned |= {f"{FUNCTION}{name}": pin for name, pin in fingerprints(feature_set).items()}
-    return pinned | {f"library {name}": version for name, version in library_versions()}
+    pinned["stage formats"] = ", ".join(f"{stage} {number}" for stage, number in sorted(STAGE_FORMAT.items()))
+    return pinned | {f"{LIBRARY}{name}": version for name, version in library_versions()}
 
 
 def _pinned_source(source: Source, files: Sequence[InputFile]) -> str:

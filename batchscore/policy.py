@@ -98,6 +98,16 @@ class Again(Value):
         return self.reasons is not None or bool(self.counts)
 
 
+class MoreEvidence(Value):
+    """What must have moved since the newest evidence on a flag that stands before a run adds to it: any one of these.
+
+    ``score``: risen or fallen by so much. ``reasons``: so many reasons towards abuse that the newest evidence does not give.
+    """
+
+    score: Annotated[Probability, Field(gt=0)] = 0.05
+    reasons: Annotated[Count, Field(ge=1, le=100)] = 1
+
+
 class Guard(Value):
     """When a run is held before it releases: flags unlike those of the last runs of the spec.
 
@@ -134,6 +144,7 @@ class Policy(Value):
     domain: ColumnName | None = None
     cool_down: CoolDown = CoolDown()
     again: Again | None = None
+    more_evidence: MoreEvidence = MoreEvidence()
     guard: Guard | None = None
 
     @model_validator(mode="after")

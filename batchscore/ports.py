@@ -5,10 +5,11 @@ Implementations live in `executors`, `store` and `observe`, do not know each oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Literal, Protocol
 
+from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.events import Event
@@ -79,6 +80,9 @@ class RunRow(Showable, Value):
     undone_by: str = ""
     undone_why: str = ""
     request: Request | None = None  # what a person asks of it now
+    deadline_at: datetime | None = None  # by when it is to be over
+    expected_at: datetime | None = None  # when it will be, as its driver last thought
+    late_since: datetime | None = None  # since when that is too late; None: it is not
     n_requests: int = 0  # so far: the number of the newest, which the next one is compared with
 
     def shown(self) -> Shown:
@@ -158,9 +162,10 @@ class FailureRow(Value):
 class PastFlag(Value):
     """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
 
-    ``run_id``, ``as_of``, ``score`` and ``reason_codes`` (those towards abuse, strongest first) are of the evidence that the
-    newest decision speaks of; before there is one, of the flag itself. ``decided_at``: when a person last decided, None if nobody
-    did. ``n_evidence``: how many released runs that stand selected the account while this flag stood, the first included.
+    ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
+    are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
+    person last decided, None if nobody did. ``n_evidence``: how many released runs that stand selected the account while this
+    flag stood, the first included.
     """
 
     account_id: int | str
@@ -173,6 +178,8 @@ class PastFlag(Value):
     reason_codes: tuple[str, ...]
     decided_at: datetime | None
     n_evidence: int
+    margin: float | None = None
+    second_reviewer: bool = False
 
 
 class Suppression(Value):
@@ -215,11 +222,16 @@ class HeldOutput(Value):
 
 
 class ReleaseCount(Value):
-    """What a release did. ``n_overtaken``: flags that did not open, ``n_decided_kept`` of them for what a person had decided."""
+    """What a release did. ``n_overtaken``: flags that did not open.
+
+    Of these ``n_decided_kept`` for what a person had decided; ``n_evidence`` added to a flag that stands; the others said
+    nothing new.
+    """
 
     n_flags: int
     n_overtaken: int
     n_decided_kept: int = 0
+    n_evidence: int = 0
 
 
 class LeftFlag(Value):
@@ -234,7 +246,8 @@ class Undo(Value):
     """What the undo of a run does; of one that was ``applied``, in part or whole: what it did and what is still to do.
 
     ``n_withdrawn``: its flags that no person touched. ``n_restored``: flags of other runs that stand again in their place.
-    ``n_overtaken``: its flags that were never before the reviewers. ``left``: the others.
+    ``n_overtaken``: its flags that were never before the reviewers, ``n_evidence`` of them evidence on flags of other runs, which
+    goes with the run unless a person decided on it. ``left``: the others.
     """
 
     run_id: str
@@ -246,6 +259,7 @@ class Undo(Value):
     n_withdrawn: int
     n_restored: int
     n_overtaken: int
+    n_evidence: int = 0
     left: tuple[LeftFlag, ...]
 
 
@@ -266,6 +280,12 @@ class StoreReader(Protocol):
 
     def runs_of_plan(self, plan_digest: str) -> tuple[RunRow, ...]:
         """All generations of a plan, the newest first."""
+
+    def newest_of_plan(self, prefix: str) -> RunRow | None:
+        """The newest run whose plan's digest begins so; ``prefix``: hex digits."""
+
+    def accepted(self, run_id: str) -> tuple[Accepted, ...]:
+        """What was accepted of the run that its plan pins otherwise, in order of time."""
 
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
         """Progress of each stage laid out so far, in order."""
@@ -334,6 +354,12 @@ class StoreReader(Protocol):
     def clock(self) -> datetime:
         """What time it is by the database, by which suppressions and flags begin and end."""
 
+    def runs_of(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
+        """The newest runs of the spec of that name, however they ended, the newest first."""
+
+    def unfinished(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
+        """Partitions neither committed nor quarantined, by number."""
+
     def released_runs(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
         """The newest runs of the spec of that name that are released and not undone, the newest first."""
 
@@ -359,7 +385,7 @@ class StoreReader(Protocol):
         """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
 
     def released_as(self, run_id: str) -> dict[str, int]:
-        """How many flags of a run opened, were evidence on another, or were kept from what a person had decided."""
+        """How many flags of a run opened, or were evidence on another, kept from what a person decided, or unmoved."""
 
     def misstated(self, run_id: str) -> int:
         """How many flags of a run stand otherwise than claims and dispositions say."""
@@ -436,8 +462,8 @@ class Store(Protocol):
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. Returns the row as it stands."""
 
-    def release(self, run: RunHandle, flags: Iterator[AnyFlag]) -> ReleaseCount:
-        """Insert the flags in key order and set released_at in the last transaction. Repeatable."""
+    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
+        """Insert flags, then evidence on others, each in key order; the last transaction sets released_at. Repeatable."""
 
     def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
@@ -478,6 +504,18 @@ class Store(Protocol):
 
     def note_executor(self, run: RunHandle, description: str) -> None:
         """Say in the run's row where its attempts run (`Executor.describe`)."""
+
+    def accept(self, run: RunHandle, accepted: Sequence[Accepted]) -> None:
+        """Record which other versions of libraries somebody accepted, in the audit trail too; repeatable.
+
+        Outputs that are committed from this epoch on serve this run alone where the run is ``mixed``.
+        """
+
+    def note_deadline(self, run: RunHandle, deadline_at: datetime) -> None:
+        """Say in the run's row by when it is to be over."""
+
+    def note_expected(self, run: RunHandle, expected_at: datetime, *, late: bool) -> None:
+        """Say in the run's row when it is expected to be over, and whether that is too late; since when is kept."""
 
     def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:
         """Record what a guard found and give the run back, held, in one transaction. The same findings are the same hold."""

@@ -15,7 +15,7 @@ from batchscore.attempt.inputs import freeze_as, freeze_gently, merge_rollups, r
 from batchscore.attempt.outcome import Outcome
 from batchscore.attempt.scoring import score
 from batchscore.failpoints import Point, reach
-from batchscore.models.scorer import Route
+from batchscore.models.loading import Route
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Merge, Partition, Reasons, Reconsider, Rollup, Score, Task
 from batchscore.receipt import Receipt
 from batchscore.sources.freeze import freeze_events, freeze_parquet, freeze_sql

@@ -15,17 +15,16 @@ import pyarrow.parquet as pq
 from batchscore.attempt.key_slice import KeySlice, rows_at
 from batchscore.attempt.outcome import Outcome
 from batchscore.decide.again import closer_look_schema
-from batchscore.decide.table import FLAG, RESERVE
-from batchscore.features.accounts import MOMENT
+from batchscore.decide.table import EVIDENCE, FLAG, RESERVE
 from batchscore.features.feature_set import open_feature_set
 from batchscore.features.frame import only
 from batchscore.files import verified, write_parquet
 from batchscore.flag import REASONS
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import decided_rows, flags_of
 from batchscore.models.contract import conform
+from batchscore.models.loading import Route, load_scorer
 from batchscore.models.reasons import explain
-from batchscore.models.scorer import Route, load_scorer
 from batchscore.plan import Reasons, Reconsider, Task
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
@@ -37,7 +36,7 @@ def reasons_schema(id_type: pa.DataType) -> pa.Schema:
 
 def explain_flags(task: Task, work: Reasons, outcome: Outcome, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
-    decided = flags_of(decided_rows(work.decision, FLAG, RESERVE), work.score)
+    decided = flags_of(decided_rows(work.decision, FLAG, RESERVE, EVIDENCE), work.score)
     accounts = KeySlice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
     scorer = load_scorer(work.score.bundle, route=route)
     schema = reasons_schema(accounts.id_type)

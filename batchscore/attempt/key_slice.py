@@ -8,13 +8,13 @@ from datetime import datetime
 import pyarrow as pa
 
 from batchscore.attempt.outcome import Outcome
-from batchscore.features.accounts import MOMENT, Accounts
+from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import open_feature_set
 from batchscore.features.frame import make_frames
 from batchscore.features.python import refuse_other_functions
 from batchscore.features.windows import prepare
 from batchscore.key_index import open_index
-from batchscore.keys import ACCOUNT_ID, ID_TYPES
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 from batchscore.plan import Score, Task
 from batchscore.report.proof import key_name
 

@@ -17,17 +17,18 @@ from batchscore.attempt.key_slice import KeySlice, rows_at
 from batchscore.attempt.outcome import Outcome
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError, Refused
-from batchscore.features.accounts import MOMENT, Accounts
+from batchscore.features.accounts import Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.frame import make_frame, only, population
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.windows import prepare
 from batchscore.files import ParquetDraft, write_parquet
-from batchscore.keys import ACCOUNT_ID, key_digest
+from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import KEYS_SCHEMA
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
-from batchscore.models.scorer import Route, Scorer, load_scorer, require_riders
+from batchscore.models.loading import Route, load_scorer
+from batchscore.models.scorer import Scorer, require_riders
 from batchscore.plan import Partition, Score, Task
 from batchscore.report.histogram import Counts, histogram, to_footer
 from batchscore.report.proof import key_name

@@ -55,6 +55,16 @@ ADVICE: Final[dict[str, Advice]] = {
         "Was the change not meant? Put the part back and go on: `batchscore resume RUN`. Was it meant? `batchscore plan "
         "SPEC`, look at it, and run the new hash: what does not depend on the change is reused.",
     ),
+    "plan_unreadable": Advice(
+        "`--plan` was given a file that `batchscore plan SPEC --json` did not print, or that was changed afterwards: its hash "
+        "does not follow from its parts.",
+        "Make it anew: `batchscore plan SPEC --json > plan.json`, look at it, and give that file.",
+    ),
+    "not_acceptable": Advice(
+        "`--accept` names a part that decides what is scored and flagged (an input, a bundle, the feature set, a function, the "
+        "policy, dates, limits), or no part at all. Only versions of libraries, and of batchscore, can be accepted.",
+        "Put the part back and resume; or let it be another run: `batchscore plan SPEC`, then run that.",
+    ),
     "store_missing": Advice(
         "No run was made with this store yet, or you stand in another folder: --store is relative to where you are, the "
         "spec's `store:` to the spec.",

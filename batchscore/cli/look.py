@@ -63,10 +63,11 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
     if as_json:
         click.echo(_status(row, reader, proof).model_dump_json(indent=2))
         return 0
-    from batchscore.observe.terminal import show_holds, show_proof, show_stages
+    from batchscore.observe.terminal import show_accepted, show_holds, show_proof, show_stages
 
     console = Console()
     show_stages(row, reader.stages(run_id), console)
+    show_accepted(reader.accepted(run_id), console)
     holds = reader.holds(run_id)
     show_holds(holds, console)
     aside = reader.quarantined(run_id)
@@ -100,7 +101,14 @@ def _status(row: RunRow, reader: StoreReader, proof: Proof | None) -> RunStatus:
     from batchscore.cli.outputs import RunShown, RunStatus
 
     stages, aside = reader.stages(row.run_id), reader.quarantined(row.run_id)
-    return RunStatus(run=RunShown.of(row), stages=stages, quarantined=aside, holds=reader.holds(row.run_id), proof=proof)
+    return RunStatus(
+        run=RunShown.of(row),
+        stages=stages,
+        quarantined=aside,
+        holds=reader.holds(row.run_id),
+        accepted=reader.accepted(row.run_id),
+        proof=proof,
+    )
 
 
 @click.command()

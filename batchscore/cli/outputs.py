@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from pydantic import BaseModel
 
+from batchscore.acceptance import Accepted
 from batchscore.certificates import Certificates
 from batchscore.desk import QueueEvent, Reviewed
 from batchscore.errors import BatchscoreError
@@ -144,6 +145,7 @@ class RunShown(Value):
 
     ``why``: the reason it waits, was held or failed; ``driver_gone``: nobody is at it; ``held_back_s``: for a live source;
     ``request``: what a person asks of it now, and whether its driver has seen and met it; ``stands``: the state in words.
+    ``expected_at``: when its driver expects it to be over; ``late_since``: since when that is after its deadline.
     """
 
     run_id: str
@@ -164,6 +166,9 @@ class RunShown(Value):
     held_back_s: float
     worst_lag_s: float | None
     request: Request | None
+    deadline_at: datetime | None
+    expected_at: datetime | None
+    late_since: datetime | None
 
     @classmethod
     def of(cls, row: RunRow) -> Self:
@@ -189,13 +194,14 @@ class RunsShown(Value):
 class RunStatus(Value):
     """status RUN, and each line of watch RUN. ``holds``: what it was held for, the last of them while its state is held.
 
-    ``proof``: of a finished run, in status alone.
+    ``accepted``: other versions of libraries than were planned or approved. ``proof``: of a finished run, in status alone.
     """
 
     run: RunShown
     stages: tuple[StageRow, ...]
     quarantined: tuple[QuarantinedRow, ...]
     holds: tuple[HoldRow, ...]
+    accepted: tuple[Accepted, ...] = ()
     proof: Proof | None = None
 
 

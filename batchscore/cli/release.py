@@ -35,6 +35,8 @@ def release(run_id: str, *, count: int | None, apply: bool, withheld: bool, stor
     for name, held in (("withheld by now", shown.withheld), ("would have been flagged, was withheld", shown.never_flagged)):
         if held:
             click.echo(f"{name}: {', '.join(f'{n:,} {why}' for why, n in held.items())}")
+    if shown.n_evidence:
+        click.echo(f"{shown.n_evidence:,} added to flags that stand")
     for one in shown.would:
         click.echo(f"  {one.score:.4f}  account {shown_id(one.account_id)}  {plain(one.why)}")
     if apply:

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
-from batchscore.cli.runs import executor_options, run_plan, tell_end
-from batchscore.cli.telling import Telling
+from batchscore.cli.runs import Terms, executor_options, run_plan, tell_end
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from batchscore.cli.runs import OpenExecutor
     from batchscore.operations.retry import Asked, Retry
     from batchscore.plan import Plan
@@ -58,8 +55,7 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
     as_json: bool,
     store: Path,
     executor: OpenExecutor,
-    max_wait: timedelta | None,
-    telling: Telling,
+    terms: Terms,
 ) -> int:
     """Show what is done again after a fix and what is reused, and do it with --apply. What RUN released stays as it is."""
     from batchscore.operations.retry import plan_retry
@@ -82,7 +78,7 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
         return 0
     _keep_sweep(row, made, reader)
     again = not found.changed  # a new plan that was retried already is reported, not run a second time
-    done = run_plan(made, again=again, executor=executor(), max_wait=max_wait, telling=telling)
+    done = run_plan(made, again=again, executor=executor(), terms=terms)
     return tell_end(done, as_json=False)
 
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, wraps
 from pathlib import Path
@@ -16,11 +17,13 @@ from rich.console import Console
 
 from batchscore.cli.options import JSON, RUN, STORE
 from batchscore.cli.telling import Telling, telling_options
-from batchscore.errors import QUARANTINED, Refused
+from batchscore.errors import QUARANTINED
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
-    from batchscore.models.scorer import Route
+    from batchscore.acceptance import Accepted
+    from batchscore.deadline import Deadline
+    from batchscore.models.loading import Route
     from batchscore.plan import Plan
     from batchscore.ports import Executor, RunRow, StoreReader
 
@@ -40,14 +43,39 @@ class _Minutes(click.ParamType[timedelta]):
         return timedelta(minutes=click.FloatRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
 
 
+class _Deadline(click.ParamType["Deadline"]):
+    """A time of day, of a zone, or a moment."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Deadline:
+        """The text as a deadline."""
+        from batchscore.deadline import parse_deadline
+
+        try:
+            return parse_deadline(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a driver is told beside its plan and its executor; who hears of it."""
+
+    telling: Telling
+    max_wait: timedelta | None = None
+    deadline: Deadline | None = None
+    accepted: tuple[Accepted, ...] = ()
+
+
 def executor_options(command: Callable[..., int]) -> Callable[..., int]:
     """Where attempts run, who scores, how long may be waited, who hears of it.
 
-    The command is given ``executor``, which opens what the options ask for, ``max_wait`` and ``telling``.
+    The command is given ``executor``, which opens what the options ask for, and ``terms``.
     """
 
     @wraps(command)
-    def with_executor(
+    def with_executor(  # noqa: PLR0913 (as many as there are options)
         *args: Any,
         inline: bool,
         workers: int | None,
@@ -55,11 +83,15 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
         insecure: bool,
         route: Route,
         stall_limit: timedelta,
+        max_wait: timedelta | None,
+        deadline: Deadline | None,
+        telling: Telling,
         **others: Any,
     ) -> int:
         where = partial(open_executor, inline=inline, workers=workers, scheduler=scheduler, insecure=insecure)
         executor = partial(where, route=route, stall_limit=stall_limit)
-        return command(*args, executor=executor, **others)
+        terms = Terms(telling=telling, max_wait=max_wait, deadline=deadline)
+        return command(*args, executor=executor, terms=terms, **others)
 
     options = (
         click.option("--inline", is_flag=True, help="Run in this process, without Dask."),
@@ -72,11 +104,17 @@ def executor_options(command: Callable[..., int]) -> Callable[..., int]:
             help="End, held and resumable, when one wait (for a live source, for workers) lasts so long.  [default: wait on]",
         ),
         click.option(
+            "--deadline",
+            type=_Deadline(),
+            metavar="TIME",
+            help="By when it is to be over: '06:00', '06:00 Europe/Berlin' or RFC 3339. An ETA beyond is told; nothing is cut.",
+        ),
+        click.option(
             "--stall-limit",
             type=_Minutes(),
             default="10",
             show_default=True,
-            help="On Dask: give an attempt that takes so long up, end its worker if it is ours, and try it again.",
+            help="Give an attempt that takes so long up, end its worker if it is ours, and try it again.",
         ),
         click.option(
             "--scorer",
@@ -145,9 +183,26 @@ def plan(spec: Path, *, as_json: bool) -> int:
     return 0
 
 
+ACCEPT = click.option(
+    "--accept",
+    "accepts",
+    metavar="FIELD",
+    multiple=True,
+    help="Accept another version of this library; recorded. Repeatable.",
+)
+BY = click.option("--by", default="", metavar="NAME", help="Who accepts, for the record.  [default: user@host]")
+
+
 @click.command()
 @SPEC
-@click.option("--plan", "approved", metavar="HASH", help="Run only this plan: refuse when a pinned part has changed since.")
+@click.option(
+    "--plan",
+    "approved",
+    metavar="PLAN",
+    help="Run only this plan (a hash, or what plan --json printed): refuse, naming what differs.",
+)
+@ACCEPT
+@BY
 @click.option("--again", is_flag=True, help="The plan was run before: run its next generation.")
 @executor_options
 @JSON
@@ -155,47 +210,66 @@ def run(  # noqa: PLR0913 (a command's options are its arguments)
     spec: Path,
     *,
     approved: str | None,
+    accepts: tuple[str, ...],
+    by: str,
     again: bool,
     executor: OpenExecutor,
-    max_wait: timedelta | None,
-    telling: Telling,
+    terms: Terms,
     as_json: bool,
 ) -> int:
     """Do what the plan of SPEC says. An unfinished run of the same plan is resumed; a finished one is only reported."""
+    from batchscore.operations.approved_plan import hold_to
+
+    if accepts and approved is None:
+        msg = "--accept says what may differ from an approved plan: name that with --plan"
+        raise click.UsageError(msg)
     made = _plan(spec)
-    if approved is not None and not (len(approved) >= MIN_HASH and made.digest.startswith(approved)):
-        raise Refused(
-            "plan_changed",
-            f"the plan is now {made.digest[:12]}, not {plain(approved)}",
-            where=f"run {spec.name}",
-            remedy=f"look at what changed (batchscore plan {spec}), then approve that hash",
-        )
-    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait, telling=telling)
+    if approved is not None:
+        accepted = hold_to(made, approved, plain(str(spec)), accepts=accepts, by=_who(by))
+        terms = replace(terms, accepted=accepted)
+    row = run_plan(made, again=again, executor=executor(), terms=terms)
     return tell_end(row, as_json=as_json)
-
-
-MIN_HASH = 8
 
 
 @click.command()
 @RUN
 @STORE
+@ACCEPT
+@BY
 @executor_options
 @JSON
-def resume(
-    run_id: str, store: Path, *, executor: OpenExecutor, max_wait: timedelta | None, telling: Telling, as_json: bool
+def resume(  # noqa: PLR0913 (as `run`)
+    run_id: str,
+    store: Path,
+    *,
+    accepts: tuple[str, ...],
+    by: str,
+    executor: OpenExecutor,
+    terms: Terms,
+    as_json: bool,
 ) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
-    from batchscore.driver import operator_name
     from batchscore.operations.control import withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
-    stood = open_reader(store).run(run_id)
-    made = plan_again(stood)
-    withdraw_cancel(store, stood, by=operator_name())
-    row = run_plan(made, again=False, executor=executor(), max_wait=max_wait, telling=telling)
+    reader, who = open_reader(store), _who(by)
+    stood = reader.run(run_id)
+    made, accepted = plan_again(stood, reader.accepted(run_id), accepts=accepts, by=who)
+    withdraw_cancel(store, stood, by=who)
+    row = run_plan(made, again=False, executor=executor(), terms=replace(terms, accepted=accepted))
     return tell_end(row, as_json=as_json)
+
+
+def _who(by: str) -> str:
+    """The name that is recorded."""
+    from batchscore.driver import operator_name
+    from batchscore.operations.control import mistake_of
+
+    by = by.strip() or operator_name()
+    if mistake := mistake_of(by, ""):
+        raise click.UsageError(mistake)
+    return by
 
 
 def run_plan(
@@ -203,10 +277,9 @@ def run_plan(
     *,
     again: bool,
     executor: AbstractContextManager[Executor],
-    max_wait: timedelta | None = None,
-    telling: Telling,
+    terms: Terms,
 ) -> RunRow:
-    """Walk a plan; progress is told on stderr, and to whom ``telling`` names."""
+    """Walk a plan; progress is told on stderr, and to whom ``terms`` name."""
     from batchscore.dispatch.limits import Limits
     from batchscore.features.feature_set import FeatureSet
     from batchscore.operations.sweep import watermark
@@ -214,9 +287,10 @@ def run_plan(
     from batchscore.store import open_store
 
     kind = FeatureSet.thaw(made.feature_set).account_id
-    with stop_on_signal() as stop, telling.opened(made.spec.name) as told, executor as opened:
+    with stop_on_signal() as stop, terms.telling.opened(made.spec.name) as told, executor as opened:
         _warn(made)
-        store, limits = open_store(Path(made.spec.store), kind), Limits(stop=stop, max_wait=max_wait)
+        store = open_store(Path(made.spec.store), kind)
+        limits = Limits(stop=stop, max_wait=terms.max_wait, deadline=terms.deadline, accepted=terms.accepted)
         told.watermark = lambda: watermark(store.reader().sweeps(made.spec.name))
         try:
             row = walk(made, executor=opened, store=store, observer=told, again=again, limits=limits)
@@ -329,7 +403,7 @@ def open_executor(
     if inline:
         from batchscore.executors.inline import InlineExecutor
 
-        yield InlineExecutor(attempt)
+        yield InlineExecutor(attempt, stall_s=stall_limit.total_seconds())
         return
     from batchscore.executors.connect import local_cluster, remote_cluster
     from batchscore.readiness import get_ready

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from batchscore.cli.options import JSON
-from batchscore.cli.runs import SPEC, executor_options, run_plan, tell_end
-from batchscore.cli.telling import Telling
+from batchscore.cli.runs import SPEC, Terms, executor_options, run_plan, tell_end
 from batchscore.errors import DONE, QUARANTINED, Refused
 from batchscore.observe.text import plain
 
@@ -71,8 +70,7 @@ def backfill(  # noqa: PLR0913 (a command's options are its arguments)
     again: bool,
     as_json: bool,
     executor: OpenExecutor,
-    max_wait: timedelta | None,
-    telling: Telling,
+    terms: Terms,
 ) -> int:
     """Run SPEC over past as-ofs, in the place of those it names. Releases nothing unless told to."""
     from batchscore.planner import make_plan
@@ -83,7 +81,7 @@ def backfill(  # noqa: PLR0913 (a command's options are its arguments)
     _refuse_part_grains(read, every)
     _refuse_ahead(read, last, f"backfill of {read.name}", "--to")
     made = make_plan(read.at(as_ofs, release=release))
-    row = run_plan(made, again=again, executor=executor(), max_wait=max_wait, telling=telling)
+    row = run_plan(made, again=again, executor=executor(), terms=terms)
     return tell_end(row, as_json=as_json)
 
 
@@ -110,8 +108,7 @@ def sweep(  # noqa: PLR0913 (a command's options are its arguments)
     reprocess: Literal["none", "failed", "all"],
     as_json: bool,
     executor: OpenExecutor,
-    max_wait: timedelta | None,
-    telling: Telling,
+    terms: Terms,
 ) -> int:
     """Score every account of SPEC as of the last whole day, and release its flags. May run late, twice, or after a crash."""
     from batchscore.features.feature_set import FeatureSet
@@ -135,9 +132,9 @@ def sweep(  # noqa: PLR0913 (a command's options are its arguments)
         refuse_behind(read.name, found)
         if catch_up and found.missed:
             missed = make_plan(read.at(_range(found.missed[0], found.missed[-1], every), release="none"))
-            run_plan(missed, again=False, executor=executor(), max_wait=max_wait, telling=telling)
+            run_plan(missed, again=False, executor=executor(), terms=terms)
         store.begin_sweep(made)
-        row = run_plan(made, again=reprocess != "none", executor=executor(), max_wait=max_wait, telling=telling)
+        row = run_plan(made, again=reprocess != "none", executor=executor(), terms=terms)
     ended = swept(row, found, store.reader())
     if as_json:
         click.echo(ended.model_dump_json(indent=2))

@@ -88,6 +88,8 @@ def _tell(found: Undo, store: str) -> None:
     click.echo(f"{found.n_withdrawn:>8,} flag(s) {verb}: before the reviewers, and no person touched them")
     click.echo(f"{found.n_restored:>8,} flag(s) of other runs {again}, which those had superseded")
     click.echo(f"{found.n_overtaken:>8,} flag(s) left: never before the reviewers, another run's stood there")
+    if found.n_evidence:
+        click.echo(f"{found.n_evidence:>8,} of these: evidence on flags of other runs, withdrawn from it with the run")
     click.echo(f"{len(found.left):>8,} flag(s) left: a person touched them")
     for flag in found.left[:MAX_SHOWN]:
         click.echo(plain(f"          {flag.queue}  account {shown_id(flag.account_id)}  {flag.state}"))

@@ -66,6 +66,11 @@ def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:
         connect_args=timeouts,
     )
     session = _session(timeouts["read_timeout"], read_only=read_only)
+    from batchscore.database.mysql_connection import MySqlConnection  # noqa: PLC0415 (PyMySQL: with SQLite nobody needs it)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def _on_do_connect(_dialect: object, _record: object, arguments: Any, named: dict[str, Any]) -> MySqlConnection:
+        return MySqlConnection(*arguments, **named)
 
     @sa.event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: object) -> None:

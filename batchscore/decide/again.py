@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from batchscore.flag import FlagState
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.policy import Again
 
 MOST_LOOKED_AT: Final = 2_000  # cleared accounts of an as-of whose features are made again; the best first
@@ -61,7 +61,7 @@ def closer_look_schema(id_type: pa.DataType) -> pa.Schema:
     """One row per cleared account that was looked at: ``names``, ``then`` and ``now`` of its counts are as long as each other."""
     return pa.schema(
         [
-            ("as_of", pa.timestamp("us", tz="UTC")),
+            ("as_of", MOMENT),
             (ACCOUNT_ID, id_type),
             ("codes", pa.list_(pa.string())),
             ("names", pa.list_(pa.string())),

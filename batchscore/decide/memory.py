@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 
 from batchscore.decide.again import Then, Words, said_on
 from batchscore.flag import DECIDED, FlagState
-from batchscore.keys import ACCOUNT_ID, positions
+from batchscore.keys import ACCOUNT_ID, MOMENT, positions
 from batchscore.policy import CoolDown
 from batchscore.ports import PastFlag, Suppression
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
-_OF_FLAGS: Final = ("opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at")
+_OF_FLAGS: Final = (
+    "opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at", "margin", "second_reviewer",
+)  # fmt: skip
 _OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
 
 
@@ -53,6 +54,8 @@ def memory_schema(id_type: pa.DataType) -> pa.Schema:
             ("score", pa.float64()),
             ("reason_codes", pa.list_(pa.string())),
             ("decided_at", MOMENT),
+            ("margin", pa.float64()),
+            ("second_reviewer", pa.bool_()),
             ("scope", pa.string()),
             ("key", pa.string()),
             ("owner", pa.string()),
@@ -128,6 +131,15 @@ class Memory:
             )
         return _distinct(self._flags.filter(standing)[ACCOUNT_ID])
 
+    def newest_evidence(self) -> pa.Table:
+        """The newest evidence on each flag that stands now: account_id, as_of, score, margin, reason_codes, second_reviewer.
+
+        Not of a memory that an earlier release froze: it holds no margins.
+        """
+        known = pc.and_(pc.is_null(self._flags["closed_at"]), pc.is_valid(self._flags["margin"]))
+        columns = [ACCOUNT_ID, "as_of", "score", "margin", "reason_codes", "second_reviewer"]
+        return self._flags.filter(known).select(columns)
+
     def decided(self) -> pa.Table:
         """The newest decision on each account known then: account_id, state, score, reason_codes, as_of, decided_at."""
         if self._latest is None:
@@ -166,11 +178,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Of each candidate: why it is withheld (None: it is not), that in words, and what moved since it was cleared, in words."""
+    """Of each candidate: why it is withheld (None: it is not), that in words, and what moved since it was cleared, in words.
+
+    ``suppressed``: where a suppression holds, beside whatever else withholds the candidate.
+    """
 
     kinds: list[Withheld | None]
     whys: list[str | None]
     since: list[str | None]
+    suppressed: list[bool]
 
 
 def judge(
@@ -192,7 +208,7 @@ def judge(
         at: The moment.
     """
     ids = _array(candidates[ACCOUNT_ID])
-    judged = Judged([None] * len(ids), [None] * len(ids), [None] * len(ids))
+    judged = Judged([None] * len(ids), [None] * len(ids), [None] * len(ids), [False] * len(ids))
 
     def withhold(places: Iterable[int], kind: Withheld, why: str) -> None:
         for place in places:
@@ -203,7 +219,10 @@ def judge(
     for held in memory.suppressions():
         column = ids.cast(pa.string()) if held["scope"] == "account" else _column(candidates, groups.get(held["scope"]))
         why = f"{held['scope']} suppressed until {said_on(held['closed_at'])} by {held['owner']}: {held['why']}"
-        withhold([] if column is None else _places(column, pa.array([held["key"]])), Withheld.SUPPRESSED, why)
+        places = [] if column is None else _places(column, pa.array([held["key"]]))
+        withhold(places, Withheld.SUPPRESSED, why)
+        for place in places:
+            judged.suppressed[place] = True
     latest = memory.decided()
     at_latest = positions(ids, _array(latest[ACCOUNT_ID]))
     for place in np.flatnonzero(at_latest >= 0).tolist():

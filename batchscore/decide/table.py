@@ -10,10 +10,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 
 FLAG: Final = "flag"
 RESERVE: Final = "reserve"
+EVIDENCE: Final = "evidence"
 WITHHELD: Final = "withheld"
 _DEFAULTS: Final[dict[str, Any]] = {"standing": FLAG, "probability": 1.0, "second_reviewer": False}
 
@@ -21,14 +22,16 @@ _DEFAULTS: Final[dict[str, Any]] = {"standing": FLAG, "probability": 1.0, "secon
 def decision_schema(id_type: pa.DataType) -> pa.Schema:
     """One row per account and as-of.
 
-    ``rank`` (from 1) is of flags, then of the reserve; null where withheld. ``standing``: flag, reserve or withheld; of these
-    ``withheld`` (`memory.Withheld`) and ``why`` in words. ``since``: what moved since it was cleared. ``group``: its campaign.
-    ``stratum``: where it was drawn, null where its score selected it; ``probability``: with which it came in, null if it did not.
+    ``rank`` (from 1) is of flags, then of the reserve; null where withheld. ``standing``: flag, reserve, evidence (a flag of it
+    stands, and what was scored may add to that; its rank is that of the flag before which it would have stood) or withheld; of
+    the last two ``withheld`` (`memory.Withheld`) and ``why`` in words. ``since``: what moved since it was cleared. ``group``: its
+    campaign. ``stratum``: where it was drawn, null where its score selected it; ``probability``: with which it came in, null if
+    it did not.
     """
     return pa.schema(
         [
             (ACCOUNT_ID, id_type),
-            ("as_of", pa.timestamp("us", tz="UTC")),
+            ("as_of", MOMENT),
             ("rank", pa.int64()),
             ("score", pa.float32()),
             ("margin", pa.float32()),

@@ -18,15 +18,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchscore.decide.adding import may_add, selected_anyway
 from batchscore.decide.again import CloserLook, moved_since
 from batchscore.decide.best import SCORED, Best, best_of, widened
 from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
 from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
-from batchscore.decide.table import FLAG, RESERVE, WITHHELD, decision_schema, of_standing
+from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, WITHHELD, decision_schema, of_standing
 from batchscore.decide.tiers import Rules, lowest_threshold, rules_of
 from batchscore.decide.walk import Standing, fitting, walk
 from batchscore.errors import RunFailed
-from batchscore.keys import ACCOUNT_ID, hash64
+from batchscore.keys import ACCOUNT_ID, MOMENT, hash64
 from batchscore.policy import Policy, n_sampled
 
 SLACK = 1_024  # candidates beyond what a walk is sure to need; tests make it smaller
@@ -68,7 +69,7 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decided:
-    """One as-of: ``table`` (`decision_schema`; flags by rank, then the reserve, then the withheld by score), and what is told."""
+    """One as-of: ``table`` (of `decision_schema`: flags by rank, reserve, evidence, the withheld by score), and what is told."""
 
     table: pa.Table
     told: Told
@@ -149,19 +150,21 @@ class _Walked:
     rows_of: Callable[[pa.Table, Judged, Rules], pa.Table]
     judged: Judged
     rules: Rules
+    adds: npt.NDArray[np.bool_]
 
     def rows(self) -> pa.Table:
         """All that were not passed by, in order."""
         table = self.rows_of(self.candidates, self.judged, self.rules)
         capped = pa.array(self.standings == Standing.CAPPED)
+        adds = pa.array(self.adds)
         columns = {
-            "standing": pa.array(_NAMES[self.standings], pa.string()),
+            "standing": pc.if_else(adds, EVIDENCE, pa.array(_NAMES[self.standings], pa.string())),
             "withheld": pc.if_else(capped, Withheld.TIER.value, table["withheld"]),
             "why": pc.if_else(capped, "the budget of a tier it is in is used up", table["why"]),
         }
         for name, column in columns.items():
             table = table.set_column(table.schema.get_field_index(name), name, column)
-        return table.filter(pa.array(self.standings != Standing.PASSED))
+        return table.filter(pa.array((self.standings != Standing.PASSED) | self.adds))
 
 
 class _Look:
@@ -180,20 +183,34 @@ class _Look:
         while True:
             best = best_of(self._asked.scores(self._at.as_of), most, lowest_threshold(policy), self._asked.id_type)
             candidates = self._with_groups(best.table)
-            rules, judged = rules_of(policy, candidates), self._judge(candidates)
-            found = walk(
-                widened(candidates),
-                rules,
-                [kind is not None for kind in judged.kinds],
-                budget=budget,
-                cap=self._cap,
-                reserve=policy.reserve,
-            )
-            if most is None or best.is_all or found.is_over:
+            rules, judged, scores = rules_of(policy, candidates), self._judge(candidates), widened(candidates)
+            withheld = [kind is not None for kind in judged.kinds]
+            found = walk(scores, rules, withheld, budget=budget, cap=self._cap, reserve=policy.reserve)
+            adds, is_over = self._adds(candidates, scores, judged, rules)
+            if most is None or best.is_all or (found.is_over and is_over):
                 return _Walked(
-                    best=best, candidates=candidates, standings=found.standings, rows_of=self._rows, judged=judged, rules=rules
+                    best=best,
+                    candidates=candidates,
+                    standings=found.standings,
+                    rows_of=self._rows,
+                    judged=judged,
+                    rules=rules,
+                    adds=adds,
                 )
             most *= 4
+
+    def _adds(
+        self, candidates: pa.Table, scores: npt.NDArray[np.float64], judged: Judged, rules: Rules
+    ) -> tuple[npt.NDArray[np.bool_], bool]:
+        """Who adds evidence to a flag that stands, bool (n,); and whether more candidates would change nothing.
+
+        A simulated date adds nothing. Without a flag that stands nothing more is walked.
+        """
+        nobody = np.zeros(len(candidates), np.bool_)
+        if not self._at.released or not len(self._memory.newest_evidence()):
+            return nobody, True
+        anyway, is_over = selected_anyway(scores, judged, rules, self._asked.policy, cap=self._cap)
+        return anyway & may_add(candidates, judged, rules, self._memory, self._at.as_of), is_over
 
     def of_drawn(self, drawn: Drawn, walked: _Walked) -> pa.Table:
         """Rows of the accounts that were drawn; those whom memory withholds or a tier has no room for are left out."""
@@ -247,7 +264,7 @@ class _Look:
         return pa.table(
             {
                 ACCOUNT_ID: candidates[ACCOUNT_ID],
-                "as_of": pa.repeat(pa.scalar(self._at.as_of, pa.timestamp("us", tz="UTC")), n),
+                "as_of": pa.repeat(pa.scalar(self._at.as_of, MOMENT), n),
                 "rank": pa.nulls(n, pa.int64()),
                 "score": candidates["score"],
                 "margin": candidates["margin"],
@@ -274,14 +291,23 @@ def _drawn(asked: Question, at: Moment, found: pa.Table, n: int) -> Drawn:
 def _ranked(found: pa.Table, drawn: pa.Table, seed: np.uint64) -> pa.Table:
     """Flags by rank, the drawn among them, then the reserve, then the withheld."""
     flags, withheld = of_standing(found, FLAG), of_standing(found, WITHHELD)
-    reserve = of_standing(found, RESERVE)
+    reserve, evidence = of_standing(found, RESERVE), of_standing(found, EVIDENCE)
     reserve = reserve.filter(pc.invert(pc.is_in(reserve[ACCOUNT_ID], value_set=drawn[ACCOUNT_ID].combine_chunks())))
     of_flags, of_drawn = interleaved(len(flags), drawn[ACCOUNT_ID].combine_chunks(), seed)
     n = len(flags) + len(drawn)
     of_reserve = range(n + 1, n + len(reserve) + 1)
+    before = np.cumsum(pc.equal(found["standing"], FLAG).to_numpy())  # flags above each row, by score
+    is_evidence = pc.equal(found["standing"], EVIDENCE).to_numpy()
+    of_evidence = np.append(np.asarray(of_flags, np.int64), n + 1)[before[is_evidence]]
     parts = [
         part.set_column(part.schema.get_field_index("rank"), "rank", pa.array(ranks, pa.int64()))
-        for part, ranks in ((flags, of_flags), (drawn, of_drawn), (reserve, of_reserve), (withheld, [None] * len(withheld)))
+        for part, ranks in (
+            (flags, of_flags),
+            (drawn, of_drawn),
+            (reserve, of_reserve),
+            (evidence, of_evidence),
+            (withheld, [None] * len(withheld)),
+        )
     ]
     unflagged = [_without_chance(part) for part in parts[2:]]
     return pa.concat_tables([pa.concat_tables(parts[:2]).sort_by("rank"), *unflagged]).combine_chunks()

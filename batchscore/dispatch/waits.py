@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from typing import Final
 
+from batchscore.dispatch.forecast import Forecast
 from batchscore.dispatch.limits import Limits
 from batchscore.dispatch.requests import Requests
 from batchscore.errors import Interrupted, Paused
@@ -19,12 +20,15 @@ PACE_S: Final = 0.25  # of a driver with nothing under way
 class Waits:
     """The waits of one run: each is told once, to the observer and in the run's row, and so is its end."""
 
-    def __init__(self, handle: RunHandle, store: Store, observer: Observer, limits: Limits, requests: Requests) -> None:
+    def __init__(
+        self, handle: RunHandle, store: Store, observer: Observer, limits: Limits, requests: Requests, forecast: Forecast
+    ) -> None:
         self._handle = handle
         self._store = store
         self._observer = observer
         self._stop, self._max_wait = limits.stop, limits.max_wait
         self._requests = requests
+        self._forecast = forecast
         self._reason = ""
         self._since = 0.0
 
@@ -44,6 +48,7 @@ class Waits:
 
     def while_under_way(self, brake: Brake, others: str) -> None:
         """Tell why nothing more is handed out, if so, while attempts are under way; ``others``: the executor's reason."""
+        self._forecast.look()
         request = self._requests.standing
         if request is not None:
             self.tell(f"{request.told}; what is in flight is finished first", "run_paused")
@@ -63,6 +68,7 @@ class Waits:
             self.stop_if_asked()
             while (request := self._requests.standing) is not None or _held_by(brake):
                 began = time.monotonic()
+                self._forecast.look()
                 if request is not None:
                     self.tell(request.told, "run_paused")
                     self._requests.meet(request)

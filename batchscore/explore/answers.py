@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.memory import MOMENT
 from batchscore.desk import Reviewed
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.policy import Policy
 from batchscore.ports import FlagRow
 

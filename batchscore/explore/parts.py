@@ -20,15 +20,14 @@ from pandas.api.extensions import ExtensionDtype
 from pyarrow.fs import LocalFileSystem
 
 from batchscore.attempt.explaining import reasons_schema
-from batchscore.decide.memory import MOMENT
 from batchscore.explore.filters import Filters, columns_of, expression_of
 from batchscore.features.feature_set import open_feature_set
 from batchscore.files import verified
 from batchscore.key_index import open_index
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64, sort_by_key
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, hash64, sort_by_key
 from batchscore.layout import decided_rows
 from batchscore.models.contract import conform
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.operations.remade import features_again
 from batchscore.plan import InputFile, Reference, Rollup, Score
 from batchscore.receipt import Output

@@ -21,9 +21,8 @@ import pyarrow.compute as pc
 
 from batchscore.errors import Refused
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, VALID_FROM, VALID_TO, AccountsTable
-from batchscore.keys import ACCOUNT_ID, is_strictly_increasing, sort_by_key
+from batchscore.keys import ACCOUNT_ID, MOMENT, is_strictly_increasing, sort_by_key
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 _NEVER_US: Final = np.iinfo(np.int64).max
 
 

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.features.accounts import MOMENT
 from batchscore.features.feature_set import CREATED_AT, EPOCH, FeatureSet
+from batchscore.keys import MOMENT
 
 _GRAINS: Final = ["event_grain", "known_grain"]
 _US: Final = timedelta(microseconds=1)

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.features.accounts import MOMENT, Accounts
+from batchscore.features.accounts import Accounts
 from batchscore.features.definitions import AccountColumn, Age, Difference, OverEvents, PythonFeature, Ratio
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, FeatureSet
 from batchscore.features.python import call
 from batchscore.features.windows import Prepared, Window
-from batchscore.keys import ACCOUNT_ID
+from batchscore.keys import ACCOUNT_ID, MOMENT
 
 BLOCK_BYTES: Final = 128 << 20  # of feature values held at once
 _US_A_DAY: Final = 86_400_000_000

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.features.accounts import MOMENT, order_of
+from batchscore.features.accounts import order_of
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
 from batchscore.features.rollup import KEYS
-from batchscore.keys import ACCOUNT_ID, sort_by_key
+from batchscore.keys import ACCOUNT_ID, MOMENT, sort_by_key
 
 
 def poisoned(rollup: pa.Table, as_of: datetime, feature_set: FeatureSet) -> pa.Table:

@@ -40,11 +40,10 @@ from batchscore.features.measured import (
 )
 from batchscore.features.partials import Partial
 from batchscore.features.where import Where, mask_of, refusal_of
-from batchscore.keys import ACCOUNT_ID, ID_TYPES
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 
 KEYS: Final = (ACCOUNT_ID, "event_grain", "known_grain")
 EVENTS: Final = (Partial(None, "n"), Partial(None, "last_at"))  # of every rollup
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 _WIDEST: Final = 1 << 62  # keys packed into one int64 must stay below this
 _ENDS: Final = np.iinfo(np.int64)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,6 @@ from pydantic import Field, model_validator
 from batchscore.errors import PartitionError, Problem
 from batchscore.models.contract import Frame, Matrix
 from batchscore.spec import Value
-
-if TYPE_CHECKING:
-    from batchscore.models.bundle import Feature
 
 MIN_ROWS: Final = 100  # of a frame: of fewer, a share says little
 _BLOCK: Final = 4_096  # rows that stay in the cache while they are compared
@@ -115,8 +112,20 @@ def _n_each(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
     return counts
 
 
-def check_frame(frame: Frame, features: Sequence[Feature], *, where: str) -> tuple[str, ...]:
-    """Alerts (`errors.ALERTS`, with the feature's name behind) of what is not as expected.
+class Bounded(Protocol):
+    """A feature that says what its values should keep to (`bundle.Feature`)."""
+
+    @property
+    def expected(self) -> Bounds | None:
+        """Beyond it a person is told."""
+
+    @property
+    def limits(self) -> Bounds | None:
+        """Beyond it the partition is set aside."""
+
+
+def check_frame(frame: Frame, features: Sequence[Bounded], *, where: str) -> tuple[str, ...]:
+    """Alerts (`errors.ALERTS`, with the feature's name behind) of what is not as expected; ``features`` in the frame's order.
 
     Raises:
         PartitionError: ``feature_limit``: a declared limit is broken; all that are, are listed.

@@ -208,7 +208,7 @@ class CheckedBundle:
 def read_manifest(folder: Path) -> Bundle:
     """The bundle in ``folder``, or the zip of that name, all checked: files against digests, the model file against the manifest.
 
-    Reads only; XGBoost is not imported and the golden rows are not computed: that is `scorer.load_scorer`'s.
+    Reads only; XGBoost is not imported and the golden rows are not computed: that is `loading.load_scorer`'s.
 
     Raises:
         Refused: ``file_missing``, ``bundle_invalid``, ``bundle_digest``, ``model_format``, ``model_version``,

@@ -84,9 +84,9 @@ def verify(path: Path) -> BundleVerified:
         Refused: the first thing that does not hold.
     """
     from batchscore.models.effects import effects_of  # noqa: PLC0415 (the values above need none of this)
+    from batchscore.models.loading import fastest_scorer  # noqa: PLC0415
     from batchscore.models.machine import this_machine  # noqa: PLC0415
     from batchscore.models.probe import require_survivor_once  # noqa: PLC0415
-    from batchscore.models.scorer import fastest_scorer  # noqa: PLC0415
     from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
 
     checked = read_checked(read_manifest(path).reference)

@@ -1,4 +1,4 @@
-"""The scorer: what turns a frame into margins, scores and contributions. A protocol, and the one way to get one.
+"""The scorer: what turns a frame into margins, scores and contributions. A protocol; `loading` is the one way to get one.
 
 XGBoost is the reference. The compiled scorer gives its bits ten times faster (`tests/contract/scorer`, `make bench`), where
 the extra `fast` is installed.
@@ -6,17 +6,12 @@ the extra `fast` is installed.
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import Protocol
 
 from batchscore.errors import AttemptFailed
-from batchscore.models.bundle import CheckedBundle, Manifest, read_checked
+from batchscore.models.bundle import Manifest
 from batchscore.models.contract import Frame, Matrix
 from batchscore.models.golden import Golden
-from batchscore.plan import Reference
-
-if TYPE_CHECKING:
-    from batchscore.models.xgboost_scorer import XGBoostScorer
 
 
 class Scorer(Protocol):
@@ -84,46 +79,3 @@ def require_riders(scorer: Scorer) -> None:
             where=f"{scorer.manifest.name} on {this_machine()}",
             remedy="take this host out: its memory or processor is at fault",
         )
-
-
-Route = Literal["fastest", "xgboost"]
-_loaded: Final[dict[tuple[str, int, Route], Scorer]] = {}
-_loading: Final = threading.Lock()
-
-
-def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "fastest") -> Scorer:
-    """The scorer of the bundle whose manifest ``reference`` names; loaded and proven once per process and digest.
-
-    Every file's SHA-256 is checked before XGBoost sees a byte, a child process loads the model first (`probe`), and the golden
-    rows must come out to the bit.
-
-    Args:
-        reference: The manifest.
-        nthread: Threads of XGBoost.
-        route: ``xgboost`` for the reference alone. The bits are the same.
-
-    Raises:
-        Refused: all of `bundle.read_checked`'s, ``model_crash`` and ``golden_mismatch``.
-    """
-    with _loading:
-        key = (reference.sha256, nthread, route)
-        if key not in _loaded:
-            from batchscore.models.probe import require_survivor_once  # noqa: PLC0415 (reading manifests needs no xgboost)
-            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
-
-            checked = read_checked(reference)
-            require_survivor_once(checked)
-            scorer = XGBoostScorer(checked, nthread=nthread)
-            _loaded[key] = fastest_scorer(checked, scorer) if route == "fastest" else scorer
-        return _loaded[key]
-
-
-def fastest_scorer(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
-    """The compiled scorer where it is installed and passes its certificate."""
-    try:
-        from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (needs the extra `fast`)
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] != "llvmlite":
-            raise
-        return reference
-    return fastest(checked, reference)

@@ -19,12 +19,22 @@ from typing import Any, Final
 
 from batchscore import log_fields
 from batchscore.errors import BatchscoreError, Refused
-from batchscore.events import Event, InputJudged, PartitionAlerted, PartitionFailed, ReleaseJudged, StallFound, Stopping, Waiting
+from batchscore.events import (
+    DeadlineJudged,
+    Event,
+    InputJudged,
+    PartitionAlerted,
+    PartitionFailed,
+    ReleaseJudged,
+    StallFound,
+    Stopping,
+    Waiting,
+)
 
 STDERR: Final = "-"
 DASK_VARIABLE: Final = "DASK_LOGGING"  # where Dask, here and in the workers that are spawned, finds the same configuration
 _NOT_SAID: Final = ("error.message", "error.stack_trace", "log.original")  # may quote a row
-_WARNINGS: Final = (PartitionAlerted, PartitionFailed, StallFound, Stopping, Waiting)
+_WARNINGS: Final = (DeadlineJudged, PartitionAlerted, PartitionFailed, StallFound, Stopping, Waiting)
 _log: Final = logging.getLogger("batchscore.run")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from batchscore.errors import ALERTS, Refused
 from batchscore.events import (
+    DeadlineJudged,
     DecisionRecorded,
     Event,
     InputJudged,
@@ -67,6 +68,7 @@ class MetricsObserver:
         self._ended = gauge("run_ended_timestamp_seconds", "When the command ended")
         self._exit_code = gauge("run_exit_code", "How it ended: 0 done, 1 failed, 2 refused, 3 quarantine, 4 held, 5 interrupted")
         self._watermark = gauge("sweep_watermark_timestamp_seconds", "All input known before then has been scored by a sweep")
+        self._late = gauge("run_late_seconds", "How long after its deadline the run is expected to be over; 0: it is in time")
         self._waiting = gauge("run_waiting", "1 while the run waits for a live source, for workers or a database")
         self._waited = counter("run_waited_seconds", "Seconds the run has waited so far")
         self._partitions = gauge("run_partitions", "Partitions of the stage", "stage")
@@ -95,6 +97,7 @@ class MetricsObserver:
         self._active.labels(self._spec).set(1)
         self._opened.labels(self._spec).set_to_current_time()
         self._heard.labels(self._spec).set_to_current_time()
+        self._late.labels(self._spec)
         self._waiting.labels(self._spec)
         self._waited.labels(self._spec)
         for stage in Stage:
@@ -108,6 +111,8 @@ class MetricsObserver:
         spec = self._spec
         self._heard.labels(spec).set_to_current_time()
         match event:
+            case DeadlineJudged():
+                self._late.labels(spec).set(event.late_s)
             case RunOpened():
                 self._opened.labels(spec).set_to_current_time()
             case StageStarted():
@@ -136,6 +141,7 @@ class MetricsObserver:
             case Released():
                 self._flags.labels(spec, "released").set(event.n_flags)
                 self._flags.labels(spec, "overtaken").set(event.n_overtaken)
+                self._flags.labels(spec, "evidence").set(event.n_evidence)
             case Waiting():
                 self._wait(is_waiting=bool(event.reason))
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from batchscore.errors import alert_meaning
 from batchscore.events import (
+    DeadlineJudged,
     DecisionRecorded,
     Event,
     InputJudged,
@@ -113,6 +114,8 @@ class ProgressObserver:
             case StallFound():
                 story = f"; the cluster's story: {event.story}" if event.story else ""
                 self._say(f"stalled: {plain(event.found)}; {event.done}{plain(story)}")
+            case DeadlineJudged():
+                self._say(_deadline(event))
             case Stopping():
                 self._say("stopping: what is in flight is finished and committed first")
 
@@ -160,7 +163,13 @@ class ProgressObserver:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _deadline(event: DeadlineJudged) -> str:
+    minutes = f"{event.late_s / 60:,.0f} min after its deadline of {event.deadline}" if event.late_s else "in time after all"
+    return f"{'LATE: ' if event.late_s else ''}expected to be over at {event.expected}, {minutes}"
+
+
 def _released(event: Released) -> str:
     if event.n_overtaken:
-        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already"
+        added = f", {event.n_evidence:,} of them with new evidence" if event.n_evidence else ""
+        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already{added}"
     return f"{event.n_flags:,} flags before the reviewers"

@@ -37,7 +37,7 @@ def show_story(rows: Sequence[Reviewed], events: Sequence[QueueEvent], console: 
                 console,
                 f"        evidence {one.number}: run {one.flag.run_id} as of {one.flag.as_of:%Y-%m-%d}, score "
                 f"{one.flag.score:.4f}{_moved(before, one.flag)}, released {one.released_at:%Y-%m-%d %H:%M} UTC{gone}"
-                + (", when it was decided already" if one.kept else ""),
+                + (", and changed nothing" if one.kept else ""),
             )
             before = one.flag
         for said in row.decided:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from batchscore.acceptance import Accepted
+from batchscore.deadline import lateness_told
 from batchscore.digest import KeyDigest
 from batchscore.flag import Flag
 from batchscore.hold import HoldRow
@@ -83,6 +85,12 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
         tables.line(console, f"{row.request.told}{seen}")
     if row.why and not (row.request is not None and row.why.startswith(row.request.told)):
         tables.line(console, f"{'waiting' if row.state == 'running' else 'why'}: {row.why}")
+    if row.deadline_at is not None:
+        ends_at = row.finished_at or row.expected_at
+        plain_deadline = f"deadline {row.deadline_at:%Y-%m-%d %H:%M} UTC"
+        told = lateness_told(row.deadline_at, ends_at, over=row.finished_at is not None) if ends_at else plain_deadline
+        since = f", told first at {row.late_since:%H:%M} UTC" if row.late_since is not None else ""
+        tables.line(console, told + since)
     if row.held_back_s:
         lag = f"; replicas at most {row.worst_lag_s:,.0f} s behind" if row.worst_lag_s is not None else ""
         tables.line(console, f"held back {row.held_back_s:,.0f} s so far for a live source{lag}")
@@ -96,6 +104,13 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
             *_pace(stage),
         )
     console.print(table)
+
+
+def show_accepted(accepted: Sequence[Accepted], console: Console) -> None:
+    """What was accepted of a run that its plan pins otherwise, or that differed from the approved plan."""
+    for one in accepted:
+        mixed = "; what was committed before was made with the other" if one.mixed else "; the whole run was made with it"
+        tables.line(console, f"accepted: {one.told}{mixed}")
 
 
 def show_holds(holds: Sequence[HoldRow], console: Console) -> None:

@@ -21,15 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.memory import MOMENT, Moment
+from batchscore.decide.memory import Moment
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import Question, decide
 from batchscore.errors import Refused
 from batchscore.files import verified
 from batchscore.flag import DECIDED, AccountId, FlagState
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, hash64
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, hash64
 from batchscore.layout import Definitions, decided_rows
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.operations.compared_side import ComparedSide, committed_side, tried_side
 from batchscore.operations.contributions import codes_of
 from batchscore.operations.for_a_person import told_to_a_person

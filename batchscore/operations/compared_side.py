@@ -20,7 +20,8 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES, in_range
 from batchscore.layout import Definitions, score_work, scores_of
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
-from batchscore.models.scorer import Scorer, load_scorer, require_riders
+from batchscore.models.loading import load_scorer
+from batchscore.models.scorer import Scorer, require_riders
 from batchscore.operations.contributions import Contributions, contributions_of
 from batchscore.operations.remade import features_again, frames_again
 from batchscore.plan import Reference, Score, Stage

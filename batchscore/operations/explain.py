@@ -27,8 +27,8 @@ from batchscore.features.sentences import value_in_words
 from batchscore.files import verified
 from batchscore.flag import REASONS, AccountId, Reason
 from batchscore.models.golden import differing_rows
+from batchscore.models.loading import load_scorer
 from batchscore.models.reasons import TOLERANCE, explain
-from batchscore.models.scorer import load_scorer
 from batchscore.operations.contributions import Contributions, codes_of, contributions_of
 from batchscore.operations.for_a_person import told_to_a_person
 from batchscore.operations.frozen_account import FrozenAccount, lies_in, unknown_account

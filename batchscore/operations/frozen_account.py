@@ -12,13 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.memory import MOMENT
 from batchscore.decide.table import flags_in, whole
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.files import verified
 from batchscore.flag import AccountId
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind, in_range
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, IdKind, in_range
 from batchscore.layout import Definitions, score_work
 from batchscore.plan import KeyRange, Partition, Score, Stage
 from batchscore.ports import RunRow, StoreReader

@@ -14,6 +14,7 @@ from batchscore.decide.memory import Memory, Moment, judge, remember
 from batchscore.decide.table import WITHHELD
 from batchscore.decision import flags_of_rows, found_closer, reserve_of
 from batchscore.errors import Refused
+from batchscore.flag import ReleasedAs
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows
 from batchscore.plan import Stage
@@ -49,6 +50,7 @@ class ReserveShown(Value):
     n_later: int
     n_released: int = 0
     n_overtaken: int = 0
+    n_evidence: int = 0
     never_flagged: dict[str, int]
     would: tuple[WithheldShown, ...] = ()
 
@@ -88,6 +90,7 @@ def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool
         n_next=n_next,
         next_rank=free["rank"][0].as_py() if len(free) else None,
         n_later=len(free) - n_next,
+        n_evidence=reader.released_as(run_id).get(ReleasedAs.EVIDENCE, 0),
         never_flagged=_counted(decided_rows(row.decision, WITHHELD)["withheld"].to_pylist()),
     )
     return _let_go(folder, row, reader, free.slice(0, n_next), shown, by) if apply and n_next else shown

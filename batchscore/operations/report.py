@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.admission import judge_input
@@ -30,6 +31,7 @@ from batchscore.files import verified
 from batchscore.flag import ReleasedAs
 from batchscore.guarding import histograms_in
 from batchscore.hold import Finding
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import Definitions, decided_rows
 from batchscore.models.bundle import manifest_of
 from batchscore.observe.text import plain
@@ -40,6 +42,7 @@ from batchscore.receipt import HELD_BACK, Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
 from batchscore.report.histogram import Counts, psi
+from batchscore.report.limits import budgets
 from batchscore.report.model import (
     AsOfHistogram,
     BundleReport,
@@ -108,7 +111,9 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         budget=row.plan.spec.policy.budget,
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
         warnings=_warnings(row, reader, gaps),
+        budgets=budgets(proof.as_ofs[-1], limits) if proof and (limits := row.plan.spec.limits) else (),
         holds=reader.holds(run_id),
+        accepted=reader.accepted(run_id),
         coverage=tuple(_coverage(row, reader)),
         coverage_floor=FeatureSet.thaw(row.plan.feature_set).coverage,
         drift=drift,
@@ -309,28 +314,38 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
         aside = of_standing(held, WITHHELD)["withheld"].to_pylist()
         counted = count_flags(
             of_standing(held, FLAG).select(["as_of", "release"]),
-            _explained(row, reader, gaps),
+            _explained(row, reader, gaps, of_standing(held, FLAG)),
             segment=row.plan.spec.segment,
             sentences=_sentences(row, gaps),
             states=reader.flag_states(row.run_id),
         )
-        kept = reader.released_as(row.run_id).get(ReleasedAs.KEPT, 0) if row.released_at is not None else 0
+        released_as = reader.released_as(row.run_id) if row.released_at is not None else {}
         aside_by_why = dict(sorted(Counter(aside).items()))
-        more = {"n_reserve": len(of_standing(held, RESERVE)), "withheld": aside_by_why, "n_decided_kept": kept}
+        more = {
+            "n_reserve": len(of_standing(held, RESERVE)),
+            "withheld": aside_by_why,
+            "n_decided_kept": released_as.get(ReleasedAs.KEPT, 0),
+            "n_evidence": released_as.get(ReleasedAs.EVIDENCE, 0),
+        }
         return counted.model_copy(update=more)
     return None
 
 
-def _explained(row: RunRow, reader: StoreReader, gaps: Gaps) -> Iterator[pa.Table]:
+def _explained(row: RunRow, reader: StoreReader, gaps: Gaps, flags: pa.Table) -> Iterator[pa.Table]:
+    """Reasons of flags: the reserve, and evidence on flags that stand, are explained beside them and are none."""
+    as_ofs = pc.unique(flags["as_of"]).to_pylist()
+    of_date = {as_of: flags.filter(pc.equal(flags["as_of"], pa.scalar(as_of, MOMENT)))[ACCOUNT_ID] for as_of in as_ofs}
     folder = Path(row.plan.spec.store)
     for receipt in reader.receipts(row.run_id, Stage.REASONS):
         for output in receipt.outputs:
             table = None
             with gaps.around(f"reasons of partition {receipt.number}"):
                 path = verified(str(folder / output.path), output.sha256)
-                table = pq.read_table(path, columns=["as_of", "reasons", SEGMENT])
+                table = pq.read_table(path, columns=["as_of", "reasons", SEGMENT, ACCOUNT_ID])
             if table is not None:
-                yield table
+                for as_of in set(pc.unique(table["as_of"]).to_pylist()) & of_date.keys():
+                    is_flag = pc.is_in(table[ACCOUNT_ID], value_set=of_date[as_of].combine_chunks())
+                    yield table.filter(pc.and_(pc.equal(table["as_of"], pa.scalar(as_of, MOMENT)), is_flag))
 
 
 def _sentences(row: RunRow, gaps: Gaps) -> dict[str, str]:
@@ -363,6 +378,9 @@ def _run_facts(row: RunRow, freeze: StageWork) -> RunFacts:
         n_drivers=row.epoch,
         held_back_s=round(row.held_back_s + freeze.attempt_s.get(HELD_BACK, 0.0), 3),
         worst_lag_s=max(lags, default=None),
+        deadline_at=row.deadline_at,
+        expected_at=row.expected_at,
+        late_since=row.late_since,
     )
 
 

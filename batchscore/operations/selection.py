@@ -10,9 +10,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.memory import MOMENT, Memory, Moment, Withheld
-from batchscore.decide.table import FLAG, RESERVE, flags_in
-from batchscore.keys import ACCOUNT_ID
+from batchscore.decide.memory import Memory, Moment, Withheld
+from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, flags_in
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.report.explanation import Because, Selection
 from batchscore.spec import RunSpec
 
@@ -78,7 +78,10 @@ def selection_of(asked: Asked, scores: Iterable[pa.Table], memory: pa.Table, dec
         released=bool(mine and mine.get("release")),
         more={name: value for name, value in (mine or {}).items() if name not in _KNOWN and value is not None},
     )
-    return found.model_copy(update={"said": _said(found, asked.score)})
+    return found.model_copy(update={"said": _said(found, asked.score) + (_ADDS if standing == EVIDENCE else "")})
+
+
+_ADDS: Final = "; where it moved far enough, this run may add to that flag, as evidence"
 
 
 @dataclass(frozen=True, slots=True)

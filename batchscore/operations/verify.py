@@ -8,6 +8,7 @@ all tables, all files and the trail's key can make another truth, and only a hea
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
@@ -20,12 +21,12 @@ import pyarrow.parquet as pq
 
 from batchscore.audit import BEGINNING, Act, account_digest
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decision import MOMENT, decided_by, flags_of_rows, flags_to_release, question_of, reserve_of
+from batchscore.decision import decided_by, evidence_to_release, flags_of_rows, flags_to_release, question_of, reserve_of
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import STANDING, AccountId, Flag, FlagState
-from batchscore.keys import ACCOUNT_ID, key_digest
+from batchscore.flag import STANDING, AccountId, AnyFlag, Flag, FlagState
+from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
 from batchscore.plan import Stage
@@ -180,7 +181,8 @@ class _Run:
             looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not decided")
             return
         explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
-        written = flags_to_release(row, self._definitions, explained) if row.plan.spec.release != "none" else iter(())
+        made = (flags_to_release, evidence_to_release) if row.plan.spec.release != "none" else ()
+        written = heapq.merge(*(one(row, self._definitions, explained) for one in made), key=_place)
         expected = (flag.read() for flag in written)
         missing = changed = twisted = 0
         others: dict[tuple[str, AccountId], HeldFlag] = {}  # that the decision did not select
@@ -209,6 +211,7 @@ class _Run:
         """The whole chain, then what it says of this run against the flags."""
         before, number = BEGINNING, 0
         told: Counter[str] = Counter()
+        accepted: list[tuple[str, str]] = []
         withdrawn = _NOBODY
         for entry, digest in self._reader.audit():
             number += 1
@@ -217,6 +220,8 @@ class _Run:
             before, number = digest, entry.number
             if entry.run_id == self._row.run_id:
                 told[entry.act] += 1
+                if entry.act == Act.ACCEPTED:
+                    accepted.append((entry.who, entry.detail))
                 if entry.act == Act.WITHDRAWN:
                     withdrawn = _added(withdrawn, entry.account)
         ends = self._reader.audit_head() == (number, before)
@@ -225,6 +230,8 @@ class _Run:
         row = self._row
         claimed = (int(row.undo_begun_at is not None), int(row.undone_at is not None))
         looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
+        held = [(one.by, one.entry) for one in self._reader.accepted(row.run_id)]
+        looked.at(true=sorted(held) == sorted(accepted), otherwise="what was accepted is not what the trail tells of it")
         self._withdrawn(looked, withdrawn)
 
     def _withdrawn(self, looked: _Looked, told: tuple[int, int]) -> None:
@@ -268,7 +275,7 @@ def _side_by_side(held: Iterator[HeldFlag], expected: Iterator[Flag]) -> Iterato
         flag = next(expected, None) if theirs else flag
 
 
-def _place(flag: Flag) -> tuple[str, Any]:
+def _place(flag: AnyFlag) -> tuple[str, Any]:
     return flag.queue, flag.account_id
 
 

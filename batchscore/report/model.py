@@ -11,9 +11,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from batchscore.acceptance import Accepted
 from batchscore.hold import HoldRow
 from batchscore.ports import FailureRow
 from batchscore.report.histogram import EDGES, Counts
+from batchscore.report.limits import Budget
 from batchscore.report.proof import Proof
 from batchscore.spec import Value
 
@@ -39,6 +41,9 @@ class RunFacts(Value):
     n_drivers: int  # how many drivers had it, one after the other
     held_back_s: float = 0.0  # spent waiting for a live source: by drivers with nothing under way, and by attempts, added up
     worst_lag_s: float | None = None  # of the source's replicas, while it was read
+    deadline_at: datetime | None = None
+    expected_at: datetime | None = None  # when its driver last expected it to be over
+    late_since: datetime | None = None  # since when that is after its deadline
 
 
 class StageReport(Value):
@@ -170,6 +175,7 @@ class Flags(Value):
     n_released: int
     n_overtaken: int
     n_decided_kept: int = 0  # of these: a person had decided on evidence as new, and that stays
+    n_evidence: int = 0  # added to flags of earlier runs that stand
     n_withdrawn: int = 0  # by an undo
     n_reserve: int = 0  # ranked below the flags, for `batchscore release`
     withheld: dict[str, int] = Field(default_factory=dict)  # why → accounts that would have been flagged
@@ -219,7 +225,9 @@ class Report(Value):
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
     warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before
+    budgets: tuple[Budget, ...] = ()  # of the last as-of: what was set aside, beside what the spec's limits allow
     holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
+    accepted: tuple[Accepted, ...] = ()  # other versions of libraries than the run, or the approved plan, has pinned
     coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out
     coverage_floor: float | None = None  # below it an account is unscoreable
     drift: Drift | None

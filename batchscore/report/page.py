@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
+from batchscore.deadline import lateness_told
 from batchscore.digest import KeyDigest
 from batchscore.report.charts import HEIGHT, bin_name, histogram_bars, shares, threshold_at
 from batchscore.report.drawing import draw
@@ -56,6 +57,7 @@ def page(report: Report, *, plain: Callable[[str], str]) -> str:
         "n_keys": lambda keys: KeyDigest.parse(keys).n,
         "lanes": lambda keys: keys.partition(":")[2][:16],
         "psi": lambda value: "–" if value is None else f"{value:.3f}",
+        "limit": lambda share: "–" if share is None else f"{100 * share:g} %",
         "percent": lambda share: f"{100 * share:.0f} %",
         "psi_words": in_words,
         "bin": bin_name,
@@ -76,6 +78,7 @@ def _folded(report: Report) -> dict[str, Any]:
     return {
         "headline": headline(report),
         "aside": set_aside(report),
+        "deadline": _deadline(report),
         "seconds": _seconds(report),
         "bundles": bundles,
         "bundle_histograms": [
@@ -106,6 +109,17 @@ def _folded(report: Report) -> dict[str, Any]:
         "holds": [(held, _first(held.findings, MAX_FINDINGS)) for held in report.holds[-MAX_HOLDS:]],
         "warnings": _first(report.warnings, MAX_GAPS),
     }
+
+
+def _deadline(report: Report) -> str:
+    run = report.run
+    ends_at = run.finished_at or run.expected_at
+    if run.deadline_at is None:
+        return ""
+    if ends_at is None:
+        return f"Deadline {run.deadline_at:%Y-%m-%d %H:%M} UTC."
+    told = lateness_told(run.deadline_at, ends_at, over=run.finished_at is not None)
+    return f"{told[0].upper()}{told[1:]}" + (f"; told first at {run.late_since:%H:%M} UTC." if run.late_since else ".")
 
 
 def _first(values: Sequence[T], limit: int) -> Some[T]:

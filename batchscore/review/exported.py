@@ -15,11 +15,10 @@ import pyarrow.parquet as pq
 from batchscore.desk import Reviewed
 from batchscore.errors import Refused
 from batchscore.files import publish
-from batchscore.keys import ID_TYPES, IdKind
+from batchscore.keys import ID_TYPES, MOMENT, IdKind
 from batchscore.operations.rejects import guarded
 from batchscore.review.decision_rows import guarded_id
 
-_MOMENT: Final = pa.timestamp("us", tz="UTC")
 _PARQUET: Final[dict[str, Any]] = {"compression": "zstd", "write_page_checksum": True}
 _FREE_TEXT: Final = ("reasons", "since", "group", "claimed_by")
 
@@ -75,7 +74,7 @@ def _columns(flags: Sequence[Reviewed], kind: IdKind) -> dict[str, tuple[list[ob
         "queue": ([row.flag.queue for row in flags], pa.string()),
         "account_id": ([row.flag.account_id for row in flags], ID_TYPES[kind]),
         "run_id": ([row.flag.run_id for row in flags], pa.string()),
-        "as_of": ([row.flag.as_of for row in flags], _MOMENT),
+        "as_of": ([row.flag.as_of for row in flags], MOMENT),
         "rank": ([row.flag.rank for row in flags], pa.int64()),
         "state": ([row.state.value for row in flags], pa.string()),
         "score": ([flag.score for flag in newest], pa.float64()),

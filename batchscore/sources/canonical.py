@@ -23,9 +23,8 @@ import pyarrow.compute as pc
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.accounts import empty_intervals
 from batchscore.features.feature_set import VALID_FROM, AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, IdKind
 
-MOMENT: Final = pa.timestamp("us", tz="UTC")
 REJECTS: Final = pa.schema([("file", pa.string()), ("row", pa.int64()), ("code", pa.string())])
 FIRST_US: Final = -62_135_596_800_000_000  # 0001-01-01
 LAST_US: Final = 253_402_300_799_999_999  # the last microsecond of 9999
@@ -145,12 +144,16 @@ def decoded(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """One plain array: chunks joined, dictionaries decoded, text in its 32-bit form where it fits."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    array = _joined(column) if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):  # more than 2 GiB of text
         array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     return array
+
+
+def _joined(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one chunk
 
 
 def refuse_id_type(kind_found: pa.DataType, kind: IdKind, *, where: str) -> None:

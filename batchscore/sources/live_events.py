@@ -21,9 +21,10 @@ from batchscore.database import is_mysql, read, translated
 from batchscore.errors import Problem
 from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
 from batchscore.features.rollup import check_measures
+from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
 from batchscore.settings import database_url
-from batchscore.sources.canonical import MOMENT, Place, to_utc
+from batchscore.sources.canonical import Place, to_utc
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, asked_types, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of

@@ -24,7 +24,7 @@ from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
 from batchscore.spec import IdCast, SqlSource
 
 FIRST_PAGE_ROWS: Final = 10_000
-MOST_PAGE_ROWS: Final = 100_000  # of a range some: while one is made canonical the next is fetched
+MOST_PAGE_ROWS: Final = 200_000  # of a range that is read fast, all
 Bound = tuple[int | str, ...]
 
 
@@ -73,6 +73,7 @@ class PageReader:
         self._engine, self._source = engine, source
         self._where = f"table {source.table}"
         self._quote = engine.dialect.identifier_preparer.quote_identifier
+        self._table = self._quote(source.table)
         id_column = next(name for name, role in roles if role == "key")
         found = read(engine, lambda connection: columns_of(connection, source.table), where=self._where)
         self._asked = {name: self._asked_as(found.get(name), name, role) for name, role in roles}
@@ -84,7 +85,7 @@ class PageReader:
         self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
     def _asked_as(self, column: MySqlColumn | None, name: str, role: Role) -> Asked:
-        asked = column.asked_as(role, self._quote(name), self._source.id_cast) if column else None
+        asked = column.asked_as(role, f"{self._table}.{self._quote(name)}", self._source.id_cast) if column else None
         if asked is None:
             raise PartitionError(
                 "column_type", "is gone, or changed its type since the run was planned", where=f"{self._where}: {name}"
@@ -95,7 +96,7 @@ class PageReader:
         """Rows whose key is null, which no range holds."""
         if not self._key.nullable:
             return 0
-        query = f"SELECT COUNT(*) FROM {self._quote(self._source.table)} WHERE {self._key.quoted[0]} IS NULL"  # noqa: S608
+        query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL"  # noqa: S608
         return int(read(self._engine, lambda connection: connection.exec_driver_sql(query).scalar_one(), where=self._where))
 
     def rows_without_key(self, n_rows: int) -> pa.Table:
@@ -159,7 +160,7 @@ class PageReader:
 
     def _select(self) -> str:
         selected = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(self._selected))
-        return f"SELECT {selected} FROM {self._quote(self._source.table)}"  # noqa: S608 (names quoted, keys as digits or hex)
+        return f"SELECT {selected} FROM {self._table}"  # noqa: S608 (names quoted, keys as digits or hex)
 
     def _by_driver(self, query: str) -> pa.Table:
         rows = read(self._engine, lambda connection: _driver_rows(connection, query), where=self._where)

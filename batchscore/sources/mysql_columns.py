@@ -25,6 +25,7 @@ TEXTS: Final = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext",
 BYTES: Final = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
 MOMENTS: Final = {"datetime", "date", "timestamp"}
 _NAMES: Final = TEXTS | {"enum", "set", "json"}  # text that is not to be put in order
+_AS_THEY_STAND: Final = {"smallint", "int", "bigint"}  # a tinyint(1) is a bool to connectorx
 _MOST_WHOLE_DIGITS: Final = 18  # of 2^63
 _MOST_DIGITS: Final = 38  # of decimal128
 _UUID_BYTES: Final = 16
@@ -97,7 +98,7 @@ class MySqlColumn:
         if self.kind in {"bit", "year"}:
             return f"CAST({quoted} AS UNSIGNED)", pa.uint64()
         if self.kind in {"float", "double"}:
-            return f"CAST({quoted} AS DOUBLE)", pa.float64()
+            return quoted if self.declared == "double" else f"CAST({quoted} AS DOUBLE)", pa.float64()
         if self.kind == "decimal" and self.precision is not None and self.precision <= _MOST_DIGITS:
             return f"CAST({quoted} AS CHAR)", pa.decimal128(self.precision, self.scale or 0)
         return None
@@ -115,8 +116,14 @@ class MySqlColumn:
         return f"CASE WHEN {quoted} IS NULL THEN NULL ELSE COALESCE({exact}, {ZERO_DATE}) END", arrow
 
     def _whole(self, quoted: str) -> Asked:
-        unsigned = "unsigned" in self.declared
-        return (f"CAST({quoted} AS UNSIGNED)", pa.uint64()) if unsigned else (f"CAST({quoted} AS SIGNED)", pa.int64())
+        return as_whole(self, quoted), pa.uint64() if "unsigned" in self.declared else pa.int64()
+
+
+def as_whole(column: MySqlColumn, quoted: str) -> str:
+    """An integer's expression. As it stands where every driver takes it so: a third of a server's work on a page is casts."""
+    if column.kind in _AS_THEY_STAND:
+        return quoted
+    return f"CAST({quoted} AS {'UNSIGNED' if 'unsigned' in column.declared else 'SIGNED'})"
 
 
 def columns_of(connection: sa.Connection, table: str) -> dict[str, MySqlColumn]:
@@ -159,7 +166,7 @@ def exact(column: pa.ChunkedArray, kind: pa.DataType, where: str) -> pa.Array:
     Raises:
         PartitionError: ``column_type`` or ``invalid_utf8``.
     """
-    array = column.combine_chunks()
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even one
     if array.type != carried(kind):  # connectorx: 64-bit offsets of text
         array = array.cast(carried(kind))
     if pa.types.is_timestamp(kind):

@@ -8,8 +8,9 @@ asked for and answered apart, so that whoever asks can work in between.
 from __future__ import annotations
 
 import atexit
+import mmap
 import os
-import select
+import socket
 import subprocess
 import sys
 import threading
@@ -35,7 +36,7 @@ def can_read_fast(url: str) -> bool:
 
 
 class FastReader:
-    """One child process, one read at a time. Answers come through memory that both share: a pipe would copy them thrice.
+    """One child process, one read at a time. Each answer is memory of its own, mapped here: a pipe would copy it thrice.
 
     ``n_page``: how many rows its last pages had, for whoever reads the next range. ``seconds``: what its last read took.
     """
@@ -45,7 +46,7 @@ class FastReader:
         self.seconds = 0.0
         self._url_name = url_name
         self._deadline_s = deadline_s
-        self._shared = -1
+        self._answers: socket.socket
         self._child: subprocess.Popen[bytes] | None = None
         self._asked_at: float | None = None
 
@@ -66,17 +67,19 @@ class FastReader:
         if child is not None:
             child.kill()
             child.communicate()  # reaps it and closes its pipes
-            os.close(self._shared)
+            self._answers.close()
 
     def start(self) -> None:
         """Let the child load its libraries while others are at work; the first read would wait for it."""
         if self._child is None:
-            self._shared = os.memfd_create("batchscore-page")
-            command = [sys.executable, "-m", mysql_fast_child.__name__, self._url_name, str(self._shared)]
-            self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
-                command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                pass_fds=(self._shared,),
-            )  # fmt: skip
+            # Whole messages, or the end: half an answer cannot come.
+            self._answers, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                command = [sys.executable, "-m", mysql_fast_child.__name__, self._url_name, str(theirs.fileno())]
+                self._child = subprocess.Popen(  # noqa: S603 (our own module, in our own interpreter)
+                    command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                )  # fmt: skip
 
     def ask(self, query: str) -> None:
         """Begin a read; `answer` is to be called next."""
@@ -92,34 +95,29 @@ class FastReader:
             return  # `answer` finds the child gone
 
     def answer(self) -> pa.Table | None:
-        """The result of the read that was asked for, a copy of its own; None when connectorx cannot read it.
+        """The result of the read that was asked for; None when connectorx cannot read it.
 
         Raises:
             AttemptFailed: the deadline passed; the child is gone.
         """
         assert self._asked_at is not None, "nothing was asked"
-        assert self._child is not None
-        assert self._child.stdout is not None
-        pipe, until = self._child.stdout.fileno(), self._asked_at + self._deadline_s
+        left_s = self._asked_at + self._deadline_s - time.monotonic()
         self._asked_at = None
-        head = b""
-        while len(head) < ANSWER.size:
-            poll = select.poll()
-            poll.register(pipe, select.POLLIN)
-            if not poll.poll(max(0.0, until - time.monotonic()) * 1_000):
-                self.close()
-                raise AttemptFailed(
-                    "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
-                )
-            more = os.read(pipe, ANSWER.size - len(head))
-            if not more:
-                self.close()  # it died of something: the next read gets a new one
-                return None
-            head += more
+        self._answers.settimeout(max(1e-3, left_s))
+        try:
+            head, pages, _, _ = socket.recv_fds(self._answers, ANSWER.size, 1, socket.MSG_CMSG_CLOEXEC)
+        except TimeoutError:
+            self.close()
+            raise AttemptFailed(
+                "attempt_failed", f"a read took longer than {self._deadline_s:g} s and was given up", where="freeze"
+            ) from None
+        if not head:
+            self.close()  # it died of something: the next read gets a new one
+            return None
         size, self.seconds = ANSWER.unpack(head)
         if size == UNREADABLE:
             return None
-        with pa.ipc.open_stream(_copied(self._shared, size)) as stream:
+        with pa.ipc.open_stream(_mapped(pages[0], size)) as stream:
             return stream.read_all()
 
     def read(self, query: str) -> pa.Table | None:
@@ -128,13 +126,12 @@ class FastReader:
         return self.answer()
 
 
-def _copied(shared: int, size: int) -> pa.Buffer:
-    """The child writes its next answer into the same memory."""
-    held = pa.allocate_buffer(size)
-    view, n_read = memoryview(held), 0
-    while n_read < size:
-        n_read += os.preadv(shared, [view[n_read:]], n_read)
-    return held
+def _mapped(page: int, size: int) -> pa.Buffer:
+    """The memory behind a descriptor, for as long as anything made of it is there; the descriptor is closed."""
+    try:
+        return pa.py_buffer(mmap.mmap(page, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ))
+    finally:
+        os.close(page)
 
 
 class _Idle:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -19,7 +20,7 @@ import sqlalchemy as sa
 from batchscore.database import read
 from batchscore.errors import PartitionError, Problem
 from batchscore.plan import KeyBound
-from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, columns_of
+from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole, columns_of
 from batchscore.spec import SqlSource
 
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
@@ -31,7 +32,10 @@ _OTHERS: Final = {"year", "bit", "decimal", "date", "datetime", "timestamp"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PagingKey:
-    """The columns, first the one that weighs most. ``unique``: no two rows are equal in them, also not to their collation."""
+    """The columns, first the one that weighs most. ``unique``: no two rows are equal in them, also not to their collation.
+
+    ``quoted``: their names with the table's, since to ORDER BY a bare one may be what is selected as it.
+    """
 
     columns: tuple[MySqlColumn, ...]
     unique: bool
@@ -100,8 +104,10 @@ def _asked(column: MySqlColumn, quoted: str) -> str:
         return f"CONVERT({quoted} USING utf8mb4)"
     if column.kind in BYTES:
         return f"HEX({quoted})"
-    if _is_number(column):
-        return f"CAST({quoted} AS {'UNSIGNED' if _is_unsigned(column) else 'SIGNED'})"
+    if column.is_whole:
+        return as_whole(column, quoted)
+    if _is_number(column):  # YEAR, BIT
+        return f"CAST({quoted} AS UNSIGNED)"
     return f"CAST({quoted} AS CHAR)"
 
 
@@ -145,7 +151,7 @@ def paging_key(
     return PagingKey(
         columns=tuple(found[name] for name in names),
         unique=any(unique and columns == list(names) for unique, columns in _indexes(connection, source.table)),
-        quoted=tuple(quote(name) for name in names),
+        quoted=tuple(f"{quote(source.table)}.{quote(name)}" for name in names),
     )
 
 
@@ -204,38 +210,70 @@ def _indexes(connection: sa.Connection, table: str) -> Iterator[tuple[bool, list
     yield from indexes.values()
 
 
-def cut_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None = None) -> list[KeyBound | None]:
+def cut_ranges(
+    engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None = None, *, from_both_ends: bool = False
+) -> list[KeyBound | None]:
     """The bounds of ranges (low, high] of keys up to the largest now, of `RANGE_ROWS` rows each.
 
-    The last range has half to one and a half of that, or all there is. Only ``low`` for a table with nothing above it.
+    One range, the last, has half to one and a half of that, or all there is; with ``from_both_ends``, which takes half the time
+    of a table that is large, one in the middle. Only ``low`` for a table with nothing above it.
 
     Each bound costs one walk over so many index entries, from the bound before: sparse or skewed keys, one column or several,
     in any collation, are the same to it. Nothing is counted over the whole table.
     """
-    quoted = engine.dialect.identifier_preparer.quote_identifier(source.table)
-    asked, falling = ", ".join(key.asked), ", ".join(f"{name} DESC" for name in key.quoted)
-    where = f"table {source.table}"
-    last = None if low is None else as_bound(low)
-    above = f"SELECT {asked} FROM {quoted} WHERE {key.after(last)} ORDER BY {falling} LIMIT 1"  # noqa: S608 (quoted)
-    high = _bound(read(engine, partial(_first, above), where=where))
+    walk = _Walk(engine, source, key)
+    high = walk.largest(low)
     if high is None:
         return [low]
-    bounds: list[KeyBound | None] = [low]
+    n_rows = RANGE_ROWS
+    lower, upper = [low], [high]  # from each end, inwards
+    with ThreadPoolExecutor(1) as other_end:
+        while True:
+            falling = other_end.submit(walk.down, lower[-1], upper[-1], n_rows) if from_both_ends and key.unique else None
+            above = walk.up(lower[-1], upper[-1], n_rows)
+            below = falling.result() if falling else None
+            if above is None or above == upper[-1]:
+                break
+            lower.append(above)
+            if below is not None and walk.holds_any(above, below):  # else they have met: the rest is left to one
+                upper.append(below)
+    if above is None and len(lower) > 1 and walk.up(lower[-1], upper[-1], max(1, n_rows // 2)) is None:
+        lower.pop()
+    return [*lower, *reversed(upper)]
 
-    def passed(n_rows: int) -> KeyBound | None:
-        """The key that lies ``n_rows`` above the last bound; None when there are fewer."""
-        since = None if bounds[-1] is None else as_bound(bounds[-1])
-        walk = (
-            f"SELECT {asked} FROM {quoted} WHERE {key.between(since, as_bound(high))} "  # noqa: S608 (quoted)
-            f"ORDER BY {key.order} LIMIT 1 OFFSET {n_rows - 1}"
-        )
-        return _bound(read(engine, partial(_first, walk), where=where))
 
-    while (bound := passed(RANGE_ROWS)) is not None and bound != high:
-        bounds.append(bound)
-    if bound is None and len(bounds) > 1 and passed(max(1, RANGE_ROWS // 2)) is None:
-        bounds.pop()
-    return [*bounds, high]
+class _Walk:
+    """Looks for bounds along a table's key, each with one query."""
+
+    def __init__(self, engine: sa.Engine, source: SqlSource, key: PagingKey) -> None:
+        self._engine, self._key, self._where = engine, key, f"table {source.table}"
+        quoted = engine.dialect.identifier_preparer.quote_identifier(source.table)
+        self._from = f"FROM {quoted} WHERE"
+        self._select = f"SELECT {', '.join(key.asked)} {self._from}"
+        self._falling = ", ".join(f"{name} DESC" for name in key.quoted)
+
+    def largest(self, low: KeyBound | None) -> KeyBound | None:
+        """The largest key above ``low``."""
+        above = self._key.after(None if low is None else as_bound(low))
+        return self._found(f"{self._select} {above} ORDER BY {self._falling} LIMIT 1")
+
+    def up(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
+        """The key that lies ``n_rows`` above ``low``; None when fewer are in (low, high]."""
+        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}")
+
+    def down(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
+        """The key that ``n_rows`` of (low, high] lie above; None when there is none in it."""
+        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._falling} LIMIT 1 OFFSET {n_rows}")
+
+    def holds_any(self, low: KeyBound, high: KeyBound) -> bool:
+        """Whether a key is in (low, high]."""
+        return self._found(f"SELECT 1 {self._from} {self._between(low, high)} LIMIT 1") is not None
+
+    def _between(self, low: KeyBound | None, high: KeyBound) -> str:
+        return self._key.between(None if low is None else as_bound(low), as_bound(high))
+
+    def _found(self, query: str) -> KeyBound | None:
+        return _bound(read(self._engine, partial(_first, query), where=self._where))
 
 
 def _bound(row: Any) -> KeyBound | None:

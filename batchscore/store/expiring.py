@@ -1,4 +1,4 @@
-"""Expiry: flags that nobody took for so long, and that no run has selected again since, leave the queue."""
+"""Expiry: flags that nobody took for so long, and to which no run has added since, leave the queue."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.desk import Happened
-from batchscore.flag import FlagState
+from batchscore.flag import FlagState, ReleasedAs
 from batchscore.store.claiming import Desk, What, record, set_state
 from batchscore.store.past import same_flag
 from batchscore.store.reviewed import IDS_A_STATEMENT, Key, claims, dispositions, flags
@@ -15,6 +15,8 @@ from batchscore.store.tables import runs
 
 FLAGS_A_TRANSACTION: Final = 10_000
 _evidence: Final = flags.alias("evidence")
+_theirs: Final = runs.alias("theirs")
+_seen: Final = sa.select(_theirs.c.run_id).where(_theirs.c.released_at.is_not(None), _theirs.c.undo_begun_at.is_(None))
 
 
 def expire_some(connection: sa.Connection, desk: Desk, queue: str, by: str, before: int) -> int:
@@ -54,7 +56,8 @@ def _old(queue: str, before: int, after: Any, or_free: sa.ColumnElement[bool] | 
     newer = (
         sa.select(_evidence.c.run_id)
         .where(_evidence.c.queue == flags.c.queue, _evidence.c.account_id == flags.c.account_id)
-        .where(_evidence.c.overtaken_by == flags.c.run_id, _evidence.c.opened_at >= before)
+        .where(_evidence.c.overtaken_by == flags.c.run_id, _evidence.c.released_as == ReleasedAs.EVIDENCE.value)
+        .where(_evidence.c.opened_at >= before, _evidence.c.run_id.in_(_seen))
         .exists()
     )
     query = (

@@ -2,50 +2,40 @@
 
 Rows go in by account id, in bounded statements and transactions. The reviewers' view shows only runs whose ``released_at``
 is set, and the last transaction sets it. An account that already has a flag that stands in the queue keeps that one, and ours
-is recorded as overtaken, by which run too: it is evidence on that one, and an undo can put it in its place. One that was put
-before the reviewers for the same as-of is not put there again, and what a person decided on newer evidence stays: ours changes
-nothing. A flag that nobody can see, of a run that stopped inside its release, gives way to ours; one that was withdrawn is as
-if it had never been. Doing it all again after a crash finds its own rows and changes none of them.
+is recorded as overtaken, by which run too: it is evidence on that one where it says more than the newest, and an undo can put
+it in its place. One that was put before the reviewers for the same as-of is not put there again, and what a person decided on
+newer evidence stays: ours changes nothing. A flag that nobody can see, of a run that stopped inside its release, gives way to
+ours; one that was withdrawn is as if it had never been. After the flags comes what the run adds to those that stood when it
+decided (`inserting`). Doing it all again after a crash finds its own rows and changes none of them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 
 from batchscore.audit import Act
-from batchscore.database import clock, is_mysql, transact
+from batchscore.database import clock, transact
 from batchscore.desk import Happened
-from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
+from batchscore.flag import AnyFlag, FlagState, ReleasedAs
+from batchscore.plan import Plan
 from batchscore.ports import ReleaseCount, RunHandle
-from batchscore.store.audit import AuditTrail, Done
+from batchscore.store.audit import Done
+from batchscore.store.inserting import Insertion, ReviewDatabase, next_ordinal
 from batchscore.store.outbox import Change, append_events, append_release
-from batchscore.store.rows import (
-    FLAGS_OWN,
-    FlagOwn,
-    FlagsShare,
-    flag_own,
-    flags_share,
-    from_microseconds,
-    microseconds,
-    stored_id,
-)
+from batchscore.store.rows import from_microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT = 500  # tests make these two smaller
 ROWS_A_TRANSACTION = 10_000
-STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
-ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
 DAY: Final = 86_400_000_000  # microseconds
-MOST_BYTES_A_CHARACTER: Final = 4  # in UTF-8; a quote in JSON is escaped, and takes two
 
 _flags: Final = flags_table("raw")
 T_co = TypeVar("T_co", covariant=True)
@@ -66,28 +56,21 @@ class Fenced(Protocol):
         """Raises Fenced when a newer driver has the run."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReviewDatabase:
-    """What of the database a release must know: its clock, the largest integer its ids may be, and its audit trail."""
-
-    now: sa.ColumnElement[Any]
-    largest_id: int
-    trail: AuditTrail
-
-
-def release(run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
-    """Insert ``flags`` (in key order) and set ``released_at``; a run that is released already is left as it is.
+def release(
+    run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: ReviewDatabase, evidence: Iterable[AnyFlag] = ()
+) -> ReleaseCount:
+    """Insert ``flags``, then ``evidence`` (each in key order), and set ``released_at``; a released run is left as it is.
 
     Raises:
         Fenced: a newer driver has the run.
         Refused: ``id_too_large``, or ``as_of_behind``: the run is a sweep, and a newer as-of of its spec was swept meanwhile.
     """
 
-    def look(connection: sa.Connection) -> tuple[float | None, int]:
-        released = connection.execute(sa.select(runs.c.released_at).where(runs.c.run_id == run.run_id)).scalar_one()
-        if released is None:
+    def look(connection: sa.Connection) -> tuple[float | None, Insertion]:
+        row = connection.execute(sa.select(runs.c.released_at, runs.c.plan).where(runs.c.run_id == run.run_id)).one()
+        if row.released_at is None:
             _refuse_behind(connection, run)
-        return released, clock(connection, database.now)
+        return row.released_at, _insertion_of(run, row.plan, database, clock(connection, database.now))
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
@@ -106,13 +89,14 @@ def release(run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: 
             append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
-    released, opened_at = fenced(look)
+    released, insertion = fenced(look)
     if released is None:
         reach(Point.RELEASE_BEGUN)
-        for part in _parts(flags, ROWS_A_TRANSACTION):
-            queue = part[0].queue
-            fenced(_Insertion(run, part, opened_at, database))
-            reach(Point.FLAGS_INSERTED)
+        for how, those in ((insertion, flags), (replace(insertion, adding=True), evidence)):
+            for part in _parts(those, ROWS_A_TRANSACTION):
+                queue = part[0].queue
+                fenced(_Inserting(how, part))
+                reach(Point.FLAGS_INSERTED)
         fenced(publish)
         reach(Point.RELEASED)
     return fenced(lambda connection: _count(connection, run))
@@ -128,12 +112,12 @@ def release_more(
     Raises:
         Refused: ``id_too_large``, or ``nothing_to_release``: the run is not released, or an undo of it was begun.
     """
-    added = [0, 0, 0]  # opened, overtaken, of these kept
+    added = [0, 0, 0, 0]  # opened, overtaken, of these kept, of these evidence
     for part in _parts(flags, ROWS_A_TRANSACTION):
         addition = _Addition(run_id, part, by, database, per_day)
         counted = transact(engine, addition, where="store", landed=addition.landed)
         added = [before + more for before, more in zip(added, counted, strict=True)]
-    return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2])
+    return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2], n_evidence=added[3])
 
 
 class _Addition:
@@ -154,9 +138,10 @@ class _Addition:
         there = sa.select(_flags.c.release_ordinal).where(of_run, _flags.c.release_ordinal == ordinal)
         return connection.execute(there.where(_flags.c.account_id == account_id)).first() is not None
 
-    def __call__(self, connection: sa.Connection) -> tuple[int, int, int]:
+    def __call__(self, connection: sa.Connection) -> tuple[int, int, int, int]:
         run, database = self._run, self._database
-        of_run = sa.select(runs.c.released_at, runs.c.undo_begun_at).where(runs.c.run_id == run.run_id).with_for_update()
+        asked = (runs.c.released_at, runs.c.undo_begun_at, runs.c.plan)
+        of_run = sa.select(*asked).where(runs.c.run_id == run.run_id).with_for_update()
         row = connection.execute(of_run).one()
         if row.released_at is None or row.undo_begun_at is not None:
             raise Refused(
@@ -168,21 +153,22 @@ class _Addition:
         queue = self._flags[0].queue
         lock_queue(connection, queue)
         at = clock(connection, database.now)
-        first = _next_ordinal(connection, run)
+        first = next_ordinal(connection, run)
+        insertion = _insertion_of(run, row.plan, database, at)
         going = self._within_pace(connection, at, int(row.released_at * 1_000_000))
         for rows in _parts(going, ROWS_A_STATEMENT):
-            _insert(connection, run, rows, at, database)
+            insertion.insert(connection, rows)
         columns = (_flags.c.account_id, _flags.c.run_id, _flags.c.released_as, _flags.c.release_ordinal)
         new = sa.select(*columns).where(_flags.c.run_id == run.run_id, _flags.c.release_ordinal >= first)
         made = connection.execute(new.order_by(_flags.c.release_ordinal)).all()
         self._last = (made[-1].account_id, made[-1].release_ordinal) if made else None
         counts = Counter(ReleasedAs(one.released_as) for one in made)
-        n_overtaken = counts[ReleasedAs.EVIDENCE] + counts[ReleasedAs.KEPT]
+        n_overtaken = len(made) - counts[ReleasedAs.OPENED]
         if made:
             said = f"{counts[ReleasedAs.OPENED]} more flags, {n_overtaken} overtaken"
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
             append_events(connection, [_came(run.owner, queue, one) for one in made], at)
-        return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT]
+        return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT], counts[ReleasedAs.EVIDENCE]
 
     def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[AnyFlag]:
         """Those that may go at that moment, in key order: the queue is locked, so nobody else counts the same places as free."""
@@ -226,16 +212,21 @@ def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
         )
 
 
-class _Insertion:
+class _Inserting:
     """One transaction's flags, of one queue. The queue's row is locked first: releases into one queue take turns."""
 
-    def __init__(self, run: RunHandle, flags: list[AnyFlag], opened_at: int, database: ReviewDatabase) -> None:
-        self._run, self._flags, self._opened_at, self._database = run, flags, opened_at, database
+    def __init__(self, insertion: Insertion, flags: list[AnyFlag]) -> None:
+        self._insertion, self._flags = insertion, flags
 
     def __call__(self, connection: sa.Connection) -> None:
         lock_queue(connection, self._flags[0].queue)
         for rows in _parts(self._flags, ROWS_A_STATEMENT):
-            _insert(connection, self._run, rows, self._opened_at, self._database)
+            self._insertion.insert(connection, rows)
+
+
+def _insertion_of(run: RunHandle, plan: str, database: ReviewDatabase, at: int) -> Insertion:
+    spec = Plan.model_validate_json(plan).spec
+    return Insertion(run=run, database=database, opened_at=at, least=spec.policy.more_evidence)
 
 
 def lock_queue(connection: sa.Connection, queue: str) -> None:
@@ -248,91 +239,6 @@ def lock_queue(connection: sa.Connection, queue: str) -> None:
             raise TryAgain("commit_conflict", "another release made this queue just now", where=f"queue {queue}") from None
 
 
-def _insert(connection: sa.Connection, run: RunHandle, flags: list[AnyFlag], opened_at: int, database: ReviewDatabase) -> None:
-    """Flags of one queue: those whose account was taken by another run are overtaken; our own stay as they are."""
-    ids = [stored_id(flag.account_id, database.largest_id) for flag in flags]
-    held = (_flags.c.queue == flags[0].queue) & _flags.c.account_id.in_(ids)
-    driven = (runs.c.state == "running") & (runs.c.lease_until >= database.now)
-    there = (
-        sa.select(
-            *(_flags.c.account_id, _flags.c.run_id, _flags.c.open_marker, _flags.c.as_of, _flags.c.state),
-            *(runs.c.released_at, runs.c.lease_owner, driven.label("driven")),
-        )
-        .select_from(_flags.outerjoin(runs, runs.c.run_id == _flags.c.run_id))
-        .where(held)
-    )
-    standing = connection.execute(there).all()
-    ours = {row.account_id for row in standing if row.run_id == run.run_id}
-    as_of = microseconds(flags[0].as_of)
-    taken: dict[Any, tuple[str, ReleasedAs]] = {}  # account → the run whose flag stands, and what ours is to it
-    for row in standing:
-        if row.run_id == run.run_id or row.state in {FlagState.OVERTAKEN, FlagState.WITHDRAWN}:
-            continue
-        if row.open_marker == 1 and row.released_at is None and (not row.driven or is_gone(row.lease_owner)):
-            _give_way(connection, held & (_flags.c.account_id == row.account_id), row.run_id, run.run_id, opened_at)
-        elif row.open_marker == 1:
-            taken[row.account_id] = row.run_id, ReleasedAs.EVIDENCE
-        elif row.account_id not in taken and (row.as_of == as_of or (row.as_of > as_of and row.state in DECIDED)):
-            taken[row.account_id] = row.run_id, ReleasedAs.KEPT if row.state in DECIDED else ReleasedAs.EVIDENCE
-    ordinal = _next_ordinal(connection, run)
-    rows_of: dict[FlagsShare, list[FlagOwn]] = {}
-    for flag, account_id in zip(flags, ids, strict=True):
-        if account_id not in ours:
-            winner, released_as = taken.get(account_id, (None, ReleasedAs.OPENED))
-            shared = FlagsShare(winner, released_as, flag.bundle_digest, flag.second_reviewer)
-            rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
-            ordinal += 1
-    for shared, rows in rows_of.items():
-        columns = flags_share(flags[0], opened_at, shared)
-        for part in _bounded(rows):
-            values = tuple(value for row in part for value in row)
-            connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
-            reach(Point.FLAGS_INSERTING)
-
-
-def _give_way(connection: sa.Connection, account: sa.ColumnElement[bool], unseen: str, winner: str, at: int) -> None:
-    """The flag of a run that stopped inside its release, and what had given way to it, give way to the winner's."""
-    connection.execute(_flags.update().where(account & (_flags.c.overtaken_by == unseen)).values(overtaken_by=winner))
-    overtaken = {"state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": at, "overtaken_by": winner}
-    own = account & (_flags.c.run_id == unseen)
-    connection.execute(_flags.update().where(own).values(**overtaken, released_as=ReleasedAs.EVIDENCE.value))
-
-
-def _next_ordinal(connection: sa.Connection, run: RunHandle) -> int:
-    """Where the run's numbering of its flags goes on; its largest is the first of an index."""
-    largest = sa.select(sa.func.max(_flags.c.release_ordinal)).where(_flags.c.run_id == run.run_id)
-    return (connection.execute(largest).scalar() or 0) + 1
-
-
-def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:
-    """The INSERT of so many flags, with what they share written out: a driver's work grows with its values (measured)."""
-
-    def literal(value: str | int | None) -> str:
-        return str(sa.literal(value).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-
-    quoted = connection.dialect.identifier_preparer.quote
-    names = ", ".join(quoted(name) for name in (*shared, *FLAGS_OWN))
-    own = ["%s" if is_mysql(connection) else "?"] * len(FLAGS_OWN)
-    row = ", ".join([*(literal(value) for value in shared.values()), *own])
-    rows = ", ".join([f"({row})"] * n_rows)
-    return f"INSERT INTO flags ({names}) VALUES {rows}"  # noqa: S608 (our own names; values as literals of the dialect)
-
-
-def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
-    """Rows together up to what a server takes at once, however long their reasons are."""
-    part: list[FlagOwn] = []
-    n_bytes = 0
-    for row in rows:
-        size = ROW_BYTES + MOST_BYTES_A_CHARACTER * row.n_chars
-        if part and n_bytes + size > STATEMENT_BYTES:
-            yield part
-            part, n_bytes = [], 0
-        part.append(row)
-        n_bytes += size
-    if part:
-        yield part
-
-
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     counted = sa.select(_flags.c.state, _flags.c.released_as, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id)
     rows = connection.execute(counted.group_by(_flags.c.state, _flags.c.released_as)).all()
@@ -340,6 +246,7 @@ def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
         n_flags=sum(row.n for row in rows if row.state != FlagState.OVERTAKEN),
         n_overtaken=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN),
         n_decided_kept=sum(row.n for row in rows if row.released_as == ReleasedAs.KEPT),
+        n_evidence=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN and row.released_as == ReleasedAs.EVIDENCE),
     )
 
 

@@ -11,12 +11,14 @@ Of a partition's: planned → committed or quarantined, and nothing after that.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.acceptance import Accepted
 from batchscore.database import is_mysql, now, read, transact
 from batchscore.digest import digest_of
 from batchscore.driver import is_gone
@@ -28,8 +30,10 @@ from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Output, Receipt
 from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.store.accepting import put_accepted
 from batchscore.store.audit import AuditTrail
-from batchscore.store.flags import ReviewDatabase, release, release_more
+from batchscore.store.flags import release, release_more
+from batchscore.store.inserting import ReviewDatabase
 from batchscore.store.reader import Reader, done_before
 from batchscore.store.requests import Ask, landed, put_request, refuse_requested
 from batchscore.store.rows import (
@@ -262,10 +266,10 @@ class Ledger:
         reach(Point.DECISION_RECORDED)
         return row
 
-    def release(self, run: RunHandle, flags: Iterator[AnyFlag]) -> ReleaseCount:
-        """Insert the flags in key order and set ``released_at`` in the last transaction. Repeatable."""
+    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
+        """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release(run, flags, lambda body: self._fenced(run, body), database)
+        return release(run, flags, lambda body: self._fenced(run, body), database, evidence)
 
     def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
@@ -322,7 +326,20 @@ class Ledger:
         """Say in the run's row where its attempts run."""
         self._note(run, executor=description[:EXECUTOR_CHARS])
 
-    def _note(self, run: RunHandle, **said: str) -> None:
+    def accept(self, run: RunHandle, accepted: Sequence[Accepted]) -> None:
+        """Record which other versions of libraries somebody accepted, in the audit trail too; repeatable."""
+        self._fenced(run, lambda connection: put_accepted(connection, run, accepted, self._trail, self._now))
+
+    def note_deadline(self, run: RunHandle, deadline_at: datetime) -> None:
+        """Say in the run's row by when it is to be over."""
+        self._note(run, deadline_at=deadline_at.timestamp(), expected_at=None, late_since=None)
+
+    def note_expected(self, run: RunHandle, expected_at: datetime, *, late: bool) -> None:
+        """Say in the run's row when it is expected to be over, and whether that is too late; since when is kept."""
+        since = sa.func.coalesce(runs.c.late_since, self._now) if late else None
+        self._note(run, expected_at=expected_at.timestamp(), late_since=since)
+
+    def _note(self, run: RunHandle, **said: Any) -> None:
         self._fenced(run, lambda connection: connection.execute(runs.update().where(runs.c.run_id == run.run_id).values(**said)))
 
     def hold(self, run: RunHandle, subject: Subject, findings: Sequence[Finding], why: str) -> HoldRow:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from batchscore.flag import TOUCHED, FlagState
+from batchscore.flag import TOUCHED, FlagState, ReleasedAs
 from batchscore.ports import PastFlag, RunRow
 from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import dispositions_table, flags_table, runs
@@ -41,6 +41,7 @@ def past_flags(rows_of: Rows, queue: str, but_not_of: RunRow) -> Iterator[PastFl
 
 
 def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
+    """A flag that stands comes with its newest evidence; one that was decided, with what the newest decision speaks of."""
     as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
     same_question = (runs.c.name == but_not_of.name) & (_flags.c.as_of == as_of)
     later, theirs, last = _decided.alias("later"), runs.alias("theirs"), _flags.alias("evidence")
@@ -52,15 +53,14 @@ def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
         .where(last.c.overtaken_by == _flags.c.run_id, theirs.c.released_at.is_not(None), theirs.c.undo_begun_at.is_(None))
         .scalar_subquery()
     )
-    seen = (
-        (_seen.c.queue == _flags.c.queue)
-        & (_seen.c.account_id == _flags.c.account_id)
-        & (_seen.c.run_id == sa.func.coalesce(_decided.c.evidence_run, _flags.c.run_id))
-    )
+    decided_on = sa.case((_flags.c.open_marker.is_(None), _decided.c.evidence_run))
+    seen_run = sa.func.coalesce(decided_on, _newest_evidence(), _flags.c.run_id)
+    seen = (_seen.c.queue == _flags.c.queue) & (_seen.c.account_id == _flags.c.account_id) & (_seen.c.run_id == seen_run)
     return (
         sa.select(
             *(_flags.c.account_id, _flags.c.opened_at, _flags.c.closed_at, _flags.c.state, _decided.c.decided_at),
-            *(_seen.c.run_id, _seen.c.as_of, _seen.c.score, _seen.c.reasons, n_evidence.label("n_evidence")),
+            *(_seen.c.run_id, _seen.c.as_of, _seen.c.score, _seen.c.margin, _seen.c.reasons, _seen.c.second_reviewer),
+            n_evidence.label("n_evidence"),
         )
         .select_from(
             _flags.join(runs, runs.c.run_id == _flags.c.run_id)
@@ -79,6 +79,27 @@ def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
     )
 
 
+def _newest_evidence() -> sa.ScalarSelect[Any]:
+    """Of a flag that stands: the run whose evidence on it is the newest, by its as-of; null where none was added."""
+    added, theirs = _flags.alias("added"), runs.alias("adding")
+    return (
+        sa.select(added.c.run_id)
+        .select_from(added.join(theirs, theirs.c.run_id == added.c.run_id))
+        .where(_flags.c.open_marker == 1, added.c.queue == _flags.c.queue, added.c.account_id == _flags.c.account_id)
+        .where(added.c.overtaken_by == _flags.c.run_id, added.c.released_as == ReleasedAs.EVIDENCE.value)
+        .where(theirs.c.released_at.is_not(None), theirs.c.undo_begun_at.is_(None))
+        .order_by(added.c.as_of.desc(), theirs.c.released_at.desc(), added.c.run_id.desc())
+        .limit(1)
+        .correlate(_flags)
+        .scalar_subquery()
+    )
+
+
+def towards_abuse(reasons: str) -> Iterable[str]:
+    """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
+    return dict.fromkeys(reason["code"] for reason in json.loads(reasons) if reason["contribution"] > 0)
+
+
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether rows of two tables are of one flag."""
     return (one.c.queue == other.c.queue) & (one.c.account_id == other.c.account_id) & (one.c.run_id == other.c.run_id)
@@ -86,7 +107,6 @@ def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool
 
 def _past_flag(row: sa.RowMapping) -> PastFlag:
     closed, decided = row["closed_at"], row["decided_at"]
-    towards = (reason["code"] for reason in json.loads(row["reasons"]) if reason["contribution"] > 0)
     return PastFlag(
         account_id=account_id_of(row["account_id"]),
         opened_at=from_microseconds(row["opened_at"]),
@@ -95,7 +115,9 @@ def _past_flag(row: sa.RowMapping) -> PastFlag:
         as_of=from_microseconds(row["as_of"]),
         state=FlagState(row["state"]),
         score=row["score"],
-        reason_codes=tuple(dict.fromkeys(towards)),
+        reason_codes=tuple(towards_abuse(row["reasons"])),
         decided_at=None if decided is None else from_microseconds(decided),
         n_evidence=row["n_evidence"] + 1,
+        margin=row["margin"],
+        second_reviewer=bool(row["second_reviewer"]),
     )

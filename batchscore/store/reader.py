@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.database import now, read
 from batchscore.desk import QueueEvent, Reviewed, Wanted
@@ -33,6 +34,7 @@ from batchscore.ports import (
 )
 from batchscore.receipt import Output, Receipt
 from batchscore.request import Request
+from batchscore.store.accepting import accepted_row
 from batchscore.store.audit import held_key
 from batchscore.store.outbox import events_after, events_of
 from batchscore.store.past import past_flags
@@ -53,6 +55,7 @@ from batchscore.store.rows import (
 )
 from batchscore.store.schema import kind_of
 from batchscore.store.tables import (
+    acceptances,
     attempts,
     audit,
     audit_head,
@@ -82,11 +85,13 @@ _RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
 def done_before(connection: sa.Connection, folder: Path, partition: Partition, *, hashed: bool) -> Receipt | None:
     """The newest receipt that any run committed for the partition's address and whose files are whole.
 
-    Their sizes are compared always, their bytes where ``hashed``: whoever runs a plan again may do so because a file is damaged.
+    One that was made with other libraries than its address says, since a person accepted them, serves its own run alone.
+    Sizes are compared always, their bytes where ``hashed``: whoever runs a plan again may do so because a file is damaged.
     """
+    of_no_world = sa.exists().where(acceptances.c.run_id == partitions.c.run_id, acceptances.c.from_epoch <= partitions.c.epoch)
     query = (
         sa.select(partitions.c.receipt)
-        .where(partitions.c.address == partition.address, partitions.c.state == "committed")
+        .where(partitions.c.address == partition.address, partitions.c.state == "committed", ~of_no_world)
         .order_by(partitions.c.updated_at.desc())
         .limit(_RECEIPTS_TRIED)
     )
@@ -157,6 +162,11 @@ class Reader:
             run_row(row) for row in self._rows(self._runs().order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit))
         )
 
+    def runs_of(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
+        """The newest runs of the spec of that name, however they ended, the newest first."""
+        query = self._runs().where(runs.c.name == name).order_by(runs.c.created_at.desc(), runs.c.run_id).limit(limit)
+        return tuple(run_row(row) for row in self._rows(query))
+
     def released_runs(self, name: str, *, limit: int) -> tuple[RunRow, ...]:
         """The newest runs of the spec of that name that are released and not undone, the newest first."""
         query = self._runs().where(runs.c.name == name, runs.c.released_at.is_not(None), runs.c.undo_begun_at.is_(None))
@@ -172,6 +182,17 @@ class Reader:
         """All generations of a plan, the newest first."""
         query = self._runs().where(runs.c.plan_digest == plan_digest).order_by(runs.c.generation.desc())
         return tuple(run_row(row) for row in self._rows(query))
+
+    def newest_of_plan(self, prefix: str) -> RunRow | None:
+        """The newest run whose plan's digest begins so; ``prefix``: hex digits."""
+        query = self._runs().where(runs.c.plan_digest.startswith(prefix, autoescape=True)).order_by(runs.c.created_at.desc())
+        row = self._row(query.limit(1))
+        return None if row is None else run_row(row)
+
+    def accepted(self, run_id: str) -> tuple[Accepted, ...]:
+        """What was accepted of the run that its plan pins otherwise, in order of time."""
+        query = sa.select(acceptances).where(acceptances.c.run_id == run_id)
+        return tuple(accepted_row(row) for row in self._rows(query.order_by(acceptances.c.accepted_at, acceptances.c.part)))
 
     def stages(self, run_id: str) -> tuple[StageRow, ...]:
         """Progress of each stage laid out so far, in order; one aggregate query, no receipt is parsed."""

@@ -24,6 +24,8 @@ flags: Final = flags_table("raw")
 claims: Final = claims_table("raw")
 dispositions: Final = dispositions_table("raw")
 
+_CHANGED_NOTHING: Final = frozenset({ReleasedAs.KEPT, ReleasedAs.UNMOVED})
+
 Key = tuple[Any, str]  # account id as the column holds it, run id
 
 
@@ -201,19 +203,21 @@ def _reviewed(
     decided: Iterable[sa.RowMapping],
     at: int,
 ) -> Reviewed:
+    decided = list(decided)
     said = tuple(map(_disposition_row, decided))
     state = FlagState(row["state"])
     alive = claim is not None and claim["until"] > at
     if state is FlagState.CLAIMED and not alive:
         state = said[-1].state if said else FlagState.OPEN
     in_order = sorted(of_flag, key=lambda one: (released[one["run_id"]].released_at, one["run_id"]))
+    decided_on = {one["evidence_run"] for one in decided}
     evidence = tuple(
         Evidence(
             number=number,
             flag=flag_of(one),
             released_at=_moment(released[one["run_id"]].released_at),
-            withdrawn_at=moment(released[one["run_id"]].undo_begun_at),
-            kept=one["released_as"] == ReleasedAs.KEPT,
+            withdrawn_at=None if one["run_id"] in decided_on else moment(released[one["run_id"]].undo_begun_at),
+            kept=one["run_id"] != row["run_id"] and one["released_as"] in _CHANGED_NOTHING,
         )
         for number, one in enumerate(in_order, start=1)
     )

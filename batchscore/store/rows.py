@@ -99,6 +99,9 @@ def run_row(row: RowMapping) -> RunRow:
         held_back_s=row["held_back_s"],
         worst_lag_s=row["worst_lag_s"],
         request=None if row["state"] == "finished" else request_of(row),
+        deadline_at=moment(row["deadline_at"]),
+        expected_at=moment(row["expected_at"]),
+        late_since=moment(row["late_since"]),
         n_requests=row["request_number"],
     )
 

@@ -14,7 +14,22 @@ if TYPE_CHECKING:
     from batchscore.keys import IdKind
 
 # Of the migrations, oldest first; a test compares them with the scripts.
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0010", "0011", "0012")
+REVISIONS: Final = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+    "0006",
+    "0007",
+    "0008",
+    "0009",
+    "0010",
+    "0011",
+    "0012",
+    "0013",
+    "0014",
+)
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
 

@@ -45,6 +45,10 @@ runs: Final = sa.Table(
     sa.Column("executor", sa.String(255), nullable=False, server_default=""),
     sa.Column("held_back_s", sa.Double, nullable=False, server_default="0"),
     sa.Column("worst_lag_s", sa.Double),
+    # By when it is to be over, when its driver last expected it to be, and since when that is too late.
+    sa.Column("deadline_at", sa.Double),
+    sa.Column("expected_at", sa.Double),
+    sa.Column("late_since", sa.Double),
     # Which of its driver's transactions was the last to stand: asked after a COMMIT without an answer.
     sa.Column("last_write", sa.String(32), nullable=False, server_default=""),
     # From the first of these on, reviewers see none of the run's flags that no person touched; the second ends the undo.
@@ -84,6 +88,20 @@ holds: Final = sa.Table(
     sa.Column("approved_by", sa.String(255)),
     sa.Column("approved_because", LONG),
     sa.Column("approved_at", sa.Double),
+)
+
+# Other versions of libraries than a run's plan pins, and who accepted them. ``from_epoch``: of the first driver that went on with
+# one, so attempts from then on are of no single world, and no other run takes their outputs; null: the run was planned with it.
+acceptances: Final = sa.Table(
+    "acceptances",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.run_id"), primary_key=True),
+    sa.Column("part", sa.String(128), primary_key=True),
+    sa.Column("became", sa.String(128), primary_key=True),
+    sa.Column("was", sa.String(128), nullable=False),
+    sa.Column("accepted_by", sa.String(255), nullable=False),
+    sa.Column("accepted_at", sa.Double, nullable=False),
+    sa.Column("from_epoch", sa.Integer),
 )
 
 stages: Final = sa.Table(

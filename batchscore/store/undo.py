@@ -28,13 +28,14 @@ from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.flags import lock_queue
 from batchscore.store.outbox import Change, append_events
 from batchscore.store.rows import account_id_of
-from batchscore.store.tables import audit, flags_table, runs
+from batchscore.store.tables import audit, dispositions_table, flags_table, runs
 
 ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
 _FIRST: Final = object()
 
 _flags: Final = flags_table("raw")
+_decided: Final = dispositions_table("raw")
 _OWN: Final = (_flags.c.account_id, _flags.c.state)
 
 
@@ -88,6 +89,7 @@ def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
             n_to_restore += sum(step.heir is not None for step in page.steps)
             left += page.left
     states, n_restored = read(engine, lambda connection: _counted(connection, row.run_id), where="store")
+    n_evidence = read(engine, lambda connection: _evidence(connection, row.run_id), where="store")
     return Undo(
         run_id=row.run_id,
         released_at=row.released_at,
@@ -98,6 +100,7 @@ def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
         n_withdrawn=states.get(FlagState.WITHDRAWN, 0) + n_to_withdraw,
         n_restored=n_restored + n_to_restore,
         n_overtaken=states.get(FlagState.OVERTAKEN, 0),
+        n_evidence=n_evidence,
         left=tuple(left),
     )
 
@@ -334,3 +337,16 @@ def _counted(connection: sa.Connection, run_id: str) -> tuple[dict[str, int], in
     restored = sa.select(sa.func.count()).where(audit.c.run_id == run_id, audit.c.act == Act.RESTORED.value)
     states: dict[str, int] = {row.state: row.n for row in connection.execute(by_state)}
     return states, int(connection.execute(restored).scalar_one())
+
+
+def _evidence(connection: sa.Connection, run_id: str) -> int:
+    """How many flags of other runs the run added evidence to on which no person decided: with the run that is gone."""
+    decided_on = (
+        sa.select(_decided.c.run_id)
+        .where(_decided.c.queue == _flags.c.queue, _decided.c.account_id == _flags.c.account_id)
+        .where(_decided.c.run_id == _flags.c.overtaken_by, _decided.c.evidence_run == run_id)
+        .exists()
+    )
+    added = (_flags.c.state == FlagState.OVERTAKEN.value) & (_flags.c.released_as == ReleasedAs.EVIDENCE.value)
+    query = sa.select(sa.func.count()).select_from(_flags).where(_flags.c.run_id == run_id, added, ~decided_on)
+    return int(connection.execute(query).scalar_one())

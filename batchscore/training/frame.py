@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchscore.errors import Refused
-from batchscore.features.accounts import MOMENT, Accounts
+from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import FeatureSet, read_feature_set
 from batchscore.features.frame import make_frames, only, population
 from batchscore.features.python import check_row_wise
@@ -29,7 +29,7 @@ from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.files import publish, write_named_by_digest, write_parquet
 from batchscore.key_index import KeyIndex
-from batchscore.keys import ACCOUNT_ID, in_range, sort_by_key
+from batchscore.keys import ACCOUNT_ID, MOMENT, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
 from batchscore.receipt import Output

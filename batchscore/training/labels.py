@@ -24,9 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Problem, Refused
-from batchscore.features.accounts import MOMENT
 from batchscore.features.feature_set import FeatureSet
-from batchscore.keys import ACCOUNT_ID, positions
+from batchscore.keys import ACCOUNT_ID, MOMENT, positions
 from batchscore.training.rows import AS_OF, DECIDED_AT, read_rows
 
 LABEL: Final = "label"

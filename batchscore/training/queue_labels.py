@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batchscore.features.accounts import MOMENT
 from batchscore.features.feature_set import FeatureSet
-from batchscore.keys import ACCOUNT_ID, ID_TYPES
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 from batchscore.spec import RunSpec
 from batchscore.store import open_reader
 from batchscore.store.schema import refuse_kind

@@ -15,9 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from batchscore.errors import Problem, Refused
-from batchscore.features.accounts import MOMENT
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, AccountsTable, FeatureSet, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 from batchscore.sources.canonical import Place, canonical_accounts
 from batchscore.sources.parquet import check_schema, list_inputs, read_batches
 from batchscore.spec import parse_moment

@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import pymysql
 import sqlalchemy as sa
 
 from batchscore.features.feature_set import FeatureSet
-from batchscore.plan import FreezeSql, Reference
+from batchscore.plan import KeyBound, Reference
 from batchscore.sources.brake import Brake
-from batchscore.sources.freeze import freeze_sql, live_source
+from batchscore.sources.freeze import freeze_sql, live_range, live_source
 from batchscore.sources.sql import key_ranges
 from batchscore.spec import Gentle, SqlSource
 from batchscore.store import open_store
@@ -100,13 +101,16 @@ def _fill(server: PrivateServer, database: str) -> None:
 
 
 def _freeze(folder: Path, wanted: FeatureSet) -> None:
+    """As a run with a worker for each core does: as many ranges at a time as the cap on connections lets through."""
     source = SqlSource(url="live", table="accounts")
-    for number, (low, high) in enumerate(key_ranges(source, wanted.accounts, "integer")):
-        work = FreezeSql(
-            table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
-            opened_for="bench",
-        )  # fmt: skip
+
+    def attempt(number: int, bounds: tuple[KeyBound | None, KeyBound | None]) -> None:
+        work = live_range(source, "accounts", Reference(path="", sha256=""), bounds, "bench")
         freeze_sql(work, folder, f"freeze/{number}", wanted, Brake(live_source(work, Gentle()), just_looked=True))
+
+    ranges = key_ranges(source, wanted.accounts, "integer")
+    with ThreadPoolExecutor(Brake(source).most_reads) as workers:
+        list(workers.map(attempt, range(len(ranges)), ranges))
 
 
 def _insert_bare(server: PrivateServer, database: str) -> float:

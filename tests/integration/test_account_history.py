@@ -20,7 +20,7 @@ from batchscore.keys import key_digest
 from batchscore.layout import Definitions, keys_set_aside
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.pipeline import run
 from batchscore.plan import Score, Stage
 from batchscore.planner import make_plan

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -62,6 +65,27 @@ def cipher(url: str) -> str:
 def test_a_server_that_proves_who_it_is_is_spoken_to_in_tls(certified: tuple[PrivateServer, Path]) -> None:
     server, folder = certified
     assert cipher(f"{server.url('mysql')}?ssl_ca={folder / 'ca.pem'}")
+
+
+def test_connections_that_check_nothing_are_in_tls_too_and_share_one_context(
+    certified: tuple[PrivateServer, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, folder = certified
+    made: list[object] = []
+    make_context = ssl.create_default_context
+
+    def counted(**named: Any) -> ssl.SSLContext:
+        made.append(named)
+        return make_context(**named)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    assert all(cipher(server.url("mysql")) for _ in range(3))
+    assert len(made) <= 1, "the system's authorities are read once at most"
+    for authority in ("ca.pem", "other.pem"):
+        before = len(made)
+        with contextlib.suppress(Refused):
+            cipher(f"{server.url('mysql')}?ssl_ca={folder / authority}")
+        assert len(made) > before, "what is checked has a context of its own"
 
 
 @pytest.mark.parametrize(("host", "authority"), [("localhost", "ca.pem"), ("127.0.0.1", "other.pem")])

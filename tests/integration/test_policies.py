@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 
 import batchscore.attempt
 from batchscore.errors import Held, Refused
@@ -19,6 +20,7 @@ from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
 from batchscore.store import open_reader
 from tests.commands import call
+from tests.dba import dba_engine
 from tests.small_world import SmallWorld, make_small_world
 
 GROUPS = {"segment": "plan", "groups": "[network]", "as_of": "2026-01-15", "partition_rows": "40"}
@@ -84,6 +86,38 @@ def test_who_stands_in_the_queue_is_withheld_and_makes_the_budget_less(world: Sm
     assert {record["withheld"] for record in withheld} == {"open"}
     assert len(withheld) == 8
     assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
+
+
+def test_a_later_run_adds_evidence_to_the_flags_that_stand_and_takes_no_place_for_it(world: SmallWorld) -> None:
+    first = run(world, "{queue: abuse, budget: 60}", as_of="2026-01-08")
+    accounts = [flag["account_id"] for flag in decided(world, first)]
+    policy = "{queue: abuse, budget: 110, less_open: true, more_evidence: {score: 0.001, reasons: 100}}"
+    second = run(world, policy)
+    considered = {row["account_id"]: row for row in decided(world, second, "evidence")}
+    assert considered.keys() <= set(accounts)
+    assert len(decided(world, second)) == 50
+    reader = open_reader(world.store)
+    versions = {account: reader.account_flags("abuse", account)[-1] for account in accounts}
+    was = {flag["account_id"]: flag["score"] for flag in decided(world, first)}
+    moved = {account for account, row in considered.items() if abs(row["score"] - was[account]) >= 0.001}
+    assert all(row["score"] == was[row["account_id"]] for row in decided(world, second, "withheld"))
+    assert {account for account, flag in versions.items() if flag.version == 2} == moved
+    assert len(moved) > 0
+    assert all(versions[one].newest.flag.reasons and versions[one].flag.run_id == first for one in moved)
+    report = json.loads(call("report", second, "--store", world.store, "--json").stdout)["flags"]
+    assert (report["n_evidence"], report["n_selected"], report["n_explained"]) == (len(moved), 50, 50)
+    assert f"{len(moved)} added to flags that stand" in call("release", second, "--store", world.store).stdout
+    explained = call("explain", second, "--account", str(min(moved)), "--store", world.store)
+    assert (explained.code, "this run may add to that flag" in explained.stdout) == (0, True)
+    assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
+    third = run(world, policy, name="third")
+    assert reader.released_as(third) == {}, "the same as-of says the same"
+    back = run(world, policy, name="back", as_of="2026-01-07")
+    assert decided(world, back, "evidence") == [], "what an older as-of says is no news"
+    with dba_engine(world.store).begin() as connection:
+        connection.execute(sa.text("DELETE FROM flags WHERE run_id = :run AND released_as = 'evidence'"), {"run": second})
+    told = call("verify", second, "--store", world.store).stdout
+    assert f"{len(moved)} flag(s) are gone" in told
 
 
 def test_a_sample_is_among_the_flags_and_nothing_tells_it_apart(world: SmallWorld) -> None:

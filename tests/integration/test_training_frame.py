@@ -23,7 +23,7 @@ from batchscore.flag import Disposition
 from batchscore.keys import IdKind
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.pipeline import run
 from batchscore.plan import Stage
 from batchscore.planner import make_plan

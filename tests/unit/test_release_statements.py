@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscore.store.flags import STATEMENT_BYTES, _bounded
+from batchscore.store.inserting import STATEMENT_BYTES, _bounded
 from batchscore.store.rows import FlagOwn
 
 

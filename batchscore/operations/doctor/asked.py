@@ -9,7 +9,7 @@ from batchscore.errors import Refused
 from batchscore.executors.look import look_at_cluster
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bundle import read_manifest
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.operations.doctor.finding import Patient, Seen, fail, ok
 from batchscore.planner import make_plan
 from batchscore.settings import database_url

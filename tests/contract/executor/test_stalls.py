@@ -16,7 +16,10 @@ from batchscore.errors import Interrupted, Refused
 from batchscore.executors.connect import given_client, local_cluster, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
-from batchscore.receipt import Failed, Finished, Outcome, Postponed, Stalled, Suspected
+from batchscore.executors.inline import InlineExecutor
+from batchscore.plan import Task
+from batchscore.ports import Executor
+from batchscore.receipt import Failed, Finished, Outcome, Postponed, Receipt, Stalled, Suspected
 from tests import fake_attempts as fakes
 from tests.acceptance.real_cluster import RealCluster
 from tests.contract.executor.test_executor import Tasks
@@ -25,7 +28,7 @@ STALL_S = 3.0
 BEGAN: list[float] = []  # when outcomes were begun to be heard
 
 
-def timed(executor: DaskExecutor, tasks: Tasks) -> Iterator[tuple[float, Outcome]]:
+def timed(executor: Executor, tasks: Tasks) -> Iterator[tuple[float, Outcome]]:
     """Outcomes and when they came; what was suspected, postponed or failed is handed out again, as the pipeline does."""
     began = time.monotonic()
     BEGAN.append(time.time())
@@ -156,3 +159,39 @@ def test_workers_of_other_versions_are_refused_with_the_list_and_so_are_those_th
     said = {problem.what.split(",")[0] for problem in refusal.value.problems}
     assert said == {"xgboost 0.1", "pandas 0.1"}
     assert {problem.where.partition("://")[0] for problem in refusal.value.problems} == {"tcp"}
+
+
+def test_inline_an_attempt_that_never_ends_is_told_with_its_stack_and_left_behind(tmp_path: Path) -> None:
+    tasks = Tasks(*(fakes.make_task(tmp_path, number) for number in range(4)))
+    seen = list(timed(InlineExecutor(fakes.hang_the_first_time, stall_s=STALL_S), tasks))
+    stalled = told(seen, tmp_path / "hung")
+    outcomes = [outcome for _, outcome in seen]
+    assert numbers(outcomes, Finished) == list(range(4))
+    assert numbers(outcomes, Suspected) == [1]
+    assert any("hang_the_first_time" in line for line in stalled.evidence), stalled.evidence
+
+
+def test_inline_what_was_given_up_twice_runs_in_a_child_that_is_ended(tmp_path: Path) -> None:
+    tasks = Tasks(fakes.make_task(tmp_path, 1, isolated=True), fakes.make_task(tmp_path, 2))
+    began = time.monotonic()
+    failed, finished = [outcome for _, outcome in timed(InlineExecutor(fakes.hang_always_at_one, stall_s=STALL_S), tasks)]
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.final) == ("stalled", False)
+    assert isinstance(finished, Finished)
+    assert time.monotonic() - began < 2 * STALL_S
+    assert not [child for child in psutil.Process().children() if "batchscore.executors.isolated" in " ".join(child.cmdline())]
+
+
+def test_inline_the_driver_comes_to_its_turn_while_an_attempt_is_under_way(tmp_path: Path) -> None:
+    batches = InlineExecutor(fakes.wait_for_release).outcomes(Tasks(fakes.make_task(tmp_path, 0)))
+    assert list(next(batches)) == [], "it may look for a stop"
+    (tmp_path / "go").touch()
+    assert isinstance(next(batch for batch in batches if batch)[0], Finished)
+
+
+def test_inline_what_ends_a_process_ends_the_driver(tmp_path: Path) -> None:
+    def interrupted(_task: Task) -> Receipt:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(InlineExecutor(interrupted).outcomes(Tasks(fakes.make_task(tmp_path, 0))))

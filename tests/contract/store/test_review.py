@@ -310,13 +310,16 @@ def test_nobody_is_told_of_a_claim_that_ran_out_on_a_run_that_was_undone(
     assert [len(page) for page in open_reader(store_folder).all_reviewed(Wanted())] == [1]
 
 
-def test_old_flags_expire_unless_somebody_is_at_them_or_a_run_selected_them_again(
+def test_old_flags_expire_unless_somebody_is_at_them_or_a_run_added_to_them(
     store: Ledger, desk: ReviewDesk, store_folder: Path
 ) -> None:
     run = released(store, store_folder, "first", 7, 8, 9)
     execute(store_folder, f"UPDATE flags SET opened_at = opened_at - 86400000000 WHERE run_id = '{run.run_id}'")
     desk.claim("abuse", by="ann", for_=HOUR)
-    released(store, store_folder, "again", 8)
+    released(store, store_folder, "again", 8, score=0.9)
+    released(store, store_folder, "same", 9)  # says nothing new of it
+    undone = released(store, store_folder, "undone", 9, score=0.9)
+    store.undo(undone.run_id, by="cid", why="wrong model")
     assert desk.expire("abuse", by="cron", older_than=2 * HOUR, apply=False) == 1
     assert desk.expire("abuse", by="cron", older_than=2 * HOUR, apply=True) == 1
     assert desk.expire("abuse", by="cron", older_than=2 * HOUR, apply=True) == 0
@@ -370,7 +373,8 @@ def test_the_database_itself_keeps_whoever_it_is_from_what_a_person_decided(
 def test_every_change_is_an_event_and_numbers_have_no_gap(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
     first = released(store, store_folder, "first", 7, 8, 9)
     desk.claim("abuse", by="ann", for_=HOUR)
-    second = released(store, store_folder, "second", 7, 6)
+    second = released(store, store_folder, "second", 7, 6, score=0.9)
+    released(store, store_folder, "same", 7, score=0.9)
     desk.decide([says(7)])
     released(store, store_folder, "third", 7)
     store.undo(second.run_id, by="cid", why="wrong model")
@@ -381,6 +385,7 @@ def test_every_change_is_an_event_and_numbers_have_no_gap(store: Ledger, desk: R
         (Happened.OPENED, 7, "open"), (Happened.OPENED, 8, "open"), (Happened.OPENED, 9, "open"),
         (Happened.CLAIMED, 7, "claimed"),
         (Happened.EVIDENCE, 7, "overtaken"), (Happened.OPENED, 6, "open"),
+        (Happened.UNMOVED, 7, "overtaken"),
         (Happened.DECIDED, 7, "cleared"),
         (Happened.KEPT, 7, "overtaken"),
         (Happened.WITHDRAWN, 6, "withdrawn"),
@@ -424,7 +429,7 @@ def test_more_flags_of_a_released_run_come_with_events_of_their_own(store: Ledge
     told = open_reader(store_folder).events(0, limit=100)
     assert [(event.number, event.act, event.account_id) for event in told] == [
         (1, Happened.OPENED, 1), (2, Happened.OPENED, 5), (3, Happened.OPENED, 3), (4, Happened.DECIDED, 5),
-        (5, Happened.OPENED, 2), (6, Happened.EVIDENCE, 3),
+        (5, Happened.OPENED, 2), (6, Happened.UNMOVED, 3),
     ]  # fmt: skip
     assert execute(store_folder, "SELECT COUNT(*), COUNT(DISTINCT number) FROM review_events").one() == (6, 6)
     assert open_reader(store_folder).account_events("abuse", 2) == told[4:5]

@@ -17,8 +17,8 @@ import numpy as np
 from batchscore.errors import Refused
 from batchscore.models.bundle import MANIFEST, read_manifest
 from batchscore.models.contract import Frame, Matrix
+from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
-from batchscore.models.scorer import load_scorer
 from batchscore.plan import Reference
 
 Repair = Literal["file", "all"]  # the digest of the model's file; or everything the manifest says of the model

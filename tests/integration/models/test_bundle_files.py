@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from batchscore.errors import AttemptFailed, Refused
 from batchscore.models.bundle import GOLDEN, MANIFEST, ReasonTemplate, read_manifest
 from batchscore.models.golden import MARGIN
+from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
-from batchscore.models.scorer import load_scorer
 from batchscore.plan import Reference
 
 Pack = Callable[..., Reference]

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from batchscore.models.calibration import Isotonic, Sigmoid
 from batchscore.models.certificate import verify
 from batchscore.models.contract import Matrix, conform
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.models.xgboost_scorer import calibrated, sigmoid
 from batchscore.plan import Reference
 

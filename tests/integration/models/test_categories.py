@@ -18,10 +18,11 @@ from batchscore.models.bundle import ReasonTemplate, read_checked, read_manifest
 from batchscore.models.certificate import verify
 from batchscore.models.contract import Matrix, conform
 from batchscore.models.forest import NotCompilable, read_forest
+from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.reasons import explain
-from batchscore.models.scorer import Scorer, load_scorer
+from batchscore.models.scorer import Scorer
 from batchscore.plan import Reference
 
 NAMES = ("country", "plan", "mails")

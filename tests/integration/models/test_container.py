@@ -16,7 +16,7 @@ import xgboost as xgb
 from batchscore.errors import Refused
 from batchscore.models.bundle import GOLDEN, MANIFEST, manifest_of, read_checked, read_manifest
 from batchscore.models.container import MAX_MEMBERS, read_part
-from batchscore.models.scorer import load_scorer
+from batchscore.models.loading import load_scorer
 from batchscore.plan import Reference
 
 NAMES = (MANIFEST, GOLDEN, "model.ubj")

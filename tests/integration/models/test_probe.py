@@ -14,8 +14,8 @@ from batchscore.errors import Refused
 from batchscore.models import first_load
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import Matrix
+from batchscore.models.loading import load_scorer
 from batchscore.models.probe import require_survivor
-from batchscore.models.scorer import load_scorer
 from tests.integration.models.corrupted import SILENT, WORKER_DIED, outcomes
 
 ROWS = np.array([[1, 2, 3, np.nan], [4, 5, np.nan, 6]], np.float32)

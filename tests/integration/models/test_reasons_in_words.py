@@ -17,8 +17,9 @@ from batchscore.errors import PartitionError
 from batchscore.models.bundle import Manifest, ReasonTemplate
 from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.golden import Golden
+from batchscore.models.loading import load_scorer
 from batchscore.models.reasons import MAX_REASONS, TOLERANCE, explain, in_words
-from batchscore.models.scorer import Scorer, load_scorer
+from batchscore.models.scorer import Scorer
 from batchscore.plan import Reference
 
 

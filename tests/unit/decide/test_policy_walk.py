@@ -18,7 +18,7 @@ from batchscore.decide import best, top
 from batchscore.decide.again import CloserLook
 from batchscore.decide.memory import Moment, remember
 from batchscore.decide.table import as_earlier, whole
-from batchscore.decide.top import Decided, Question, decide
+from batchscore.decide.top import Decided, Question, decide, decide_dates
 from batchscore.flag import FlagState
 from batchscore.policy import Again, Campaign, CoolDown, Policy, Tier
 from batchscore.ports import PastFlag, Suppression
@@ -341,6 +341,60 @@ def test_a_share_of_the_budget_is_what_its_digits_say(share: float, n: int) -> N
     policy, memory = Policy(budget=100, sample=share), remember([], (), pa.uint64())
     found = decide(Question(policy=policy, memory=memory, scores=lambda _: iter([table(rows)]), seed="a"), NOW).table
     assert len(found.filter(pa.compute.is_valid(found["stratum"]))) == n
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_evidence_is_of_whom_the_policy_would_select_had_no_flag_stood_and_takes_no_place(data: st.DataObject) -> None:
+    scored = data.draw(st.dictionaries(st.integers(0, 40), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=1, max_size=30))
+    held = {account: data.draw(groups) for account in scored}
+    policy = Policy(
+        threshold=data.draw(st.sampled_from([None, 0.25])),
+        budget=data.draw(st.integers(0, 12)),
+        less_open=data.draw(st.booleans()),
+        tiers=tuple(data.draw(tiers)),
+        campaign=Campaign(by="network", cap=2),
+    )
+    known = data.draw(st.dictionaries(st.sampled_from(sorted(scored)), st.tuples(st.booleans(), st.booleans()), max_size=10))
+    flags = [
+        past_flag(
+            account,
+            AS_OF - 9 * DAY,
+            None,
+            as_of=AS_OF + DAY * (1 if is_newer else -1),
+            margin=scored[account] + moved,
+            second_reviewer=True,
+        )
+        for account, (is_newer, moved) in known.items()
+    ]
+    suppressed = [Suppression(scope="account", key="3", owner="Ada", why="known", begins_at=AS_OF, until=AS_OF + DAY)]
+
+    def decided(memory: pa.Table) -> dict[str, list[int]]:
+        scores = [table([(account, score)]) for account, score in scored.items()]
+        asked = Question(policy=policy, memory=memory, scores=lambda _: iter(scores), groups=known_groups(held))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(top, "SLACK", 0)
+            rows = decide(asked, NOW).table.to_pylist()
+        found: dict[str, list[int]] = {"flag": [], "reserve": [], "evidence": [], "withheld": []}
+        for row in rows:
+            found[row["standing"]].append(row["account_id"])
+            assert row["standing"] != "evidence" or (row["withheld"], row["probability"]) == ("open", None)
+        return found
+
+    memory = remember(flags, suppressed, pa.uint64())
+    found = decided(memory)
+    without = decided(memory.drop_columns(["margin"]))  # of a release that knew no margins: nothing is added
+    anyway = expected(policy, scored, held, {account: "suppressed" if account == 3 else None for account in scored})["flag"]
+    adds = {account for account, (is_newer, moved) in known.items() if moved and not is_newer and account in anyway}
+    assert set(found["evidence"]) == adds
+    assert (found["flag"], found["reserve"]) == (without["flag"], without["reserve"])
+    assert set(found["withheld"]) == set(without["withheld"]) - adds
+    simulated = decide_dates(
+        Question(policy=policy, memory=memory, scores=lambda _: iter([table(list(scored.items()))]), groups=known_groups(held)),
+        [AS_OF],
+        release="none",
+    )
+    assert "evidence" not in next(simulated)[1].table["standing"].to_pylist()
 
 
 def test_memory_and_decisions_of_earlier_releases_are_read() -> None:

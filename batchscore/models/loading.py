@@ -1,0 +1,55 @@
+"""From a bundle to a scorer: checked, loaded by a child that may die, proven by its golden rows, and the fastest there is."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final, Literal
+
+from batchscore.models.bundle import CheckedBundle, read_checked
+from batchscore.models.scorer import Scorer
+from batchscore.plan import Reference
+
+if TYPE_CHECKING:
+    from batchscore.models.xgboost_scorer import XGBoostScorer
+
+Route = Literal["fastest", "xgboost"]
+_loaded: Final[dict[tuple[str, int, Route], Scorer]] = {}
+_loading: Final = threading.Lock()
+
+
+def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "fastest") -> Scorer:
+    """The scorer of the bundle whose manifest ``reference`` names; loaded and proven once per process and digest.
+
+    Every file's SHA-256 is checked before XGBoost sees a byte, a child process loads the model first (`probe`), and the golden
+    rows must come out to the bit.
+
+    Args:
+        reference: The manifest.
+        nthread: Threads of XGBoost.
+        route: ``xgboost`` for the reference alone. The bits are the same.
+
+    Raises:
+        Refused: all of `bundle.read_checked`'s, ``model_crash`` and ``golden_mismatch``.
+    """
+    with _loading:
+        key = (reference.sha256, nthread, route)
+        if key not in _loaded:
+            from batchscore.models.probe import require_survivor_once  # noqa: PLC0415 (reading manifests needs no xgboost)
+            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
+
+            checked = read_checked(reference)
+            require_survivor_once(checked)
+            scorer = XGBoostScorer(checked, nthread=nthread)
+            _loaded[key] = fastest_scorer(checked, scorer) if route == "fastest" else scorer
+        return _loaded[key]
+
+
+def fastest_scorer(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
+    """The compiled scorer where it is installed and passes its certificate."""
+    try:
+        from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (needs the extra `fast`)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "llvmlite":
+            raise
+        return reference
+    return fastest(checked, reference)
