@@ -223,7 +223,7 @@ class Report(Value):
     threshold: float | None
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
-    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before
+    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before, …
     holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
     accepted: tuple[Accepted, ...] = ()  # other versions of libraries than the run, or the approved plan, has pinned
     coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out
