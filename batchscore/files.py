@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -27,6 +27,7 @@ from batchscore.plan import Reference
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
+MOST_KNOWN: Final = 4_096  # files whose digest a process remembers
 _MEND_DISK: Final = "free space or mend the disk"
 Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
 
@@ -186,7 +187,7 @@ def publish(temporary: Path, final: Path) -> str:
 
 
 def _read_back(path: Path) -> str:
-    sha256 = file_sha256(path)
+    sha256 = _hashed(path, _now(path))
     reach(Point.FILE_READ_BACK)
     return sha256
 
@@ -260,15 +261,17 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def verified(path: str, sha256: str) -> Path:
-    """``path``, after its bytes were found to have that SHA-256 (once per process, and again when the file has changed).
+    """``path``, after its bytes were found to have that SHA-256.
+
+    They are hashed once per process (a file of its own when it is read back), and again when the file has changed.
 
     Raises:
         PartitionError: ``input_digest_mismatch``, or ``file_missing``.
     """
     place = Path(path)
     try:
-        stat = place.stat()
-        found = _sha256_of(path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        now = _now(place)
+        found = _known.get(now) or _hashed(place, now)
     except OSError as error:
         raise PartitionError(
             "file_missing",
@@ -286,7 +289,19 @@ def verified(path: str, sha256: str) -> Path:
     return place
 
 
-@lru_cache(maxsize=4096)
-def _sha256_of(path: str, _inode: int, _n_bytes: int, _mtime_ns: int) -> str:
-    """SHA-256 of a file, once for what it is now; the other arguments tell when it has become another."""
-    return file_sha256(Path(path))
+_State = tuple[str, int, int, int]  # of a file: its path, inode, size and time of change; when one differs it is another file
+_known: Final[OrderedDict[_State, str]] = OrderedDict()  # what this process has hashed, or written and read back
+
+
+def _now(path: Path) -> _State:
+    stat = path.stat()
+    return str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _hashed(path: Path, before: _State) -> str:
+    """SHA-256 of a file; remembered for what it was ``before`` it was read: if it changes meanwhile, it is hashed again."""
+    sha256 = file_sha256(path)
+    while len(_known) >= MOST_KNOWN:
+        _known.popitem(last=False)
+    _known[before] = sha256
+    return sha256

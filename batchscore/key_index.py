@@ -99,12 +99,15 @@ class KeyIndex:
         return tuple((KeyRange(low=low, high=high), below - above) for (low, above), (high, below) in pairwise(edges))
 
     def _key_columns(self) -> Iterator[pa.Array]:
+        groups: dict[str, list[int]] = {}
         for entry in self.entries.sort_by([("path", "ascending"), ("row_group", "ascending")]).to_pylist():
+            groups.setdefault(entry["path"], []).append(entry["row_group"])
+        for name, of_file in groups.items():
             # Not hashed: where cuts fall changes no bit of a score, and whoever scores the range checks the file.
-            path = self.store / entry["path"]
+            path = self.store / name
             with corrupt_told(path), pq.ParquetFile(path) as file:
-                keys = file.read_row_group(entry["row_group"], columns=[ACCOUNT_ID])[ACCOUNT_ID].combine_chunks()
-            yield keys
+                for group in of_file:
+                    yield file.read_row_group(group, columns=[ACCOUNT_ID], use_threads=False)[ACCOUNT_ID].combine_chunks()
 
     def files(self, keys: KeyRange, among: pa.Array | None = None) -> dict[tuple[str, str], list[int]]:
         """(path, sha256) → row groups that may hold keys of the range (and of ``among``); what a read of it opens."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from batchscore.admission import judge_input
+from batchscore.budgets import judge_errors
 from batchscore.decision import evidence_to_release, flags_to_release, make_decision, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.forecast import Forecast, usual_seconds
@@ -57,8 +58,6 @@ from batchscore.plan import Partition, Plan, Stage, Task
 from batchscore.ports import Executor, Observer, RunHandle, RunRow, Store
 from batchscore.proving import prove_run
 from batchscore.receipt import Output
-from batchscore.report.limits import beyond
-from batchscore.report.limits import not_approved as limits_not_approved
 from batchscore.report.proof import Proof
 from batchscore.sources.brake import NO_BRAKE, Brake
 
@@ -287,12 +286,10 @@ class _Walk:
 
     def limit(self, proof: Proof) -> None:
         """Hold the run where more accounts were set aside than its error budgets allow, and no person approved it."""
-        limits = self._plan.spec.limits
-        if limits is None or self._plan.spec.release == "none":
-            return
-        holds = self._reader.holds(self._run_id)
-        approved = [finding for hold in holds if hold.subject == "errors" and hold.approved_at for finding in hold.findings]
-        self._hold_for("errors", "errors_held", limits_not_approved(beyond(proof.as_ofs[-1], limits), approved))
+        if self._plan.spec.release != "none":
+            self._hold_for(
+                "errors", "errors_held", judge_errors(self._plan, self._definitions, self._reader, self._run_id, proof)
+            )
 
     def _hold_for(self, subject: Subject, reason: str, findings: Sequence[Finding]) -> None:
         """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from typing import Final
 
@@ -15,8 +16,13 @@ def get_ready() -> None:
     Raises:
         ImportError, or what LLVM raises where it can make no code: an attempt meets the same, and has an answer to it.
     """
-    for name in _NEEDED:
-        importlib.import_module(name)
+    gc.disable()  # all of this stays: looking through it for garbage, again and again as it grows, costs a tenth of the time
+    try:
+        for name in _NEEDED:
+            importlib.import_module(name)
+    finally:
+        gc.enable()
+        gc.freeze()
     from batchscore.models.kernel import compile_ahead  # noqa: PLC0415 (drivers import this module for its name alone)
 
     compile_ahead()

@@ -264,6 +264,15 @@ def _moments(value: Any) -> Any:
     return value
 
 
+class SegmentLimits(Value):
+    """The same of each segment's accounts; segments of fewer than ``at_least`` are counted together."""
+
+    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
+    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
+    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    at_least: Annotated[Count, Field(ge=20)] = 100
+
+
 class ErrorLimits(Value):
     """Error budgets: shares (0 to 1) of the accounts planned for the released as-of; what is left out is not limited.
 
@@ -273,6 +282,7 @@ class ErrorLimits(Value):
     rejected: Annotated[float, Field(ge=0, le=1)] | None = None
     unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
     quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    by_segment: SegmentLimits | None = Field(default=None, exclude_if=lambda limits: limits is None)
 
 
 class RunSpec(Value):
@@ -374,6 +384,9 @@ def read_spec(path: Path) -> RunSpec:
 
 def _mistakes(spec: RunSpec) -> Iterator[Mistake]:
     """What is wrong between the parts of a spec."""
+    if spec.limits is not None and spec.limits.by_segment is not None and spec.segment is None:
+        remedy = "declare it, such as segment: country"
+        yield Mistake(("limits", "by_segment"), "is by the segment, and the spec names none", remedy)
     for place, column in spec.policy.columns().items():
         if column not in spec.group_columns:
             declare = f"groups: [{', '.join(dict.fromkeys((*spec.groups, column)))}]"

@@ -21,6 +21,8 @@ from typing import Any, Final
 import pymysql
 import sqlalchemy as sa
 
+from tests.orphans import DYING_WITH_US
+
 PASSWORD: Final = "canary-hunter2"
 URL: Final = "BATCHSCORE_TEST_MYSQL_URL"
 PROGRAM: Final = shutil.which("mariadbd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -89,7 +91,7 @@ class PrivateServer(MySqlServer):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         super().__init__(sa.URL.create("mysql", "admin", PASSWORD, "127.0.0.1", port))
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._as_root = ["--user=root"] if os.geteuid() == 0 else []
         subprocess.run(
@@ -106,10 +108,10 @@ class PrivateServer(MySqlServer):
 
     def start(self, *options: str) -> None:
         """Start it and wait until it answers."""
-        log = (self._folder / "server.log").open("ab")
+        log = (self.folder / "server.log").open("ab")
         command = [
-            str(PROGRAM), *OPTIONS, *self._as_root, f"--datadir={self._folder / 'data'}", f"--socket={self._folder / 's'}",
-            f"--pid-file={self._folder / 'pid'}", f"--port={self.port}", self._init, *options,
+            *DYING_WITH_US, str(PROGRAM), *OPTIONS, *self._as_root, f"--datadir={self.folder / 'data'}",
+            f"--socket={self.folder / 's'}", f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", self._init, *options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()
@@ -118,7 +120,7 @@ class PrivateServer(MySqlServer):
             try:
                 self.execute("SELECT 1")
             except pymysql.err.OperationalError:
-                assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2_000:]
+                assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2_000:]
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.02)
             else:

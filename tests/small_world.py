@@ -147,11 +147,11 @@ def pack(
     """
     features = rng.gamma(1.5, 4.0, (500 if bad is None else 4_000, len(NAMES))).astype(np.float32)
     if bad is None:
-        labels = features[:, NAMES.index("quiet")] > 6 if quiet else features[:, 0] * features[:, 2] > 60
+        said = features[:, NAMES.index("quiet")] > 6 if quiet else features[:, 0] * features[:, 2] > 60
     else:
         features[:, NAMES.index("plan")] = rng.integers(0, 3, len(features))
-        labels = bad(dict(zip(NAMES, features.T, strict=True)))
-    labels = labels.astype(np.int32)
+        said = bad(dict(zip(NAMES, features.T, strict=True)))
+    labels = said.astype(np.int32)
     booster = train(features, labels, NAMES, n_trees=20, depth=3)
     pack_bundle(
         booster,

@@ -18,6 +18,7 @@ CLOSE_WITHIN_S: Final = 5
 _CONFIG: Final = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.scheduler.allowed-failures": 100,  # we count suspects ourselves
+    "distributed.worker.profile.enabled": False,  # a hundred looks a second at every worker's stack, which nobody reads
 }
 
 

@@ -12,7 +12,7 @@ children side by side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -73,31 +73,52 @@ class Forest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Tree:
-    """One tree of a model file. For a leaf, ``left`` is -1 and ``condition`` its value."""
+class _Nodes:
+    """The nodes of all trees of a model file, one tree after the other; a node's place among them is its number.
 
-    left: list[int]
-    right: list[int]
+    ``root`` (T,) is each tree's first. For a leaf, ``left`` is -1 and ``condition`` its value.
+    """
+
+    root: Array
+    left: Array
+    right: Array
     feature: Array
     condition: Array
     default_left: Array
 
     @classmethod
-    def of(cls, document: Any) -> _Tree:
+    def of(cls, trees: Sequence[Any]) -> _Nodes:
+        def joined(name: str, kind: npt.DTypeLike) -> Array:
+            return np.concatenate([np.asarray(tree[name], kind) for tree in trees])
+
+        sizes = np.array([len(tree["left_children"]) for tree in trees])
+        root = np.cumsum(sizes) - sizes
+        first = np.repeat(root, sizes)
+        left, right = (joined(name, np.int64) for name in ("left_children", "right_children"))
         return cls(
-            np.asarray(document["left_children"], np.int64).tolist(),
-            np.asarray(document["right_children"], np.int64).tolist(),
-            np.asarray(document["split_indices"], np.int64),
-            np.asarray(document["split_conditions"], np.float32),
-            np.asarray(document["default_left"], np.bool_),
+            root,
+            np.where(left < 0, -1, left + first),
+            np.where(right < 0, -1, right + first),
+            joined("split_indices", np.int64),
+            joined("split_conditions", np.float32),
+            joined("default_left", np.bool_),
         )
 
-    def levels(self) -> int:
-        """Splits on the longest way to a leaf."""
-        level, deepest = [0], 0
-        while level := [child for node in level if self.left[node] >= 0 for child in (self.left[node], self.right[node])]:
-            deepest += 1
+    def levels(self) -> Array:
+        """Splits on the longest way to a leaf, of each tree, int64 (T,)."""
+        deepest = np.zeros(len(self.root), np.int64)
+        tree, node = np.arange(len(self.root)), self.root
+        for depth in range(len(self.left)):
+            deepest[tree] = depth
+            inner = self.left[node] >= 0
+            tree, node = np.repeat(tree[inner], 2), self.below(node[inner])
+            if not len(node):
+                break
         return deepest
+
+    def below(self, inner: Array) -> Array:
+        """Both children of each of those nodes, side by side."""
+        return np.stack([self.left[inner], self.right[inner]], axis=-1).reshape(-1)
 
 
 def read_forest(facts: ModelFacts, n_rounds: int) -> Forest:
@@ -109,34 +130,29 @@ def read_forest(facts: ModelFacts, n_rounds: int) -> Forest:
     if facts.categories:
         raise NotCompilable
     per_round = facts.n_trees // facts.n_rounds
-    trees = [_Tree.of(tree) for tree in facts.trees[: n_rounds * per_round]]
-    if not all(np.isfinite(tree.condition).all() for tree in trees):
+    nodes = _Nodes.of(facts.trees[: n_rounds * per_round])
+    if not np.isfinite(nodes.condition).all():
         raise NotCompilable
-    bins = _Bins(trees)
-    return _Layout().of(trees, bins)
+    bins = _Bins(nodes)
+    return Forest(**bins.arrays(), **_laid_out(nodes, bins))
 
 
 class _Bins:
-    """The cuts of each feature, the columns that nodes need, and what each node asks: offset of its column, cut in it."""
+    """The cuts of each feature, the columns that nodes need, and what each node asks: ``offset`` of its column, ``cut`` in it."""
 
-    def __init__(self, trees: Sequence[_Tree]) -> None:
-        inner = np.concatenate([np.asarray(tree.left) >= 0 for tree in trees])
-        feature = np.concatenate([tree.feature for tree in trees])
-        condition = np.concatenate([tree.condition for tree in trees])
-        right = ~np.concatenate([tree.default_left for tree in trees])
+    def __init__(self, nodes: _Nodes) -> None:
+        inner = nodes.left >= 0
         place = np.zeros(len(inner), np.int64)
         self._cuts: dict[int, Array] = {}
-        for used in np.unique(feature[inner]).tolist():
-            nodes = np.flatnonzero(inner & (feature == used))
-            self._cuts[used], place[nodes] = np.unique(condition[nodes], return_inverse=True)
+        for used in np.unique(nodes.feature[inner]).tolist():
+            asking = np.flatnonzero(inner & (nodes.feature == used))
+            self._cuts[used], place[asking] = np.unique(nodes.condition[asking], return_inverse=True)
         if any(len(cuts) > MAX_CUTS for cuts in self._cuts.values()):
             raise NotCompilable
-        wanted = np.stack([feature, place // SPAN, right], axis=1)
+        wanted = np.stack([nodes.feature, place // SPAN, ~nodes.default_left], axis=1)
         self._columns, column = np.unique(wanted[inner], axis=0, return_inverse=True)
-        offset, cut = np.zeros(len(inner), np.int64), np.full(len(inner), NEVER)
-        offset[inner], cut[inner] = column.reshape(-1) * ROWS, place[inner] % SPAN
-        ends = np.cumsum([len(tree.left) for tree in trees])[:-1]
-        self.questions = [list(zip(*of_tree, strict=True)) for of_tree in _by_tree(offset, cut, ends)]
+        self.offset, self.cut = np.zeros(len(inner), np.int64), np.full(len(inner), NEVER)
+        self.offset[inner], self.cut[inner] = column.reshape(-1) * ROWS, place[inner] % SPAN
 
     def arrays(self) -> dict[str, Array]:
         """What the kernel bins with."""
@@ -154,11 +170,6 @@ class _Bins:
         }
 
 
-def _by_tree(offset: Array, cut: Array, ends: Array) -> Iterator[tuple[list[int], list[int]]]:
-    for offsets, cuts in zip(np.split(offset, ends), np.split(cut, ends), strict=True):
-        yield offsets.tolist(), cuts.tolist()
-
-
 def _table(cuts: Array) -> list[Array]:
     """The cuts as a search tree of `FANOUT`: level by level from the top, ``level[j]`` is the last cut of its j-th part.
 
@@ -172,67 +183,59 @@ def _table(cuts: Array) -> list[Array]:
     return [padded[step - 1 :: step] for step in (FANOUT**below for below in reversed(range(n_levels)))]
 
 
-class _Layout:
-    """Trees become arrays, one after the other."""
+def _laid_out(nodes: _Nodes, bins: _Bins) -> dict[str, Array]:
+    """What the kernel walks: each tree's complete top in level order, what each way out of it leads to, and what is below."""
+    levels = nodes.levels()
+    depth = np.clip(levels, 1, TOP_DEPTH)
+    n_nodes, n_exits = (1 << depth) - 1, 1 << depth
+    first_node, first_exit = np.cumsum(n_nodes) - n_nodes, np.cumsum(n_exits) - n_exits
+    top, out = np.zeros(n_nodes.sum(), np.int64), np.zeros(n_exits.sum(), np.int64)
+    for deep in np.unique(depth).tolist():
+        among = depth == deep
+        level = nodes.root[among][:, None]
+        for above in range(deep):
+            first = first_node[among][:, None] + (1 << above) - 1
+            top[first + np.arange(1 << above)] = level
+            ends = (nodes.left[level] < 0)[:, :, None]  # where a tree ends early, its leaf is on both sides
+            both = np.stack([nodes.left[level], nodes.right[level]], axis=-1)
+            level = np.where(ends, level[:, :, None], both).reshape(len(level), -1)
+        out[first_exit[among][:, None] + np.arange(1 << deep)] = level
+    linked = np.repeat(levels > TOP_DEPTH, n_exits)
+    exit_node = np.zeros(len(out), np.uint32)
+    exit_node[linked], below = _linked(nodes, bins, out[linked], np.repeat(np.arange(len(depth)), n_exits)[linked])
+    return {
+        "depth": depth.astype(np.int32),
+        "n_below": (np.maximum(levels, TOP_DEPTH) - TOP_DEPTH).astype(np.int32),
+        "first_node": first_node,
+        "first_exit": first_exit,
+        "node_column": bins.offset[top].astype(np.uint32),
+        "node_cut": bins.cut[top].astype(np.uint8),
+        "exit_value": np.where(linked, np.float32(0), nodes.condition[out]).astype(np.float32),
+        "exit_node": exit_node,
+        **below,
+    }
 
-    def __init__(self) -> None:
-        self._nodes: list[tuple[int, int]] = []  # offset of the column, cut
-        self._exit_value: list[float] = []
-        self._exit_node: list[int] = []
-        self._below: list[tuple[int, int, int, float]] = []  # offset of the column, cut, next, value
 
-    def of(self, trees: Sequence[_Tree], bins: _Bins) -> Forest:
-        depth, n_below, first_node, first_exit = [], [], [], []
-        for tree, questions in zip(trees, bins.questions, strict=True):
-            levels = tree.levels()
-            depth.append(min(max(levels, 1), TOP_DEPTH))
-            n_below.append(max(0, levels - TOP_DEPTH))
-            first_node.append(len(self._nodes))
-            first_exit.append(len(self._exit_value))
-            self._top(tree, questions, depth[-1], linked=levels > TOP_DEPTH)
-        column, cut = zip(*self._nodes, strict=True)
-        below_column, below_cut, following, value = zip(*self._below, strict=True) if self._below else ((), (), (), ())
-        return Forest(
-            **bins.arrays(),
-            depth=np.array(depth, np.int32),
-            n_below=np.array(n_below, np.int32),
-            first_node=np.array(first_node, np.int64),
-            first_exit=np.array(first_exit, np.int64),
-            node_column=np.array(column, np.uint32),
-            node_cut=np.array(cut, np.uint8),
-            exit_value=np.array(self._exit_value, np.float32),
-            exit_node=np.array(self._exit_node, np.uint32),
-            below_column=np.array(below_column, np.uint32),
-            below_cut=np.array(below_cut, np.uint8),
-            below_next=np.array(following, np.uint32),
-            below_value=np.array(value, np.float32),
-        )
-
-    def _top(self, tree: _Tree, questions: Sequence[tuple[int, int]], depth: int, *, linked: bool) -> None:
-        """The complete top in level order, then what each way out of it leads to."""
-        level = [0]
-        for _ in range(depth):
-            self._nodes += [questions[node] for node in level]
-            level = [
-                child
-                for node in level
-                for child in ((node, node) if tree.left[node] < 0 else (tree.left[node], tree.right[node]))
-            ]
-        self._exit_value += [0.0 if linked else float(tree.condition[node]) for node in level]
-        self._exit_node += [self._link(tree, questions, node) if linked else 0 for node in level]
-
-    def _link(self, tree: _Tree, questions: Sequence[tuple[int, int]], root: int) -> int:
-        """Append the nodes from ``root`` down, children side by side; the place of ``root`` among all nodes below tops."""
-        first = len(self._below)
-        self._below.append((0, NEVER, first, 0.0))
-        waiting = [(root, first)]
-        while waiting:
-            node, place = waiting.pop()
-            if tree.left[node] < 0:
-                self._below[place] = (0, NEVER, place, float(tree.condition[node]))
-                continue
-            following = len(self._below)
-            self._below += [(0, NEVER, following, 0.0)] * 2
-            self._below[place] = (*questions[node], following, 0.0)
-            waiting += [(tree.left[node], following), (tree.right[node], following + 1)]
-        return first
+def _linked(nodes: _Nodes, bins: _Bins, roots: Array, tree: Array) -> tuple[Array, dict[str, Array]]:
+    """The nodes from ``roots`` down as linked nodes, those of a ``tree`` together; and the place of each root among them."""
+    found, owner, following = [roots], [tree], []
+    n = len(roots)
+    while len(found[-1]):
+        inner = nodes.left[found[-1]] >= 0
+        following.append(np.where(inner, n + 2 * (np.cumsum(inner) - 1), -1))  # of a leaf nothing follows
+        found.append(nodes.below(found[-1][inner]))
+        owner.append(np.repeat(owner[-1][inner], 2))
+        n += len(found[-1])
+    node, left = np.concatenate(found), np.concatenate([np.empty(0, np.int64), *following])
+    order = np.argsort(np.concatenate(owner), kind="stable")  # children stay side by side
+    place = np.empty(n, np.int64)
+    place[order] = np.arange(n)
+    left = np.where(left < 0, place, place[left])[order]
+    node = node[order]
+    is_leaf = nodes.left[node] < 0
+    return place[: len(roots)], {
+        "below_column": bins.offset[node].astype(np.uint32),
+        "below_cut": bins.cut[node].astype(np.uint8),
+        "below_next": left.astype(np.uint32),
+        "below_value": np.where(is_leaf, nodes.condition[node], np.float32(0)).astype(np.float32),
+    }

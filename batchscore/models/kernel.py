@@ -1,12 +1,16 @@
 """Machine code that scores a `Forest`: written as LLVM IR, compiled for this processor by llvmlite.
 
-For each block of rows: bin every feature once, then for each tree in order decide *all* nodes of its top for `LANES` rows at a
+For each block of rows: bin every feature once, then for each tree in order decide *all* nodes of its top for many rows at a
 time (compare bytes, then select, from the bottom up, so that no row ever branches), walk what hangs below, and add the leaves.
 Leaves are added in float32 in the order of trees, starting from the base margin: the very sums that XGBoost makes.
 
+The code has two forms, which differ in no bit. The *narrow* one, for any processor, decides `LANES` rows at once and looks
+each row's leaf up. The *wide* one, for AVX-512, decides all rows of a block, so that a node's column and cut are fetched once
+for them, and keeps a tree's leaves in registers, where a permutation finds those of `LEAVES` rows: twice as fast (measured).
+
 The code depends on no model: models are data. All vectors are written out, and LLVM is told to make none of its own (it would
-gather, which is slower here). Compiling takes a quarter of a second, once a
-process; that is why none of it is kept on disk, where somebody could change it.
+gather, which is slower here). Compiling takes a fifth of a second, once a process; that is why none of it is kept on disk,
+where somebody could change it.
 """
 
 from __future__ import annotations
@@ -26,16 +30,20 @@ from batchscore.models.contract import Matrix
 from batchscore.models.forest import FANOUT, MAX_LEVELS, ROWS, SPAN, TOP_DEPTH, Forest
 
 LANES: Final = 32  # rows decided at once: one AVX2 register of bytes
+LEAVES: Final = 16  # that one AVX-512 register holds
 _ALIGN: Final = 64
+_WIDE_NEEDS: Final = ("avx512f", "avx512bw")
 
 _BYTE, _SHORT, _INT, _LONG, _FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
-_BYTES, _SHORTS, _CUTS = ir.VectorType(_BYTE, LANES), ir.VectorType(_SHORT, LANES), ir.VectorType(_FLOAT, FANOUT)
+_CUTS, _OF_LEAVES, _PLACES = ir.VectorType(_FLOAT, FANOUT), ir.VectorType(_FLOAT, LEAVES), ir.VectorType(_INT, LEAVES)
 _MISSING: Final = -1  # among counts of cuts
 _compiling: Final = threading.Lock()
 
 
-def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Matrix:
+def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32, *, wide: bool | None = None) -> Matrix:
     """Margins of rows, float32 (n,). ``matrix``: float32 (n, F), C-contiguous, NaN where missing. Releases the GIL.
+
+    ``wide``: which form of the code; by default the wide one where the processor has its registers.
 
     Raises:
         ValueError: the matrix is another, or lacks a feature that the forest uses: the kernel would read beyond it.
@@ -46,7 +54,7 @@ def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Ma
     if matrix.dtype != np.float32 or matrix.ndim != 2 or not matrix.flags.c_contiguous or matrix.shape[1] < n_used:
         raise ValueError(f"the kernel reads float32 (n, at least {n_used}), C-contiguous")
     with _compiling:
-        run = _compiled()
+        run = _compiled(has_wide_registers() if wide is None else wide)
     margins = np.empty(len(matrix), np.float32)
     bins = _aligned(max(1, len(forest.column_base)) * ROWS)
     arrays = [getattr(forest, name) for name in _OF_FOREST]
@@ -58,7 +66,14 @@ def score_margins(forest: Forest, matrix: Matrix, base_margin: np.float32) -> Ma
 def compile_ahead() -> None:
     """Make the machine code now rather than with the first margins."""
     with _compiling:
-        _compiled()
+        _compiled(has_wide_registers())
+
+
+@cache
+def has_wide_registers() -> bool:
+    """Whether this processor can run the wide form."""
+    features = binding.get_host_cpu_features()
+    return all(features.get(name, False) for name in _WIDE_NEEDS)
 
 
 def _aligned(n_bytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -78,16 +93,17 @@ _ELEMENTS: Final[dict[str, Any]] = {
 
 
 @cache
-def _compiled() -> Callable[..., None]:
+def _compiled(wide: bool) -> Callable[..., None]:  # noqa: FBT001 (the key of a cache)
     """The kernel as a function of pointers and sizes."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    module = binding.parse_assembly(str(_Kernel().module))
+    module = binding.parse_assembly(str(_Kernel(wide=wide).module))
     module.verify()
     machine = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3
     )
-    tuning = binding.create_pipeline_tuning_options(speed_level=3)
+    # Of the wide form, optimising makes scoring 4 % faster, and takes as long as scoring some ten million rows.
+    tuning = binding.create_pipeline_tuning_options(speed_level=0 if wide else 3)
     tuning.loop_vectorization = False
     passes = binding.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
@@ -105,7 +121,10 @@ _engines: Final[list[Any]] = []
 class _Kernel:
     """Builds the module. ``self.b`` is where the next instruction goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wide: bool) -> None:
+        self.wide = wide
+        self.lanes = ROWS if wide else LANES
+        self.bytes, self.shorts = ir.VectorType(_BYTE, self.lanes), ir.VectorType(_SHORT, self.lanes)
         self.module = ir.Module(name="batchscore")
         sizes = {"n_features": _LONG, "n_trees": _LONG, "n_rows": _LONG, "row_length": _LONG, "base_margin": _FLOAT}
         pointers = [kind.as_pointer() for kind in _ELEMENTS.values()]
@@ -113,6 +132,8 @@ class _Kernel:
         self.given: dict[str, Any] = dict(zip((*_ELEMENTS, *sizes), function.args, strict=True))
         for name in _ELEMENTS:
             self.given[name].add_attribute("noalias")
+        of_two = ir.FunctionType(_OF_LEAVES, [_OF_LEAVES, _PLACES, _OF_LEAVES])
+        self.permuted = ir.Function(self.module, of_two, name="llvm.x86.avx512.vpermi2var.ps.512") if wide else None
         self.b = ir.IRBuilder(function.append_basic_block("entry"))
         self.counts = self._buffer(_SHORT)
         self.exits = self._buffer(_BYTE)
@@ -213,18 +234,18 @@ class _Kernel:
 
     def _fill(self, column: Any) -> None:
         """A column's bytes from the counts: what is beyond its cuts, clipped; a missing value as the column has it."""
-        base = self._splat(self.b.trunc(self.at("column_base", column), _SHORT), _SHORTS)
-        instead = self._splat(self.at("column_missing", column), _BYTES)
-        least, most, missing = (_all(_SHORTS, value) for value in (0, SPAN, _MISSING))
-        with self.loop(_long(ROWS // LANES)) as part:
-            first_row = self.b.mul(part, _long(LANES))
-            counts = self._vector(self.b.gep(self.counts, [first_row]), _SHORTS)
+        base = self._splat(self.b.trunc(self.at("column_base", column), _SHORT), self.shorts)
+        instead = self._splat(self.at("column_missing", column), self.bytes)
+        least, most, missing = (self._all(self.shorts, value) for value in (0, SPAN, _MISSING))
+        with self.loop(_long(ROWS // self.lanes)) as part:
+            first_row = self.b.mul(part, _long(self.lanes))
+            counts = self._vector(self.b.gep(self.counts, [first_row]), self.shorts)
             beyond = self.b.sub(counts, base)
             beyond = self.b.select(self.b.icmp_signed(">", beyond, least), beyond, least)
             beyond = self.b.select(self.b.icmp_signed("<", beyond, most), beyond, most)
-            bins = self.b.select(self.b.icmp_signed("==", counts, missing), instead, self.b.trunc(beyond, _BYTES))
+            bins = self.b.select(self.b.icmp_signed("==", counts, missing), instead, self.b.trunc(beyond, self.bytes))
             place = self.b.add(self.b.mul(column, _long(ROWS)), first_row)
-            self.b.store(bins, self.b.bitcast(self.b.gep(self.given["bins"], [place]), _BYTES.as_pointer()), align=LANES)
+            self.b.store(bins, self.b.bitcast(self.b.gep(self.given["bins"], [place]), self.bytes.as_pointer()), align=LANES)
 
     # Trees.
 
@@ -234,28 +255,31 @@ class _Kernel:
         self._by_case(depth, range(1, TOP_DEPTH + 1), lambda levels: self._top(node, levels))
         with self.b.if_else(self.b.icmp_signed("==", n_below, _long(0))) as (whole, deep):
             with whole:
-                self._add(lambda row: self.at("exit_value", self._exit(first_exit, row)))
+                if self.wide:
+                    self._by_case(depth, range(1, TOP_DEPTH + 1), lambda levels: self._add_permuted(first_exit, levels))
+                else:
+                    self._add(lambda row: self.at("exit_value", self._exit(first_exit, row)))
             with deep:
                 self._walk(first_exit, n_below)
                 self._add(lambda row: self.at("below_value", self._node(row)))
 
     def _top(self, first_node: Any, levels: int) -> None:
         """Which way out of a complete top each row of the block takes."""
-        with self.loop(_long(ROWS // LANES)) as part:
-            first_row = self.b.mul(part, _long(LANES))
+        with self.loop(_long(ROWS // self.lanes)) as part:
+            first_row = self.b.mul(part, _long(self.lanes))
             found = self._decided(first_node, first_row, levels, 0, 0)
-            there = self.b.bitcast(self.b.gep(self.exits, [first_row]), _BYTES.as_pointer())
+            there = self.b.bitcast(self.b.gep(self.exits, [first_row]), self.bytes.as_pointer())
             self.b.store(found, there, align=1)
 
     def _decided(self, first_node: Any, first_row: Any, levels: int, level: int, place: int) -> Any:
         """The exits below the ``place``-th node of ``level``, for `LANES` rows: its right side's where its answer is yes."""
         if level == levels:
-            return _all(_BYTES, place)
+            return self._all(self.bytes, place)
         at = self.b.add(first_node, _long((1 << level) - 1 + place))
         offset = self.b.add(self.b.zext(self.at("node_column", at), _LONG), first_row)
-        there = self.b.bitcast(self.b.gep(self.given["bins"], [offset]), _BYTES.as_pointer())
-        bins = self.b.load(there, typ=_BYTES, align=LANES)
-        yes = self.b.icmp_unsigned(">", bins, self._splat(self.at("node_cut", at), _BYTES))
+        there = self.b.bitcast(self.b.gep(self.given["bins"], [offset]), self.bytes.as_pointer())
+        bins = self.b.load(there, typ=self.bytes, align=LANES)
+        yes = self.b.icmp_unsigned(">", bins, self._splat(self.at("node_cut", at), self.bytes))
         left = self._decided(first_node, first_row, levels, level + 1, 2 * place)
         right = self._decided(first_node, first_row, levels, level + 1, 2 * place + 1)
         return self.b.select(yes, right, left)
@@ -276,21 +300,44 @@ class _Kernel:
             there = self.b.gep(self.sums, [row])
             self.b.store(self.b.fadd(self.b.load(there, typ=_FLOAT), leaf(row)), there)
 
+    def _add_permuted(self, first_exit: Any, levels: int) -> None:
+        """Add to each row the value of its way out of a top, `LEAVES` rows at a time."""
+        first = self.b.gep(self.given["exit_value"], [first_exit])
+        held = [self._leaves(self.b.gep(first, [_long(place)]), 1 << levels) for place in range(0, 1 << levels, LEAVES)]
+        with self.loop(_long(ROWS // LEAVES)) as part:
+            row = self.b.mul(part, _long(LEAVES))
+            ways = self._vector(self.b.gep(self.exits, [row]), ir.VectorType(_BYTE, LEAVES))
+            ways = self.b.zext(ways, _PLACES)
+            pairs = zip(held[::2], held[1::2] or held, strict=True)  # of a pair, the permutation reads the five last bits
+            found = [self.b.call(self.permuted, [low, ways, high]) for low, high in pairs]
+            value = found[0]
+            if len(found) > 1:
+                value = self.b.select(self.b.icmp_unsigned("<", ways, self._all(_PLACES, 2 * LEAVES)), *found)
+            there = self.b.bitcast(self.b.gep(self.sums, [row]), _OF_LEAVES.as_pointer())
+            self.b.store(self.b.fadd(self.b.load(there, typ=_OF_LEAVES, align=_ALIGN), value), there, align=_ALIGN)
+
+    def _leaves(self, start: Any, n: int) -> Any:
+        """`LEAVES` values from ``start`` on; of a table of only ``n``, those, and anything behind."""
+        if n >= LEAVES:
+            return self._vector(start, _OF_LEAVES)
+        few = self._vector(start, ir.VectorType(_FLOAT, n))
+        places = ir.Constant(_PLACES, [place % n for place in range(LEAVES)])
+        return self.b.shuffle_vector(few, ir.Constant(few.type, ir.Undefined), places)
+
     def _exit(self, first_exit: Any, row: Any) -> Any:
         return self.b.add(first_exit, self.b.zext(self.b.load(self.b.gep(self.exits, [row]), typ=_BYTE), _LONG))
 
     def _node(self, row: Any) -> Any:
         return self.b.zext(self.b.load(self.b.gep(self.nodes, [row]), typ=_INT), _LONG)
 
+    def _all(self, kind: Any, value: int) -> Any:
+        """A vector of one value that is known now; written out it would be a text as long as the vector."""
+        return self._splat(ir.Constant(kind.element, value), kind)
+
     def _splat(self, value: Any, kind: Any) -> Any:
         nothing = ir.Constant(kind, ir.Undefined)
         first = self.b.insert_element(nothing, value, ir.Constant(_INT, 0))
-        return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT, kind.count), [0] * kind.count))
-
-
-def _all(kind: Any, value: int) -> Any:
-    """A vector of one value."""
-    return ir.Constant(kind, [ir.Constant(kind.element, value)] * kind.count)
+        return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INT, kind.count), None))
 
 
 def _long(value: int) -> Any:

@@ -42,27 +42,37 @@ def digest_of_trees(trees: Sequence[Any], *, base_score: str, n_features: int) -
     Raises:
         NotTrees: a tree is none, in one of the ways above (other exceptions: it lacks a part).
     """
+    sizes = np.array([int(tree["tree_param"]["num_nodes"]) for tree in trees])
+    if any(int(tree["tree_param"]["num_feature"]) != n_features for tree in trees):
+        raise NotTrees("a tree is of other features")
+    if any(int(tree["tree_param"].get("size_leaf_vector") or 1) > 1 for tree in trees):
+        raise NotTrees("leaves hold several values")
+    nodes = {name: _joined(trees, name, kind, sizes) for name, kind in _OF_NODES.items()}
+    unread = {name: _joined(trees, name, kind, sizes) for name, kind in _UNREAD.items()}
+    _require_trees(nodes, unread["parents"], sizes, n_features)
     digest = hashlib.sha256(f"{base_score} {n_features} {len(trees)}".encode())
-    for tree in trees:
-        n_nodes = int(tree["tree_param"]["num_nodes"])
-        nodes = {name: _array(tree, name, kind) for name, kind in _OF_NODES.items()}
-        unread = {name: _array(tree, name, kind) for name, kind in _UNREAD.items()}
-        lengths = {len(values) for values in (*nodes.values(), *unread.values())}
-        if lengths != {n_nodes} or int(tree["tree_param"]["num_feature"]) != n_features:
-            raise NotTrees("arrays of a tree differ in length")
-        if int(tree["tree_param"].get("size_leaf_vector") or 1) > 1:
-            raise NotTrees("leaves hold several values")
-        _require_tree(nodes, unread["parents"], n_features)
-        categories = {name: _array(tree, name, np.int64) if name in tree else _NONE for name in _OF_CATEGORIES}
-        _require_categories(nodes, categories)
-        for name, values in sorted((nodes | categories).items()):
+    for tree, end, n in zip(trees, np.cumsum(sizes).tolist(), sizes.tolist(), strict=True):
+        own = {name: values[end - n : end] for name, values in nodes.items()}
+        categories = {
+            name: _array(tree[name], np.int64) if name in tree and len(tree[name]) else _NONE for name in _OF_CATEGORIES
+        }
+        _require_categories(own, categories)
+        for name, values in sorted((own | categories).items()):
             digest.update(f"{name} {len(values)} ".encode() + values.tobytes())
     return digest.hexdigest()
 
 
-def _array(tree: Any, name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
-    values = np.asarray(tree[name]) if len(tree[name]) else _NONE
-    wanted = np.dtype(kind)
+def _joined(trees: Sequence[Any], name: str, kind: npt.DTypeLike, sizes: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """An array of all trees' nodes, one tree after the other; each has its tree's length."""
+    arrays = [np.asarray(tree[name]) for tree in trees]
+    if [array.shape for array in arrays] != [(n,) for n in sizes.tolist()]:
+        raise NotTrees("arrays of a tree differ in length")
+    same = len({array.dtype for array in arrays}) == 1
+    return _array(np.concatenate(arrays), kind) if same else np.concatenate([_array(array, kind) for array in arrays])
+
+
+def _array(held: Any, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    values, wanted = np.asarray(held), np.dtype(kind)
     if values.ndim != 1 or values.dtype.kind not in ("fiu" if wanted.kind == "f" else "iub"):
         raise NotTrees("an array of a tree holds no numbers, or fractions where none can be")
     if wanted == np.uint8 and len(values) and not 0 <= values.min() <= values.max() <= 1:
@@ -71,25 +81,34 @@ def _array(tree: Any, name: str, kind: npt.DTypeLike) -> npt.NDArray[Any]:
         return values.astype(wanted)
 
 
-def _require_tree(nodes: dict[str, npt.NDArray[Any]], parents: npt.NDArray[np.int64], n_features: int) -> None:
+def _require_trees(
+    nodes: dict[str, npt.NDArray[Any]], parents: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], n_features: int
+) -> None:
+    """``sizes``: nodes of each tree. Links are places in the own tree; all trees are gone down at once, level by level."""
     left, right, feature = nodes["left_children"], nodes["right_children"], nodes["split_indices"]
-    if any(((links < -1) | (links >= len(left))).any() for links in (left, right, parents[1:])):  # pruned nodes are read too
-        raise NotTrees("a node's child or parent is no node")
-    if len(parents) and parents[0] not in _NO_PARENT:
-        raise NotTrees("the root has a parent")
+    if (sizes < 1).any():
+        raise NotTrees("a tree has no root")
+    first = np.cumsum(sizes) - sizes
+    own_first, own_size = np.repeat(first, sizes), np.repeat(sizes, sizes)
+    is_root = np.zeros(len(left), np.bool_)
+    is_root[first] = True
+    if not np.isin(parents[is_root], _NO_PARENT).all():
+        raise NotTrees("a root has a parent")
+    if any(((links < -1) | (links >= own_size)).any() for links in (left, right, np.where(is_root, -1, parents))):
+        raise NotTrees("a node's child or parent is no node")  # pruned nodes are read too
     reached = np.zeros(len(left), np.bool_)
-    level = np.zeros(1, np.int64)
+    level = first
     while len(level):
-        if level.max() >= len(left) or reached[level].any() or len(np.unique(level)) != len(level):
-            raise NotTrees("there is no root, or a node has two parents")
+        if reached[level].any() or len(np.unique(level)) != len(level):
+            raise NotTrees("a node has two parents")
         reached[level] = True
         if not ((left[level] == -1) == (right[level] == -1)).all():
             raise NotTrees("a node has one child")
         inner = level[left[level] != -1]
         if (feature[inner] < 0).any() or (feature[inner] >= n_features).any():
             raise NotTrees("a split asks for a feature that is none")
-        level = np.concatenate([left[inner], right[inner]])
-        if (parents[level] != np.concatenate([inner, inner])).any():
+        level = np.concatenate([left[inner], right[inner]]) + np.tile(own_first[inner], 2)
+        if (parents[level] + own_first[level] != np.tile(inner, 2)).any():
             raise NotTrees("a node does not know its parent")
 
 

@@ -43,6 +43,7 @@ from batchscore.receipt import HELD_BACK, Receipt
 from batchscore.report.drift import drift_against
 from batchscore.report.flags import count_flags
 from batchscore.report.histogram import Counts, psi
+from batchscore.report.limits import budgets
 from batchscore.report.model import (
     AsOfHistogram,
     BundleReport,
@@ -111,6 +112,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         budget=row.plan.spec.policy.budget,
         histograms=tuple(AsOfHistogram(as_of=as_of, counts=counts) for as_of, counts in sorted(histograms.items())),
         warnings=_warnings(row, reader, gaps),
+        budgets=budgets(proof.as_ofs[-1], limits) if proof and (limits := row.plan.spec.limits) else (),
         holds=reader.holds(run_id),
         accepted=reader.accepted(run_id),
         coverage=tuple(_coverage(row, reader)),

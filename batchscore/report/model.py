@@ -15,6 +15,7 @@ from batchscore.acceptance import Accepted
 from batchscore.hold import HoldRow
 from batchscore.ports import FailureRow
 from batchscore.report.histogram import EDGES, Counts
+from batchscore.report.limits import Budget
 from batchscore.report.proof import Proof
 from batchscore.spec import Value
 
@@ -224,6 +225,7 @@ class Report(Value):
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
     warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before, …
+    budgets: tuple[Budget, ...] = ()  # of the last as-of: what was set aside, beside what the spec's limits allow
     holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
     accepted: tuple[Accepted, ...] = ()  # other versions of libraries than the run, or the approved plan, has pinned
     coverage: tuple[DateCoverage, ...] = ()  # empty before scores are laid out

@@ -57,6 +57,7 @@ def page(report: Report, *, plain: Callable[[str], str]) -> str:
         "n_keys": lambda keys: KeyDigest.parse(keys).n,
         "lanes": lambda keys: keys.partition(":")[2][:16],
         "psi": lambda value: "–" if value is None else f"{value:.3f}",
+        "limit": lambda share: "–" if share is None else f"{100 * share:g} %",
         "percent": lambda share: f"{100 * share:.0f} %",
         "psi_words": in_words,
         "bin": bin_name,

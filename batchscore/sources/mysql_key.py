@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -209,38 +210,70 @@ def _indexes(connection: sa.Connection, table: str) -> Iterator[tuple[bool, list
     yield from indexes.values()
 
 
-def cut_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None = None) -> list[KeyBound | None]:
+def cut_ranges(
+    engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None = None, *, from_both_ends: bool = False
+) -> list[KeyBound | None]:
     """The bounds of ranges (low, high] of keys up to the largest now, of `RANGE_ROWS` rows each.
 
-    The last range has half to one and a half of that, or all there is. Only ``low`` for a table with nothing above it.
+    One range, the last, has half to one and a half of that, or all there is; with ``from_both_ends``, which takes half the time
+    of a table that is large, one in the middle. Only ``low`` for a table with nothing above it.
 
     Each bound costs one walk over so many index entries, from the bound before: sparse or skewed keys, one column or several,
     in any collation, are the same to it. Nothing is counted over the whole table.
     """
-    quoted = engine.dialect.identifier_preparer.quote_identifier(source.table)
-    asked, falling = ", ".join(key.asked), ", ".join(f"{name} DESC" for name in key.quoted)
-    where = f"table {source.table}"
-    last = None if low is None else as_bound(low)
-    above = f"SELECT {asked} FROM {quoted} WHERE {key.after(last)} ORDER BY {falling} LIMIT 1"  # noqa: S608 (quoted)
-    high = _bound(read(engine, partial(_first, above), where=where))
+    walk = _Walk(engine, source, key)
+    high = walk.largest(low)
     if high is None:
         return [low]
-    bounds: list[KeyBound | None] = [low]
+    n_rows = RANGE_ROWS
+    lower, upper = [low], [high]  # from each end, inwards
+    with ThreadPoolExecutor(1) as other_end:
+        while True:
+            falling = other_end.submit(walk.down, lower[-1], upper[-1], n_rows) if from_both_ends and key.unique else None
+            above = walk.up(lower[-1], upper[-1], n_rows)
+            below = falling.result() if falling else None
+            if above is None or above == upper[-1]:
+                break
+            lower.append(above)
+            if below is not None and walk.holds_any(above, below):  # else they have met: the rest is left to one
+                upper.append(below)
+    if above is None and len(lower) > 1 and walk.up(lower[-1], upper[-1], max(1, n_rows // 2)) is None:
+        lower.pop()
+    return [*lower, *reversed(upper)]
 
-    def passed(n_rows: int) -> KeyBound | None:
-        """The key that lies ``n_rows`` above the last bound; None when there are fewer."""
-        since = None if bounds[-1] is None else as_bound(bounds[-1])
-        walk = (
-            f"SELECT {asked} FROM {quoted} WHERE {key.between(since, as_bound(high))} "  # noqa: S608 (quoted)
-            f"ORDER BY {key.order} LIMIT 1 OFFSET {n_rows - 1}"
-        )
-        return _bound(read(engine, partial(_first, walk), where=where))
 
-    while (bound := passed(RANGE_ROWS)) is not None and bound != high:
-        bounds.append(bound)
-    if bound is None and len(bounds) > 1 and passed(max(1, RANGE_ROWS // 2)) is None:
-        bounds.pop()
-    return [*bounds, high]
+class _Walk:
+    """Looks for bounds along a table's key, each with one query."""
+
+    def __init__(self, engine: sa.Engine, source: SqlSource, key: PagingKey) -> None:
+        self._engine, self._key, self._where = engine, key, f"table {source.table}"
+        quoted = engine.dialect.identifier_preparer.quote_identifier(source.table)
+        self._from = f"FROM {quoted} WHERE"
+        self._select = f"SELECT {', '.join(key.asked)} {self._from}"
+        self._falling = ", ".join(f"{name} DESC" for name in key.quoted)
+
+    def largest(self, low: KeyBound | None) -> KeyBound | None:
+        """The largest key above ``low``."""
+        above = self._key.after(None if low is None else as_bound(low))
+        return self._found(f"{self._select} {above} ORDER BY {self._falling} LIMIT 1")
+
+    def up(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
+        """The key that lies ``n_rows`` above ``low``; None when fewer are in (low, high]."""
+        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}")
+
+    def down(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
+        """The key that ``n_rows`` of (low, high] lie above; None when there is none in it."""
+        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._falling} LIMIT 1 OFFSET {n_rows}")
+
+    def holds_any(self, low: KeyBound, high: KeyBound) -> bool:
+        """Whether a key is in (low, high]."""
+        return self._found(f"SELECT 1 {self._from} {self._between(low, high)} LIMIT 1") is not None
+
+    def _between(self, low: KeyBound | None, high: KeyBound) -> str:
+        return self._key.between(None if low is None else as_bound(low), as_bound(high))
+
+    def _found(self, query: str) -> KeyBound | None:
+        return _bound(read(self._engine, partial(_first, query), where=self._where))
 
 
 def _bound(row: Any) -> KeyBound | None:

@@ -182,7 +182,7 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
             warm_up(source.url, url)  # where attempts run in this process, too
         with translated(where=f"url: {source.url}"), engine.connect() as connection:
             key = paging_key(connection, source, accounts.key)
-        bounds = cut_ranges(engine, source, key)
+        bounds = cut_ranges(engine, source, key, from_both_ends=True)
     return list(pairwise(bounds)) or [(None, None)]
 
 

@@ -16,6 +16,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import psutil
 
+from tests.orphans import DYING_WITH_US
+
 ROOT = Path(__file__).parents[2]
 # Without the second a scheduler still answers HTTP, at port 8787 of every interface, where something else may look for its own.
 NO_DASHBOARD = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")
@@ -129,7 +131,7 @@ class RealCluster(MendedCluster["subprocess.Popen[bytes]"]):
         path = os.pathsep.join(map(str, (*([found_first] if found_first else []), ROOT)))
         environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            [*(apart(unseen) if unseen else ()), str(Path(sys.executable).with_name("dask")), what, *arguments],
+            [*DYING_WITH_US, *(apart(unseen) if unseen else ()), str(Path(sys.executable).with_name("dask")), what, *arguments],
             env=environment,
             cwd=self._folder,
             stdout=subprocess.DEVNULL,

@@ -15,8 +15,8 @@ import psutil
 
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 PRELOADED: Final = (
-    "tests.chaos.story", "tests.chaos.quiet", "tests.chaos.driver", "tests.chaos.cluster", "distributed.cli.dask_scheduler",
-    "distributed.cli.dask_worker", "batchscore.store.migrate", "pandas", "pymysql", "xgboost",
+    "tests.chaos.dying_server", "tests.chaos.story", "tests.chaos.quiet", "tests.chaos.driver", "tests.chaos.cluster",
+    "distributed.cli.dask_scheduler", "distributed.cli.dask_worker", "batchscore.store.migrate", "pandas", "pymysql", "xgboost",
 )  # fmt: skip
 CONTEXT.set_forkserver_preload(list(PRELOADED))
 PATIENCE_S: Final = 60.0

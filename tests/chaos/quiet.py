@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from batchscore.errors import BUG, DONE, BatchscoreError
+from tests.orphans import killed_with_parent, lead_a_group
 
 
 def quietly(work: Callable[..., None], arguments: tuple[Any, ...], environment: dict[str, str]) -> None:
@@ -16,6 +17,8 @@ def quietly(work: Callable[..., None], arguments: tuple[Any, ...], environment: 
 
     With ``CHAOS_LOG`` in the environment the end of each process is noted there, for whoever looks for a fault in the kit.
     """
+    killed_with_parent()
+    lead_a_group()
     os.environ.update(environment)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

@@ -103,7 +103,14 @@ class Driven:
         (self.folder / "hold").unlink(missing_ok=True)
 
 
-@pytest.fixture(params=["inline on sqlite", "dask on sqlite", pytest.param("inline on mysql", marks=pytest.mark.mysql)])
+@pytest.fixture(
+    params=[
+        "inline on sqlite",
+        "dask on sqlite",
+        pytest.param("inline on mysql", marks=pytest.mark.mysql),
+        pytest.param("dask on mysql", marks=pytest.mark.mysql),
+    ]
+)
 def driven(
     request: pytest.FixtureRequest, world: SmallWorld, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Driven]]:

@@ -22,11 +22,13 @@ from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
 from batchscore.models.compiled_scorer import CompiledScorer, fastest, witnesses
 from batchscore.models.contract import conform
 from batchscore.models.forest import MAX_CUTS, Forest, NotCompilable, read_forest
-from batchscore.models.kernel import score_margins
+from batchscore.models.kernel import has_wide_registers, score_margins
 from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
 from batchscore.models.xgboost_scorer import XGBoostScorer
 from tests.integration.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
+
+FORMS = (False, True) if has_wide_registers() else (False,)  # of the kernel: both have the same bits, and the same tests
 
 
 def forest_of(model: bytes, n_rounds: int) -> Forest:
@@ -49,18 +51,29 @@ shapes = st.builds(
 def test_random_models_give_xgboosts_margins_to_the_bit(shape: Shape, seed: int, n: int) -> None:
     model, booster = random_model(shape, seed)
     rows = rows_on_the_cuts(model, n, seed)
-    found = score_margins(forest_of(model, shape.n_trees), rows, base_margin(model))
-    if n:
-        expected = booster.inplace_predict(rows, predict_type="margin", missing=np.nan)
-        assert found.tobytes() == expected.tobytes()
-    assert found.shape == (n,)
+    for wide in FORMS:
+        found = score_margins(forest_of(model, shape.n_trees), rows, base_margin(model), wide=wide)
+        if n:
+            expected = booster.inplace_predict(rows, predict_type="margin", missing=np.nan)
+            assert found.tobytes() == expected.tobytes()
+        assert found.shape == (n,)
 
 
+@pytest.mark.parametrize("wide", FORMS)
 @pytest.mark.parametrize("n", [1, 31, 32, 33, 255, 256, 257, 511, 513])
-def test_blocks_of_any_length_are_whole(n: int) -> None:
+def test_blocks_of_any_length_are_whole(n: int, wide: bool) -> None:
     model, booster = random_model(Shape(n_features=3, n_trees=5, depth=4, n_cuts=50), seed=1)
     rows = rows_on_the_cuts(model, n, seed=2)
-    found = score_margins(forest_of(model, 5), rows, base_margin(model))
+    found = score_margins(forest_of(model, 5), rows, base_margin(model), wide=wide)
+    assert found.tobytes() == booster.inplace_predict(rows, predict_type="margin", missing=np.nan).tobytes()
+
+
+@pytest.mark.parametrize("wide", FORMS)
+@pytest.mark.parametrize("depth", range(1, 8))
+def test_every_way_out_of_a_tree_has_its_leaf(depth: int, wide: bool) -> None:
+    model, booster = random_model(Shape(n_features=8, n_trees=12, depth=depth, n_cuts=300, full=1), seed=depth)
+    rows = rows_on_the_cuts(model, 3_000, seed=depth)
+    found = score_margins(forest_of(model, 12), rows, base_margin(model), wide=wide)
     assert found.tobytes() == booster.inplace_predict(rows, predict_type="margin", missing=np.nan).tobytes()
 
 

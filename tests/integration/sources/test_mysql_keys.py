@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 
 import pyarrow as pa
 import pytest
@@ -98,6 +99,26 @@ def test_columns_with_names_that_a_query_might_give_its_own_are_taken_for_themse
         "INSERT INTO accounts SELECT seq, 0, -seq, seq, 1701 - seq FROM seq_1_to_1700",
     )
     assert counts_and_plans(source("c1"))[1] == list(range(1700, 0, -1)), "by the table's c1"
+
+
+def test_ranges_are_whole_and_balanced_for_any_number_of_rows(
+    make: Make, url: str, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are cut from both ends at once, and must meet without a gap, a row twice, or a range of nothing."""
+    n_range = 8
+    monkeypatch.setattr(mysql_key, "RANGE_ROWS", n_range)
+    make("CREATE TABLE accounts (id BIGINT UNSIGNED PRIMARY KEY, plan INT)")
+    for n_rows in range(1, 6 * n_range):
+        mysql_server.execute(f"INSERT INTO accounts VALUES ({n_rows * n_rows * 7}, {n_rows})", database=url.rpartition("/")[2])
+        ranges = key_ranges(source(), ACCOUNTS, "integer")
+        bounds = [(low, high) for low, high in ranges if not isinstance(low, tuple) and not isinstance(high, tuple)]
+        assert all(one[1] == next_one[0] for one, next_one in pairwise(ranges))
+        counts = [
+            sum(int(low or 0) < number * number * 7 <= int(high or 0) for number in range(1, n_rows + 1)) for low, high in bounds
+        ]
+        assert sum(counts) == n_rows
+        assert max(counts) <= 2 * min(counts) or len(counts) == 1, (n_rows, counts)
+        assert max(counts) < 2 * n_range
 
 
 @pytest.mark.parametrize("case", ["a tenant that holds nearly all", "three columns", "uuid in bytes"])

@@ -41,7 +41,7 @@ def test_a_class_is_found_exactly_when_its_share_is_exceeded(
     a: int, b: int, c: int, scored: int, name: str, share: float
 ) -> None:
     counts = dict(zip(CLASSES, (a, b, c), strict=True))
-    found = beyond(proof(scored=scored, **counts), ErrorLimits(**{name: share}))
+    found = beyond(proof(scored=scored, **counts), ErrorLimits.model_validate({name: share}))
     assert [one.of for one in found] == ([name] if counts[name] > share * (a + b + c + scored) else [])
 
 
