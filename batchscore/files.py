@@ -259,6 +259,8 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
     try:
         if final.exists():
             if file_sha256(final) == named.sha256:
+                with suppress(PermissionError):  # another user's
+                    os.utime(final)  # it is in use from now: `clean` leaves what is young
                 return named
             final.unlink()
         _make_folder(folder)

@@ -16,7 +16,7 @@ from batchscore.errors import Interrupted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
-from batchscore.plan import Plan, Stage, Task
+from batchscore.plan import INDEXES, Plan, Stage, Task
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.receipt import Receipt
@@ -68,7 +68,9 @@ def test_a_run_resumed_on_an_older_database_is_equal(tmp_path: Path, attempts: i
     assert run_digest(store, row.run_id) == undisturbed
     reader = open_reader(store)
     assert verify_run(row, reader, store).true
+    indexes = set((store / INDEXES).iterdir())
     lost = open_cleaner(store).clean(grace=timedelta(0), apply=True)
+    assert set((store / INDEXES).iterdir()) == indexes, "the run's own, which it is explained by"
     assert n_outputs(store) == n_files, "what the lost database knew of is cleaned away, and nothing else"
     assert lost
     assert verify_run(row, reader, store).true
