@@ -47,7 +47,7 @@ from batchscore.store.rows import (
     run_row,
 )
 from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
-from batchscore.store.undo import Asked, apply_undo
+from batchscore.store.undo import Undoing, apply_undo
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
@@ -279,8 +279,8 @@ class Ledger:
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""
         row = self.reader().run(run_id)
-        asked = Asked(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
-        apply_undo(self._engine, row, asked)
+        undoing = Undoing(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
+        apply_undo(self._engine, row, undoing)
         return self.reader().undo(run_id)
 
     def request(self, run_id: str, wish: Wish | None, *, number: int, by: str, why: str) -> RunRow:
