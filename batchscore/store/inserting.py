@@ -100,7 +100,7 @@ class Insertion:
         as_of = microseconds(flag.as_of)
         flags = [row for row in rows if row.run_id != self.run.run_id and row.state not in _GONE]
         stands = next((row for row in flags if row.open_marker == 1), None)
-        if stands is not None and stands.released_at is None and (not stands.driven or is_gone(stands.lease_owner)):
+        if stands is not None and not _is_seen_or_driven(stands):
             theirs = _said_by(connection, held, {stands.account_id: stands})[stands.account_id]
             as_evidence = ReleasedAs.EVIDENCE if says_more(theirs, Said.by(flag), self.least) else ReleasedAs.UNMOVED
             account = held & (_flags.c.account_id == stands.account_id)
@@ -126,13 +126,19 @@ class _Met(NamedTuple):
 
 
 def _newest_on(flag: Any, rows: Iterable[Any]) -> Any:
-    """The row of the newest evidence on a flag: its own, or one of a run that no undo takes back."""
+    """The row of the newest evidence on a flag: its own, or one of a run that no undo takes back, nor stopped unseen."""
     added = [
         row
         for row in rows
         if row.overtaken_by == flag.run_id and row.released_as == ReleasedAs.EVIDENCE and row.undo_begun_at is None
+        if _is_seen_or_driven(row)
     ]
     return max([flag, *added], key=lambda row: (row.as_of, row.released_at or float("inf"), row.run_id))
+
+
+def _is_seen_or_driven(row: Any) -> bool:
+    """Whether reviewers see the row's run, or soon will: it is released, or a driver is at it and not known to be gone."""
+    return row.released_at is not None or bool(row.driven and not is_gone(row.lease_owner))
 
 
 def _there(held: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Select[Any]:
