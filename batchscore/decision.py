@@ -6,10 +6,11 @@ them decides again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import parquet_bytes, verified, write_named_by_digest
-from batchscore.flag import REASONS, Flag, Reason
+from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
@@ -36,9 +37,13 @@ from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
+from batchscore.sources.groups import groups_beside, read_groups
 from batchscore.sources.segment import frozen_names
 
 _FLAGS_AT_ONCE: Final = 1_000
+KEPT_BYTES = 256 << 20  # of scores, between two passes: 16 million of them; tests make it smaller
+_READERS: Final = 2  # threads; more wait for memory, and each file ahead is held
+_READ_AHEAD: Final = 4  # files
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
 
 
@@ -83,8 +88,8 @@ def question_of(
     return Question(
         policy=policy or plan.spec.policy,
         memory=memory,
-        scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
-        groups=_groups(plan, definitions, laid_out),
+        scores=_Scores(definitions.store, scores),
+        groups=_groups(plan, definitions, laid_out, groups_beside(reader.receipts(run_id, Stage.FREEZE))),
         closer_looks=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
         seed=plan.digest,
@@ -143,14 +148,14 @@ def decided_by(plan: Plan, asked: Question) -> pa.Table:
     return pa.concat_tables(tables).combine_chunks().replace_schema_metadata(to_metadata(told))
 
 
-def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
     """The flags of the released as-of in key order, with their reasons; nothing when the run releases nothing."""
     assert row.decision is not None, "a run is released after it has decided"
     decided = decided_rows(row.decision)
     return flags_of_rows(decided.filter(decided["release"]), row, definitions, explained)
 
 
-def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
     """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
 
     Held against the frozen memory, so that it is the same whenever it is asked.
@@ -178,42 +183,102 @@ def reserve_of(row: RunRow) -> pa.Table:
     return kept.sort_by("rank") if row.plan.spec.release == "latest" else kept.slice(0, 0)
 
 
-def flags_of_rows(decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[Flag]:
+def flags_of_rows(
+    decided: pa.Table, row: RunRow, definitions: Definitions, explained: Iterable[Receipt]
+) -> Iterator[WrittenFlag]:
     """Rows of a decision, of one as-of, as flags in key order."""
     if not len(decided):
         return
     decided = sort_by_key(decided)
     reasons = _Reasons(definitions, explained, decided["as_of"][0])
-    for record in chain.from_iterable(batch.to_pylist() for batch in decided.to_batches(max_chunksize=_FLAGS_AT_ONCE)):
-        yield Flag(
-            queue=row.plan.spec.policy.queue,
-            account_id=record[ACCOUNT_ID],
-            run_id=row.run_id,
-            as_of=record["as_of"],
-            rank=record["rank"],
-            score=float(record["score"]),
-            margin=float(record["margin"]),
-            reasons=reasons.of(record[ACCOUNT_ID]),
-            bundle_digest=definitions.bundle.sha256,
-            group=record["group"] or "",
-            since=record["since"] or "",
-            second_reviewer=record["second_reviewer"],
-        )
+    queue, digest, as_of = row.plan.spec.policy.queue, definitions.bundle.sha256, decided["as_of"][0].as_py()
+    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer"]
+    for batch in decided.select(names).to_batches(max_chunksize=_FLAGS_AT_ONCE):
+        for account_id, rank, score, margin, group, since, second in zip(*batch.to_pydict().values(), strict=True):
+            yield WrittenFlag(
+                queue=queue,
+                account_id=account_id,
+                run_id=row.run_id,
+                as_of=as_of,
+                rank=rank,
+                score=float(score),
+                margin=float(margin),
+                reasons_json=reasons.of(account_id),
+                bundle_digest=digest,
+                group=group or "",
+                since=since or "",
+                second_reviewer=second,
+            )
 
 
 def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterator[pa.Table]:
-    """The scores of one as-of, a file at a time; the as-of's rows lie together, so other row groups are not read."""
-    for output in files:
-        path = verified(str(store / output.path), output.sha256)
-        table = pq.read_table(path, columns=_SCORES, filters=[("as_of", "=", pa.scalar(as_of, MOMENT))], use_threads=False)
-        if len(table):
-            yield table.replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
+    """The scores of one as-of, a file at a time and in order; the next few are read meanwhile."""
+
+    def read(output: Output) -> pa.Table:
+        return _scores_in(verified(str(store / output.path), output.sha256), as_of)
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        ahead: deque[Future[pa.Table]] = deque()
+        try:
+            for output in files:
+                ahead.append(pool.submit(read, output))
+                if len(ahead) > _READ_AHEAD:
+                    yield from filter(len, [ahead.popleft().result()])
+            while ahead:
+                yield from filter(len, [ahead.popleft().result()])
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
+
+
+class _Scores:
+    """As-of → its scores, as `read_scores`; those of the last as-of stay for its next pass where they fit into `KEPT_BYTES`."""
+
+    def __init__(self, store: Path, files: Mapping[datetime, Iterable[Output]]) -> None:
+        self._store, self._files = store, files
+        self._kept: tuple[datetime, list[pa.Table]] | None = None
+
+    def __call__(self, as_of: datetime) -> Iterator[pa.Table]:
+        if self._kept is not None and self._kept[0] == as_of:
+            yield from self._kept[1]
+            return
+        self._kept = None  # before others are gathered
+        kept: list[pa.Table] = []
+        n_bytes = 0
+        for table in read_scores(self._store, self._files.get(as_of, ()), as_of):
+            n_bytes += table.nbytes
+            if n_bytes <= KEPT_BYTES:
+                kept.append(table)
+            else:
+                kept.clear()
+            yield table
+        if n_bytes <= KEPT_BYTES:
+            self._kept = as_of, kept
+
+
+def _scores_in(path: Path, as_of: datetime) -> pa.Table:
+    """Of one file; rows of an as-of lie together, so row groups without it are not read."""
+    moment = pa.scalar(as_of, MOMENT)
+    with pq.ParquetFile(path) as file:
+        at = file.schema_arrow.names.index("as_of")
+        spans = [file.metadata.row_group(number).column(at).statistics for number in range(file.metadata.num_row_groups)]
+        holding = [
+            number for number, span in enumerate(spans) if span is None or not span.has_min_max or span.min <= as_of <= span.max
+        ]
+        is_alone = all(spans[number] is not None and spans[number].min == spans[number].max for number in holding)
+        table = file.read_row_groups(holding, columns=_SCORES if is_alone else ["as_of", *_SCORES], use_threads=False)
+    if not is_alone:
+        table = table.filter(pc.equal(table["as_of"], moment)).drop_columns(["as_of"])
+    return table.select(_SCORES).replace_schema_metadata(None)  # a file's histograms are its own: equal decisions are equal bytes
 
 
 def _groups(
-    plan: Plan, definitions: Definitions, laid_out: Sequence[Partition]
+    plan: Plan, definitions: Definitions, laid_out: Sequence[Partition], files: Sequence[Output] | None
 ) -> Callable[[datetime, pa.Array], pa.Table] | None:
-    """(as-of, accounts) → their groups by the names of the spec, from the snapshots; None where the spec names none."""
+    """(as-of, accounts) → their groups by the names of the spec; None where the spec names none.
+
+    They are read from the ``files`` of groups; where these are None, from the snapshots, which hold the same.
+    """
     names = frozen_names(plan.spec.segment, plan.spec.groups)
     works = [partition.work for partition in laid_out if isinstance(partition.work, Score)]
     if not names or not works:
@@ -221,10 +286,14 @@ def _groups(
     declared = definitions.feature_set.accounts
     snapshots = open_index(str(definitions.store), definitions.feature_set.account_id, works[0].snapshots)
     frozen = {column: name for column, name in names.items() if name in snapshots.schema.names}
+    columns = [ACCOUNT_ID, *declared.times, *frozen.values()]
 
     def read(as_of: datetime, accounts: pa.Array) -> pa.Table:
-        columns = [ACCOUNT_ID, *declared.times, *frozen.values()]
-        held = Accounts.of(snapshots.read(KeyRange(), columns=columns, among=accounts), declared)
+        if files is None:
+            found = snapshots.read(KeyRange(), columns=columns, among=accounts)
+        else:
+            found = read_groups(definitions.store, files, columns, accounts)
+        held = Accounts.of(found, declared)
         rows = held.at(as_of)
         return pa.table({ACCOUNT_ID: held.ids} | {column: rows[name].cast(pa.string()) for column, name in frozen.items()})
 
@@ -232,21 +301,23 @@ def _groups(
 
 
 class _Reasons:
-    """Why accounts were flagged at an as-of. Asked for in key order, which is the files', it holds one file at a time."""
+    """Why accounts were flagged at an as-of, as JSON. Asked in key order, which is the files', it holds one file at a time."""
 
-    def __init__(self, definitions: Definitions, explained: Iterable[Receipt], as_of: Any) -> None:
+    def __init__(self, definitions: Definitions, explained: Iterable[Receipt], as_of: pa.Scalar) -> None:
         self._as_of = as_of
         self._files = (
             verified(str(definitions.store / output.path), output.sha256) for receipt in explained for output in receipt.outputs
         )
         self._read: dict[Any, str] = {}
 
-    def of(self, account_id: Any) -> tuple[Reason, ...]:
+    def of(self, account_id: Any) -> str:
         """The account's reasons, once. Raises KeyError when no file has them."""
         while account_id not in self._read:
             path = next(self._files, None)
             if path is None:
                 raise KeyError
-            table = pq.read_table(path, columns=[ACCOUNT_ID, "reasons"], filters=[("as_of", "=", self._as_of)])
+            with pq.ParquetFile(path) as file:
+                table = file.read(columns=["as_of", ACCOUNT_ID, "reasons"], use_threads=False)
+            table = table.filter(pc.equal(table["as_of"], self._as_of))
             self._read.update(zip(table[ACCOUNT_ID].to_pylist(), table["reasons"].to_pylist(), strict=True))
-        return REASONS.validate_json(self._read.pop(account_id))
+        return self._read.pop(account_id)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from batchscore.errors import Refused
-from batchscore.flag import DECIDED, AccountId, Actor, Disposition, Flag, FlagState, may_change
+from batchscore.flag import DECIDED, AccountId, Actor, AnyFlag, Disposition, Flag, FlagState, may_change
 from batchscore.policy import MoreEvidence
 from batchscore.spec import Value
 
@@ -45,7 +45,7 @@ class Said(NamedTuple):
     second_reviewer: bool
 
     @classmethod
-    def by(cls, flag: Flag) -> Said:
+    def by(cls, flag: AnyFlag) -> Said:
         """What a flag says as evidence."""
         codes = frozenset(reason.code for reason in flag.reasons if reason.contribution > 0)
         return cls(flag.as_of, flag.score, codes, flag.second_reviewer)

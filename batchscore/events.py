@@ -6,6 +6,7 @@ Events carry numbers and names of stages and partitions, never an account id.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,12 +104,20 @@ class Proven(Event):
     n_as_ofs: int
 
 
+NOTHING_TO_COMPARE: Final = "the guard has no earlier run of the spec to compare with, and goes by fixed limits alone"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseJudged(Event):
     """The guard has looked at the flags to be released, beside ``n_earlier`` runs. ``n_held``: findings that hold the run."""
 
     n_earlier: int
     n_held: int
+
+    @property
+    def warning(self) -> str:
+        """What a person should know of it, empty where there is nothing."""
+        return "" if self.n_earlier else NOTHING_TO_COMPARE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

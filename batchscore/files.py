@@ -29,7 +29,7 @@ from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 
 MOST_KNOWN: Final = 4_096  # files whose digest a process remembers
 _MEND_DISK: Final = "free space or mend the disk"
-Role = Literal["snapshot", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
+Role = Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
 
 
 def file_sha256(path: Path) -> str:
@@ -58,6 +58,27 @@ def write_parquet(
         return draft.publish()
 
 
+def write_arrow(table: pa.Table, store: Path, address: str, role: Role) -> Output:
+    """Write a table as an Arrow file, as durably: for rows that are looked up one by one, which Parquet would decode a page for.
+
+    Raises:
+        AttemptFailed: as `write_parquet`.
+    """
+    name = f"{uuid.uuid4().hex}.arrow"
+    temporary, final = store / address / f".{name}.tmp", store / address / name
+    with _failing(role):
+        try:
+            _make_folder(final.parent)
+            reach(Point.FILE_NAMED)
+            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table.combine_chunks())
+            sha256 = publish(temporary, final)
+            n_bytes = final.stat().st_size
+        finally:
+            _discard(temporary)
+    return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=len(table), n_bytes=n_bytes)
+
+
 class ParquetDraft:
     """A file ``<store>/<address>/<uuid>.parquet`` that grows table by table, and appears whole when it is published, or never.
 
@@ -78,7 +99,7 @@ class ParquetDraft:
         self._n_waiting = self._n_written = 0
 
     def __enter__(self) -> Self:
-        with self._failing(), ExitStack() as opened:
+        with _failing(self._role), ExitStack() as opened:
             _make_folder(self._final.parent)
             opened.push(self._discard_at_error)
             reach(Point.FILE_NAMED)
@@ -116,7 +137,7 @@ class ParquetDraft:
         """End the file, with ``footer`` in its key-value metadata, and make it visible."""
         if self._n_waiting or not self._n_written:
             self._put(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
-        with self._failing():
+        with _failing(self._role):
             if footer:
                 self._writer.add_key_value_metadata(footer)
             self._files.close()
@@ -125,7 +146,7 @@ class ParquetDraft:
         return Output(role=self._role, path=self._path, sha256=sha256, n_rows=self._n_written, n_bytes=n_bytes)
 
     def _put(self, group: pa.Table) -> None:
-        with self._failing():
+        with _failing(self._role):
             self._writer.write_table(group, row_group_size=self._group_rows)
             reach(Point.FILE_GROWING)
         self._n_written += len(group)
@@ -134,12 +155,13 @@ class ParquetDraft:
         if kind is not None:
             _discard(self._temporary)
 
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise AttemptFailed("write_failed", _said(error), where=f"stage output {self._role}", remedy=_MEND_DISK) from error
+
+@contextmanager
+def _failing(role: Role) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AttemptFailed("write_failed", _said(error), where=f"stage output {role}", remedy=_MEND_DISK) from error
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:
@@ -237,6 +259,8 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
     try:
         if final.exists():
             if file_sha256(final) == named.sha256:
+                with suppress(PermissionError):  # another user's
+                    os.utime(final)  # it is in use from now: `clean` leaves what is young
                 return named
             final.unlink()
         _make_folder(folder)

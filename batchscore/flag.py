@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -117,3 +118,39 @@ class Flag(Value):
     group: str = ""
     since: str = ""
     second_reviewer: bool = False
+
+    @property
+    def reasons_json(self) -> str:
+        """The reasons as they are kept."""
+        return REASONS.dump_json(self.reasons).decode()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenFlag:
+    """A `Flag` on its way from the files into the queue, its reasons the JSON that both keep: reading it costs most."""
+
+    queue: str
+    account_id: AccountId
+    run_id: str
+    as_of: datetime
+    rank: int
+    score: float
+    margin: float
+    reasons_json: str
+    bundle_digest: str
+    group: str
+    since: str
+    second_reviewer: bool
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The reasons as values, read anew each time."""
+        return REASONS.validate_json(self.reasons_json)
+
+    def read(self) -> Flag:
+        """The flag, its reasons as values."""
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reasons_json"}
+        return Flag(**held, reasons=self.reasons)
+
+
+AnyFlag = Flag | WrittenFlag  # what a release is given

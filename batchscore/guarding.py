@@ -66,6 +66,18 @@ def judge_release(row: RunRow, definitions: Definitions, reader: StoreReader) ->
     return Guarded(findings=left, n_earlier=len(profiles))
 
 
+def compares_nothing(row: RunRow, reader: StoreReader) -> bool:
+    """Whether a run has a guard that had, or has by now, no earlier run to compare its flags with."""
+    if row.plan.spec.policy.guard is None or row.plan.spec.release == "none" or row.decision is None:
+        return False
+    earlier = (other for other in _released_before(row, reader) if _came_before(other, row))
+    return all(_profile(other, reader) is None for other in earlier)
+
+
+def _came_before(other: RunRow, row: RunRow) -> bool:
+    return row.released_at is None or (other.released_at is not None and other.released_at < row.released_at)
+
+
 def histograms_in(paths: Iterable[Path]) -> tuple[dict[datetime, Counts], int]:
     """As-of → counts of all scores in those files, by their footers, and how many of the files are gone or cannot be read."""
     found: dict[datetime, Counts] = {}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem
@@ -19,7 +21,7 @@ Subject = Literal["input", "release", "errors"]
 
 
 class Finding(Value):
-    """One line: what was counted (``of``), how many (``n``), the usual range, both ends included, and the verdict.
+    """One line: what was counted (``of``), how many (``n``), the usual range, both ends included, and what is wrong.
 
     ``low`` and ``high`` are None where there is nothing to compare with; ``day`` where the line is of no single day.
     """
@@ -29,7 +31,15 @@ class Finding(Value):
     n: int
     low: int | None = None
     high: int | None = None
-    verdict: str
+    what: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_releases(cls, held: Any) -> Any:
+        """A ledger may hold findings from when what is wrong was named by a word of people's decisions."""
+        if isinstance(held, dict) and "verdict" in held:
+            return {"what" if name == "verdict" else name: value for name, value in held.items()}
+        return held
 
     @property
     def usual(self) -> str:
@@ -39,7 +49,7 @@ class Finding(Value):
     def problem(self) -> Problem:
         """The line as an error lists it."""
         usual = "" if self.low is None else f", usual {self.usual}"
-        return Problem(where=f"{self.of}, {self.day}" if self.day else self.of, what=f"{self.verdict}: {self.n:,}{usual}")
+        return Problem(where=f"{self.of}, {self.day}" if self.day else self.of, what=f"{self.what}: {self.n:,}{usual}")
 
 
 class HoldRow(Value):
@@ -56,5 +66,6 @@ class HoldRow(Value):
 
 
 def findings_digest(findings: Iterable[Finding]) -> str:
-    """64 hex over the lines, in order."""
-    return digest_of([finding.model_dump(mode="json") for finding in findings])
+    """64 hex over the lines, in order. ``verdict`` is the earlier name of ``what``: what was approved under it stays approved."""
+    lines = (finding.model_dump(mode="json") for finding in findings)
+    return digest_of([{"verdict" if name == "what" else name: value for name, value in line.items()} for line in lines])

@@ -27,6 +27,7 @@ from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.plan import (
     FUNCTION,
+    INDEXES,
     FreezeEvents,
     FreezeSql,
     InputFile,
@@ -233,7 +234,7 @@ def lay_out_score(
     ranges = snapshots.cut(plan.spec.partition_rows)
     if snapshots.overlaps:
         _refuse_duplicates(snapshots, [keys for keys, _ in ranges], definitions.feature_set.accounts)
-    folder = definitions.store / "indexes"
+    folder = definitions.store / INDEXES
     snapshot_index = snapshots.save(folder)
     rollup_indexes = {
         events.table: KeyIndex.build(definitions.store, kind, rollups.get(events.table, ())).save(folder)

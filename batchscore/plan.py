@@ -41,6 +41,8 @@ FUNCTION: Final = "function "
 BUNDLE: Final = "bundle "
 SHADOW: Final = "shadow "
 
+INDEXES: Final = "indexes"  # the store's folder of key indexes, which work refers to; each is named by its digest
+
 
 class InputFile(Value):
     """One pinned input file, as the plan saw it. ``path`` is relative to ``root``, with ``/``.

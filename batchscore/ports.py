@@ -13,7 +13,7 @@ from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.events import Event
-from batchscore.flag import AccountId, Flag, FlagState
+from batchscore.flag import AccountId, AnyFlag, Flag, FlagState
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.receipt import Outcome, Receipt
@@ -462,10 +462,10 @@ class Store(Protocol):
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. Returns the row as it stands."""
 
-    def release(self, run: RunHandle, flags: Iterator[Flag], evidence: Iterable[Flag] = ()) -> ReleaseCount:
+    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
         """Insert flags, then evidence on others, each in key order; the last transaction sets released_at. Repeatable."""
 
-    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
 
         ``per_day``: no more of the run's on a day (UTC, by the database's clock), however many ask at once; the best ranks go.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,6 +19,7 @@ from batchscore.models.pack import About, pack_bundle
 from batchscore.models.training import train
 from batchscore.spec import RunSpec, read_spec
 
+Column = npt.NDArray[np.float32]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 N_DAYS = 14
 FEATURES = """\
@@ -128,14 +131,27 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
     pq.write_table(mails, folder / "part.parquet")
 
 
-def pack(folder: Path, rng: np.random.Generator, *, name: str = "small", place: str = "bundle", quiet: bool = False) -> None:
+def pack(
+    folder: Path,
+    rng: np.random.Generator,
+    *,
+    name: str = "small",
+    place: str = "bundle",
+    quiet: bool = False,
+    bad: Callable[[dict[str, Column]], npt.NDArray[np.bool_]] | None = None,
+) -> None:
     """Pack a bundle for the feature set as it stands, with the features of `NAMES`. It lies at ``place``.
 
-    It learned that accounts with much mail are bad, or ``quiet``, that those are which have been silent for long.
+    It learned that accounts with much mail are bad, or ``quiet``, that those are which have been silent for long; or those that
+    ``bad`` says of features by name, where plans are 0, 1 and 2 as in the world.
     """
-    features = rng.gamma(1.5, 4.0, (500, len(NAMES))).astype(np.float32)
-    bad = features[:, NAMES.index("quiet")] > 6 if quiet else features[:, 0] * features[:, 2] > 60
-    labels = bad.astype(np.int32)
+    features = rng.gamma(1.5, 4.0, (500 if bad is None else 4_000, len(NAMES))).astype(np.float32)
+    if bad is None:
+        said = features[:, NAMES.index("quiet")] > 6 if quiet else features[:, 0] * features[:, 2] > 60
+    else:
+        features[:, NAMES.index("plan")] = rng.integers(0, 3, len(features))
+        said = bad(dict(zip(NAMES, features.T, strict=True)))
+    labels = said.astype(np.int32)
     booster = train(features, labels, NAMES, n_trees=20, depth=3)
     pack_bundle(
         booster,

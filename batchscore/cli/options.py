@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
 STORE = click.option(
     "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
 )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
-from batchscore.cli.runs import Terms, executor_options, run_plan, tell_end
+from batchscore.cli.walking import Terms, executor_options, run_plan, tell_end
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
-    from batchscore.cli.runs import OpenExecutor
+    from batchscore.cli.walking import OpenExecutor
     from batchscore.operations.retry import Asked, Retry
     from batchscore.plan import Plan
     from batchscore.ports import RunRow, StoreReader

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from batchscore.cli.options import JSON
-from batchscore.cli.runs import SPEC, Terms, executor_options, run_plan, tell_end
+from batchscore.cli.clock import today
+from batchscore.cli.options import JSON, SPEC
+from batchscore.cli.walking import Terms, executor_options, run_plan, tell_end
 from batchscore.errors import DONE, QUARANTINED, Refused
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
-    from batchscore.cli.runs import OpenExecutor
+    from batchscore.cli.walking import OpenExecutor
     from batchscore.operations.sweep import Due
     from batchscore.spec import AsOfRange, RunSpec
     from batchscore.store import Ledger
@@ -144,14 +145,6 @@ def sweep(  # noqa: PLR0913 (a command's options are its arguments)
         click.echo(f"watermark {ended.watermark:%Y-%m-%d}: all input known before it has been scored")
         click.echo(say_staleness(ended.staleness))
     return status
-
-
-def today(spec: RunSpec) -> datetime:
-    """The last whole grain of the spec's feature set. The one place that reads the clock for an as-of."""
-    from batchscore.features.feature_set import read_feature_set
-    from batchscore.operations.sweep import latest_whole
-
-    return latest_whole(datetime.now(UTC), read_feature_set(Path(spec.feature_set)).grain)
 
 
 def _not_ahead(spec: RunSpec, as_of: datetime | None) -> datetime:

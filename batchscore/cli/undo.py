@@ -65,8 +65,8 @@ def verify(run_id: str, store: Path, *, as_json: bool) -> int:
         click.echo(found.model_dump_json(indent=2))
         return DONE if found.true else HELD
     for check in found.checks:
-        verdict = "FALSE" if check.n_untrue else "true"
-        click.echo(f"{verdict:<5}  {check.name:<8}  {check.n_looked_at:>9,}  {plain(check.says)}")
+        truth = "FALSE" if check.n_untrue else "true"
+        click.echo(f"{truth:<5}  {check.name:<8}  {check.n_looked_at:>9,}  {plain(check.says)}")
         for untrue in check.untrue:
             click.echo(plain(f"         {untrue}"))
         if check.n_untrue > len(check.untrue):

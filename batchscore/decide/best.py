@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,20 @@ def widened(table: pa.Table) -> npt.NDArray[np.float64]:
     return scores
 
 
+def at_least(scores: npt.NDArray[np.floating[Any]], floor: float) -> npt.NDArray[np.bool_]:
+    """Where scores are at or above ``floor``, as float64 would compare them, without widening float32: NaN nowhere.
+
+    The least float32 at or above the floor parts them alike.
+    """
+    if scores.dtype != np.float32:
+        return scores.astype(np.float64, copy=False) >= floor
+    with np.errstate(over="ignore", under="ignore"):
+        least = np.float32(floor)
+        if float(least) < floor:
+            least = np.nextafter(least, np.float32(np.inf))
+    return scores >= least
+
+
 class _Held:
     """The best so far, and tables that wait to be ranked against them."""
 
@@ -74,9 +88,10 @@ class _Held:
         if table.schema.field("account_id").type != self._id_type:
             msg = f"account ids are {table.schema.field('account_id').type}, those remembered {self._id_type}"
             raise TypeError(msg)
-        scores = widened(table)
-        self.n_above += int(np.count_nonzero(scores >= self._least))
-        above = table.filter(pa.array(scores >= self._floor))
+        scores = table["score"].to_numpy()
+        self.n_above += int(np.count_nonzero(at_least(scores, self._least)))
+        places = np.flatnonzero(at_least(scores, self._floor))
+        above = table if len(places) == len(table) else table.take(places)
         if len(above) or not self._waiting:  # the first stays for its types
             self._waiting.append(above)
         self._n_waiting += len(above)

@@ -83,7 +83,7 @@ def judge(
     """
     found = [*_of_count("flags", mine.n_flags, [one.n_flags for one in earlier], guard)]
     if guard.most is not None and mine.n_flags > guard.most:
-        found.append(Finding(of="flags", n=mine.n_flags, low=0, high=guard.most, verdict="more than may be released"))
+        found.append(Finding(of="flags", n=mine.n_flags, low=0, high=guard.most, what="more than may be released"))
     above = [one.n_above for one in earlier if one.n_above is not None] or ([] if budget is None else [budget])
     if mine.n_above is not None:
         found += _of_count("scores above the threshold", mine.n_above, above, guard, fewer=len(earlier) > 0)
@@ -94,14 +94,14 @@ def judge(
             found += _of_count(words.format(value), mine.parts.get(kind, {}).get(value, 0), usual, guard)
     for drift in drifts:
         if guard.psi is not None and drift.psi > guard.psi:
-            verdict = f"scores drifted, {_more(drift.more_a_day)}"
+            what = f"scores drifted, {_more(drift.more_a_day)}"
             of = f"scores against {drift.against}, PSI in thousandths"
-            found.append(Finding(of=of, n=round(drift.psi * 1000), low=0, high=int(guard.psi * 1000), verdict=verdict))
+            found.append(Finding(of=of, n=round(drift.psi * 1000), low=0, high=int(guard.psi * 1000), what=what))
     for one in missing:
         if guard.missing is not None and one.n > guard.missing * one.n_partitions:
             high = math.floor(guard.missing * one.n_partitions)
             of = f"partitions of {one.n_partitions:,} in which {one.feature} is missing"
-            found.append(Finding(of=of, n=one.n, low=0, high=high, verdict="missing more often than when the bundle was packed"))
+            found.append(Finding(of=of, n=one.n, low=0, high=high, what="missing more often than when the bundle was packed"))
     return tuple(found)
 
 
@@ -118,7 +118,7 @@ def _of_count(of: str, n: int, usual: Sequence[int], guard: Guard, *, fewer: boo
     low = math.floor(centre / guard.factor) if fewer and centre >= guard.least else 0
     high = max(guard.least, math.ceil(guard.factor * centre))
     if not low <= n <= high:
-        yield Finding(of=of, n=n, low=low, high=high, verdict=MORE if n > high else FEWER)
+        yield Finding(of=of, n=n, low=low, high=high, what=MORE if n > high else FEWER)
 
 
 def _more(n: int) -> str:

@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.decide.best import SCORED, widened
+from batchscore.decide.best import SCORED, at_least, widened
 from batchscore.keys import ACCOUNT_ID, hash64
 
 EDGES: Final = (0.01, 0.05, 0.2, 0.5)
@@ -31,6 +32,8 @@ WORTH: Final = 8  # draws that a band must be worth to stand by itself
 RESERVE: Final = "reserve"
 _MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES, 1.0)))
 _SEED_BYTES: Final = 8
+_MOST_WAITING: Final = 4_096
+_NOWHERE: Final = len(_MIDDLES)  # the place of whom no band holds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,26 +59,40 @@ def seed_of(text: str, as_of: datetime) -> np.uint64:
     return np.uint64(int.from_bytes(held[:_SEED_BYTES], "little"))
 
 
-def draw(scores: Iterable[pa.Table], flagged: pa.Array, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
+def draw(scores: Iterable[pa.Table], flagged: pa.Table, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
     """Draw ``n`` accounts, or all where there are fewer.
 
     Args:
         scores: All scores of the as-of: account_id, score and margin; who has none is not drawn.
-        flagged: Accounts that are flagged by their score; they are in no stratum.
+        flagged: Accounts that are flagged by their score (account_id, score, margin); they are in no stratum.
         reserve: The reserve (account_id, score, margin): a stratum of its own.
-        n: How many.
+        n: How many; at least two.
         seed: Of `seed_of`.
     """
-    listed = pa.concat_arrays([flagged, *reserve[ACCOUNT_ID].chunks])
-    bands = [_Smallest(n, seed) for _ in _MIDDLES]
+    bands = [_Smallest(n) for _ in _MIDDLES]
+    listed = pa.concat_tables([flagged.select(SCORED), reserve.select(SCORED)]).combine_chunks()
+    waiting: list[pa.Table] = []  # near rows of several tables: many small sorts cost more than the scores
+    n_waiting = 0
     for table in scores:
-        rest = table.select(SCORED).filter(pc.invert(pc.is_in(table[ACCOUNT_ID], value_set=listed)))
-        place = np.digitize(widened(rest), EDGES)  # a score that is missing is NaN, and belongs to the last
-        place[np.isnan(widened(rest))] = -1
-        for number, band in enumerate(bands):
-            band.offer(rest.filter(pa.array(place == number)))
-    first = _Smallest(n, seed)
-    first.offer(reserve.select(SCORED))
+        places = _bands_of(table["score"].to_numpy())
+        _leave_out(places, table, listed)
+        for band, count in zip(bands, np.bincount(places, minlength=len(bands)).tolist(), strict=False):
+            band.n += count
+        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), seed)
+        largest = np.array([*(band.largest for band in bands), 0], np.uint64)
+        near = np.flatnonzero(hashes <= largest[places])  # of 10M scores a few thousand
+        near = near[places[near] != _NOWHERE]
+        rows = table.select(SCORED).take(near)
+        waiting.append(rows.append_column("hash", pa.array(hashes[near])).append_column("band", pa.array(places[near])))
+        n_waiting += len(near)
+        if n_waiting > _MOST_WAITING:
+            _part(waiting, bands)
+            waiting, n_waiting = [], 0
+    _part(waiting, bands)
+    first = _Smallest(n)
+    of_reserve = hash64(reserve[ACCOUNT_ID].combine_chunks(), seed)
+    first.n = len(reserve)
+    first.keep(reserve.select(SCORED).append_column("hash", pa.array(of_reserve)))
     strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
     strata += _joined(bands, n, most=max(1, n - len(strata)))
     shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
@@ -99,37 +116,61 @@ def interleaved(n_flags: int, drawn: pa.Array, seed: np.uint64) -> tuple[list[in
     return ranks[:n_flags].tolist(), ranks[n_flags:].tolist()
 
 
+def _bands_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
+    """The band of each score, from the lowest; `_NOWHERE` for NaN. Made anew: the caller may write into it."""
+    places = np.zeros(len(scores), np.int8)
+    for edge in EDGES:
+        places += at_least(scores, edge)
+    places[np.isnan(scores)] = _NOWHERE
+    return places
+
+
+def _leave_out(places: npt.NDArray[np.int8], table: pa.Table, listed: pa.Table) -> None:
+    """Take those who are ``listed`` (account_id, score) out of their bands: they are the best, so few of the others are asked."""
+    if len(listed):
+        near = np.flatnonzero(at_least(table["score"].to_numpy(), float(np.min(widened(listed)))))
+        is_listed = pc.is_in(table[ACCOUNT_ID].take(near), value_set=listed[ACCOUNT_ID].combine_chunks())
+        places[near[is_listed.to_numpy()]] = _NOWHERE
+
+
+def _part(near: Sequence[pa.Table], bands: Sequence[_Smallest]) -> None:
+    """Give each band its rows of ``near`` (those of `SCORED`, hash, band)."""
+    if near:
+        together = pa.concat_tables(near).combine_chunks()
+        places = together["band"].to_numpy()
+        for number, band in enumerate(bands):
+            band.keep(together.take(np.flatnonzero(places == number)).drop_columns(["band"]))
+
+
 class _Smallest:
-    """How many accounts were offered, and those of the ``most`` smallest hashes."""
+    """``n`` accounts, and of these the ``most`` with the smallest hashes, of which none exceeds ``largest``."""
 
-    def __init__(self, most: int, seed: np.uint64) -> None:
+    def __init__(self, most: int) -> None:
         self.n = 0
-        self._most, self._seed = most, seed
+        self.largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
+        self._most = most
         self._held: pa.Table | None = None
-        self._largest: np.uint64 = np.uint64(np.iinfo(np.uint64).max)
 
-    def offer(self, table: pa.Table) -> None:
-        self.n += len(table)
-        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), self._seed)
-        may = hashes <= self._largest
-        kept = table.filter(pa.array(may)).append_column("hash", pa.array(hashes[may]))
-        if self._held is None or len(kept):
-            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), kept]))
-
-    def join(self, other: _Smallest) -> None:
-        self.n += other.n
-        if other._held is not None:
-            self._keep(pa.concat_tables([*([] if self._held is None else [self._held]), other._held]))
-
-    def smallest(self, k: int) -> pa.Table:
-        assert self._held is not None, "offered at least once"
-        return self._held.slice(0, k).drop_columns(["hash"])
-
-    def _keep(self, found: pa.Table) -> None:
+    def keep(self, near: pa.Table) -> None:
+        """More accounts (account_id, score, margin, hash): of all that were not seen yet, at least those up to ``largest``."""
+        if self._held is not None and not len(near):
+            return
+        found = pa.concat_tables([*([] if self._held is None else [self._held]), near])
         found = found.sort_by([("hash", "ascending"), (ACCOUNT_ID, "ascending")]).slice(0, self._most).combine_chunks()
         self._held = found
         if 0 < len(found) == self._most:
-            self._largest = np.uint64(found["hash"][-1].as_py())
+            self.largest = np.uint64(found["hash"][-1].as_py())
+
+    def join(self, other: _Smallest) -> None:
+        """Take in what another holds."""
+        self.n += other.n
+        if other._held is not None:
+            self.keep(other._held)
+
+    def smallest(self, k: int) -> pa.Table:
+        """Of the ``k`` smallest hashes: account_id, score, margin."""
+        assert self._held is not None, "a stratum has somebody"
+        return self._held.slice(0, k).drop_columns(["hash"])
 
 
 def _joined(bands: list[_Smallest], n: int, most: int) -> list[tuple[str, _Smallest, float]]:

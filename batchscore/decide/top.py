@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from batchscore.decide.adding import may_add, selected_anyway
 from batchscore.decide.again import CloserLook, moved_since
-from batchscore.decide.best import Best, best_of, widened
+from batchscore.decide.best import SCORED, Best, best_of, widened
 from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
 from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, WITHHELD, decision_schema, of_standing
@@ -284,8 +284,7 @@ class _Look:
 
 
 def _drawn(asked: Question, at: Moment, found: pa.Table, n: int) -> Drawn:
-    flagged = of_standing(found, FLAG)[ACCOUNT_ID].combine_chunks()
-    reserve = of_standing(found, RESERVE).select([ACCOUNT_ID, "score", "margin"])
+    flagged, reserve = (of_standing(found, standing).select(SCORED) for standing in (FLAG, RESERVE))
     return draw(asked.scores(at.as_of), flagged, reserve, n, seed_of(asked.seed, at.as_of))
 
 

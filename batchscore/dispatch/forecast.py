@@ -15,7 +15,7 @@ from batchscore.events import DeadlineJudged, Event, PartitionCommitted, StageFi
 from batchscore.plan import Stage
 from batchscore.ports import Observer, RunHandle, RunRow, Store, StoreReader
 
-TOLD_AFTER_S: Final = 5.0  # a verdict that does not last so long is of a stage that has just begun
+TOLD_AFTER_S: Final = 5.0  # an ETA that does not last so long is of a stage that has just begun
 NOTED_EVERY_S: Final = 10.0
 DRIVERS_OWN: Final = "driver"  # what it does between and after stages, such as release
 
@@ -66,7 +66,7 @@ class Forecast:
         return later_s + max(0.0, share * self._usual_s.get(self._stage, 0.0) - went_s)
 
     def look(self) -> None:
-        """Judge, and tell in event and ledger where the verdict is another one. Raises Fenced."""
+        """Judge, and tell in event and ledger where the judgement is another one. Raises Fenced."""
         if self.deadline_at is None:
             return
         expected_at = datetime.now(UTC) + timedelta(seconds=self.left_s())

@@ -44,7 +44,7 @@ class Waits:
 
     def may_hand_out(self, brake: Brake) -> bool:
         """Whether another attempt may begin."""
-        return not self.stopping and self._requests.standing is None and brake.verdict().move == "go"
+        return not self.stopping and self._requests.standing is None and brake.ruling().move == "go"
 
     def while_under_way(self, brake: Brake, others: str) -> None:
         """Tell why nothing more is handed out, if so, while attempts are under way; ``others``: the executor's reason."""
@@ -105,7 +105,7 @@ def _held_by(brake: Brake) -> str:
     Raises:
         Paused: ``source_overloaded``.
     """
-    verdict = brake.verdict()
-    if verdict.move == "end":
-        raise paused(verdict)
-    return verdict.reason
+    ruling = brake.ruling()
+    if ruling.move == "end":
+        raise paused(ruling)
+    return ruling.reason

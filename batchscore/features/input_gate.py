@@ -142,14 +142,14 @@ def judge(
         begin = began[as_of]
         if begin is None:
             if day + DAY == as_of.date():
-                findings.append(Finding(of=table, day=day, n=0, verdict=NO_ROWS))
+                findings.append(Finding(of=table, day=day, n=0, what=NO_ROWS))
         elif day > begin:
             n_days += 1
             whole = usual_of(day, as_of, begin, gate.factor, counts, counts.segments)
             n_new += whole.bounds is None
-            verdict = NOT_COMPLETE if day in late else _verdict(whole, gate.factor)
-            if verdict is not None:
-                findings.append(_finding(table, day, whole, verdict))
+            what = NOT_COMPLETE if day in late else _wrong_with(whole, gate.factor)
+            if what is not None:
+                findings.append(_finding(table, day, whole, what))
             elif gate.by is not None:
                 findings += _of_segments(table, gate, counts, day, as_of, begin)
     return Judged(findings=tuple(findings), n_days=n_days, n_new=n_new)
@@ -159,9 +159,9 @@ def _of_segments(table: str, gate: TableGate, counts: DayCounts, day: date, as_o
     """Findings of a day that is as usual as a whole, for the values of the gate's column."""
     for segment in sorted(counts.segments, key=str):
         part = usual_of(day, as_of, begin, gate.factor, counts, [segment])
-        verdict = None if part.bounds is None else _verdict(part, gate.factor)
-        if verdict is not None:
-            yield _finding(f"{table}, {gate.by} {'none' if segment is None else segment}", day, part, verdict)
+        what = None if part.bounds is None else _wrong_with(part, gate.factor)
+        if what is not None:
+            yield _finding(f"{table}, {gate.by} {'none' if segment is None else segment}", day, part, what)
 
 
 def usual_of(
@@ -181,14 +181,14 @@ def usual_of(
 
 
 def not_approved(findings: Iterable[Finding], approved: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings that no approval covers: one of the same day and verdict, when it was shown as bad or worse."""
+    """The findings that no approval covers: one of the same day and wrong, when it was shown as bad or worse."""
     shown: dict[tuple[str, date | None, str], list[Finding]] = {}
     for seen in approved:
-        shown.setdefault((seen.of, seen.day, seen.verdict), []).append(seen)
+        shown.setdefault((seen.of, seen.day, seen.what), []).append(seen)
     return tuple(
         finding
         for finding in findings
-        if not any(_covers(seen, finding) for seen in shown.get((finding.of, finding.day, finding.verdict), ()))
+        if not any(_covers(seen, finding) for seen in shown.get((finding.of, finding.day, finding.what), ()))
     )
 
 
@@ -210,9 +210,9 @@ def silence_told(table: str, last: date | None, as_of: datetime) -> str:
 
 
 def _covers(seen: Finding, finding: Finding) -> bool:
-    if finding.verdict == MORE:
+    if finding.what == MORE:
         return _excess(finding) <= WORSE * _excess(seen)
-    if finding.verdict == FEWER:
+    if finding.what == FEWER:
         return _shortfall(finding) <= WORSE * _shortfall(seen)
     return finding.n >= seen.n
 
@@ -225,12 +225,12 @@ def _shortfall(finding: Finding) -> float:
     return (finding.low or 0) / max(1, finding.n)
 
 
-def _finding(of: str, day: date, usual: Usual, verdict: str) -> Finding:
+def _finding(of: str, day: date, usual: Usual, what: str) -> Finding:
     low, high = usual.bounds or (None, None)
-    return Finding(of=of, day=day, n=usual.n, low=low, high=high, verdict=verdict)
+    return Finding(of=of, day=day, n=usual.n, low=low, high=high, what=what)
 
 
-def _verdict(usual: Usual, factor: float | None) -> str | None:
+def _wrong_with(usual: Usual, factor: float | None) -> str | None:
     """What is wrong with a day's rows; None for nothing."""
     if usual.n == 0:
         return NO_ROWS if usual.bounds is None or usual.bounds[0] > 0 else None

@@ -120,7 +120,7 @@ _FIELD_NAMES: Final = {"number": "partition"}
 def _is_of_note(event: Event) -> bool:
     """Whether a guard holds the run, or had nothing to compare its flags with."""
     held = isinstance(event, InputJudged | ReleaseJudged) and event.n_held > 0
-    return held or (isinstance(event, ReleaseJudged) and event.n_earlier == 0)
+    return held or (isinstance(event, ReleaseJudged) and bool(event.warning))
 
 
 def _sentence(kind: type[Event]) -> str:

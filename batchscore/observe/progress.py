@@ -105,8 +105,8 @@ class ProgressObserver:
             case Proven():
                 closes = "closes: every account accounted for once" if event.closes else "DOES NOT CLOSE"
                 self._say(f"   prove  {event.n_as_ofs} as-of dates, {closes}")
-            case ReleaseJudged() if not event.n_earlier:
-                self._say("warning: the guard has no earlier run of the spec to compare with, and goes by fixed limits alone")
+            case ReleaseJudged() if event.warning:
+                self._say(f"warning: {event.warning}")
             case Released():
                 self._say(f" release  {_released(event)}")
             case Waiting():

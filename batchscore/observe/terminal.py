@@ -119,10 +119,10 @@ def show_holds(holds: Sequence[HoldRow], console: Console) -> None:
         because = f": {held.approved_because}" if held.approved_because else ""
         stands = f"approved by {held.approved_by}{because}" if held.approved_at else "not approved"
         tables.line(console, f"held for its {held.subject} at {held.held_at:%Y-%m-%d %H:%M}; {stands}")
-        table = tables.table("of", "day", "n", "usual", "verdict", words=frozenset({"day", "verdict"}))
+        table = tables.table("of", "day", "n", "usual", "what", words=frozenset({"day", "what"}))
         for finding in held.findings[:MAX_FINDINGS]:
             day = f"{finding.day}" if finding.day else "–"
-            table.add_row(tables.text(finding.of), day, tables.number(finding.n), finding.usual, tables.text(finding.verdict))
+            table.add_row(tables.text(finding.of), day, tables.number(finding.n), finding.usual, tables.text(finding.what))
         console.print(table)
         if len(held.findings) > MAX_FINDINGS:
             tables.line(console, f"{len(held.findings) - MAX_FINDINGS} more are not shown: status {held.run_id} --json has all")

@@ -24,12 +24,13 @@ from batchscore.admission import judge_input
 from batchscore.decide.table import FLAG, RESERVE, WITHHELD, of_standing
 from batchscore.digest import KeyDigest
 from batchscore.errors import BatchscoreError, Refused
+from batchscore.events import NOTHING_TO_COMPARE
 from batchscore.features.coverage import coverage_at
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.input_gate import not_approved
 from batchscore.files import verified
 from batchscore.flag import ReleasedAs
-from batchscore.guarding import histograms_in
+from batchscore.guarding import compares_nothing, histograms_in
 from batchscore.hold import Finding
 from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import Definitions, decided_rows
@@ -195,7 +196,7 @@ def _proof(
 
 
 def _warnings(row: RunRow, reader: StoreReader, gaps: Gaps) -> tuple[str, ...]:
-    """Those of the plan, and what its rollups tell exactly where footers could not."""
+    """Those of the plan, what its rollups tell exactly where footers could not, and that the guard compared nothing."""
     told = row.plan.warnings
     laid_out = reader.partitions(row.run_id, Stage.ROLLUP)
     receipts = tuple(reader.receipts(row.run_id, Stage.ROLLUP))
@@ -203,6 +204,9 @@ def _warnings(row: RunRow, reader: StoreReader, gaps: Gaps) -> tuple[str, ...]:
         with gaps.around("days of input"):
             found = judge_input(row.plan, Definitions.of(row.plan), laid_out, receipts)
             told = tuple(dict.fromkeys((*told, *found.warnings, *_approved_before(row, reader, found.findings))))
+    with gaps.around("what the guard compared"):
+        if compares_nothing(row, reader):
+            return (*told, NOTHING_TO_COMPARE)
     return told
 
 

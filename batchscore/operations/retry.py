@@ -19,7 +19,7 @@ from batchscore.ports import QuarantinedRow, RunRow, StoreReader
 from batchscore.spec import Value
 
 Asked = Literal["quarantined", "rejected"]
-_OF_SCORES: Final = ("feature set", "bundle ", "library ")  # pinned parts that change every score
+_OF_SCORES: Final = ("feature set", "bundle ", "library ", "stage formats")  # pinned parts that change every score
 
 
 class Quarantined(Value):

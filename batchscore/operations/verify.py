@@ -25,7 +25,7 @@ from batchscore.decision import decided_by, evidence_to_release, flags_of_rows, 
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import STANDING, AccountId, Flag, FlagState
+from batchscore.flag import STANDING, AccountId, AnyFlag, Flag, FlagState
 from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.verified import Check, Verified
@@ -182,7 +182,8 @@ class _Run:
             return
         explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
         made = (flags_to_release, evidence_to_release) if row.plan.spec.release != "none" else ()
-        expected = heapq.merge(*(one(row, self._definitions, explained) for one in made), key=_place)
+        written = heapq.merge(*(one(row, self._definitions, explained) for one in made), key=_place)
+        expected = (flag.read() for flag in written)
         missing = changed = twisted = 0
         others: dict[tuple[str, AccountId], HeldFlag] = {}  # that the decision did not select
         for held, flag in _side_by_side(self._reader.flags(row.run_id), expected):
@@ -204,7 +205,7 @@ class _Run:
         looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
 
     def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
-        return flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained)
+        return (flag.read() for flag in flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained))
 
     def audit(self, looked: _Looked) -> None:
         """The whole chain, then what it says of this run against the flags."""
@@ -274,7 +275,7 @@ def _side_by_side(held: Iterator[HeldFlag], expected: Iterator[Flag]) -> Iterato
         flag = next(expected, None) if theirs else flag
 
 
-def _place(flag: Flag) -> tuple[str, Any]:
+def _place(flag: AnyFlag) -> tuple[str, Any]:
     return flag.queue, flag.account_id
 
 

@@ -82,8 +82,8 @@ def _beyond(
     for name in CLASSES:
         share, n = _share(limits, name), counts.get(name, 0)
         if share is not None and n > share * planned:
-            verdict = f"more than {share:.4%} of {planned:,} planned accounts"
-            yield Finding(of=f"{name}{where}", day=day, n=n, low=0, high=int(share * planned), verdict=verdict)
+            what = f"more than {share:.4%} of {planned:,} planned accounts"
+            yield Finding(of=f"{name}{where}", day=day, n=n, low=0, high=int(share * planned), what=what)
 
 
 def _share(limits: ErrorLimits | SegmentLimits, name: str) -> float | None:

@@ -224,7 +224,7 @@ class Report(Value):
     threshold: float | None
     budget: int | None
     histograms: tuple[AsOfHistogram, ...]
-    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before
+    warnings: tuple[str, ...] = ()  # as-ofs that were not over, tables that ended long before, days approved before, …
     budgets: tuple[Budget, ...] = ()  # of the last as-of: what was set aside, beside what the spec's limits allow
     holds: tuple[HoldRow, ...] = ()  # what the run was held for, and who approved it
     accepted: tuple[Accepted, ...] = ()  # other versions of libraries than the run, or the approved plan, has pinned

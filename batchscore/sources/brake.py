@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from batchscore.errors import Paused
-from batchscore.sources.gentle import GO, Load, Verdict, judge, worse
+from batchscore.sources.gentle import GO, Load, Ruling, judge, worse
 from batchscore.spec import Gentle, SqlSource
 
 LOOK_EVERY_S: Final = 1.0
@@ -37,7 +37,7 @@ class Brake:
     ) -> None:
         self._source = source
         self._clock = clock
-        self._verdict = GO
+        self._ruling = GO
         self._looked_at = time.monotonic() if just_looked else float("-inf")
         self.held_s = 0.0
         self.worst_lag_s: float | None = None
@@ -61,7 +61,7 @@ class Brake:
         """
         return None if self._source is None else (self._source.gentle.connections - 1) // CONNECTIONS_A_READ
 
-    def verdict(self) -> Verdict:
+    def ruling(self) -> Ruling:
         """What to do now; looked at anew once a second. Of one wait the words stay what they were at its beginning.
 
         Raises:
@@ -69,10 +69,10 @@ class Brake:
         """
         if self._source is not None and time.monotonic() - self._looked_at >= LOOK_EVERY_S:
             new = self._look(self._source)
-            if new.cause != self._verdict.cause:
-                self._verdict = new
+            if new.cause != self._ruling.cause:
+                self._ruling = new
             self._looked_at = time.monotonic()
-        return self._verdict
+        return self._ruling
 
     def let_through(self) -> None:
         """Return when the source may be read.
@@ -81,25 +81,25 @@ class Brake:
             Paused: ``source_paused`` after `PATIENCE_S`, ``source_overloaded`` at once.
             TryAgain: the database was away for a minute.
         """
-        verdict = self.verdict()
-        if verdict.move == "wait":
-            verdict = self._waited()
-        if verdict.move != "go":
-            raise paused(verdict)
+        ruling = self.ruling()
+        if ruling.move == "wait":
+            ruling = self._waited()
+        if ruling.move != "go":
+            raise paused(ruling)
 
-    def _waited(self) -> Verdict:
+    def _waited(self) -> Ruling:
         began = time.monotonic()
-        while (verdict := self.verdict()).move == "wait" and time.monotonic() - began < PATIENCE_S:
+        while (ruling := self.ruling()).move == "wait" and time.monotonic() - began < PATIENCE_S:
             time.sleep(LOOK_EVERY_S / 10)
         self.held_s += time.monotonic() - began
-        return verdict
+        return ruling
 
-    def _look(self, source: SqlSource) -> Verdict:
+    def _look(self, source: SqlSource) -> Ruling:
         gentle, at = source.gentle, self._clock()
         flag = f"the file {gentle.pause_file}" if gentle.pause_file and Path(gentle.pause_file).exists() else ""
-        verdict = judge(Load(flag=flag), gentle, at)
-        if verdict.move != "go":
-            return verdict
+        ruling = judge(Load(flag=flag), gentle, at)
+        if ruling.move != "go":
+            return ruling
         from batchscore.sources.load import load_of  # noqa: PLC0415 (SQLAlchemy: a worker that reads Parquet does without)
 
         load = load_of(source)
@@ -111,8 +111,8 @@ class Brake:
 NO_BRAKE: Final = Brake(None)
 
 
-def paused(verdict: Verdict) -> Paused:
+def paused(ruling: Ruling) -> Paused:
     """The error that ends a run, or gives an attempt back, for what was decided."""
-    if verdict.move == "end":
-        return Paused("source_overloaded", verdict.reason, where="freeze", remedy="see what the server is busy with")
-    return Paused("source_paused", f"waited for a live source: {verdict.reason}", where="freeze")
+    if ruling.move == "end":
+        return Paused("source_overloaded", ruling.reason, where="freeze", remedy="see what the server is busy with")
+    return Paused("source_paused", f"waited for a live source: {ruling.reason}", where="freeze")

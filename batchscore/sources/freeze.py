@@ -24,6 +24,7 @@ from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
+from batchscore.sources.groups import write_groups
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, frozen_names, segment_names
 from batchscore.spec import Gentle, Source, SqlSource
@@ -71,7 +72,7 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     named = frozen_names(work.segment, work.groups)
     rows = _canonical(_numbered(work.files, _raw_columns(accounts, [*columns, *named])), feature_set, named)
-    return _write_snapshots(rows, store, address, feature_set, f"{len(work.files)} files, first {work.files[0].path}")
+    return _write_snapshots(rows, store, address, feature_set, named, f"{len(work.files)} files, first {work.files[0].path}")
 
 
 def live_source(work: FreezeSql | FreezeEvents, gentle: Gentle) -> SqlSource:
@@ -97,7 +98,7 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     named = frozen_names(work.segment, work.groups)
     pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, tuple(named), categories=categories)
     rows = _canonical(_braked(pages, brake), feature_set, named)
-    return _write_snapshots(rows, store, address, feature_set, f"table {work.sql_table}")
+    return _write_snapshots(rows, store, address, feature_set, named, f"table {work.sql_table}")
 
 
 def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
@@ -291,7 +292,10 @@ def _joined(run: list[Rows]) -> Rows:
     return Rows(table, pa.concat_tables([rows.rejects for rows in run]))
 
 
-def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_set: FeatureSet, source: str) -> Frozen:
+def _write_snapshots(
+    rows: Iterable[Rows], store: Path, address: str, feature_set: FeatureSet, named: Mapping[str, str], source: str
+) -> Frozen:
+    """``named``: of `frozen_names`; where there are any, a file of groups stands beside each snapshot."""
     outputs: list[Output] = []
     rejects: list[pa.Table] = []
     keys = KeyDigest()
@@ -300,6 +304,8 @@ def _write_snapshots(rows: Iterable[Rows], store: Path, address: str, feature_se
         joined = _joined(run)
         table = ordered(joined.table, feature_set.accounts, where=source)  # in chunks: what is in order already is not copied
         outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
+        if named:
+            outputs.append(write_groups(table, feature_set.accounts, named.values(), store, address))
         keys = keys + key_digest(table[ACCOUNT_ID])
         counts["rows"] = counts.get("rows", 0) + len(table) + len(joined.rejects)
         rejects.append(joined.rejects)

@@ -29,7 +29,7 @@ class Load:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Ruling:
     """``go``, ``wait`` or ``end``; ``reason`` is for people and empty for go."""
 
     move: Literal["go", "wait", "end"]
@@ -37,10 +37,10 @@ class Verdict:
     reason: str = ""
 
 
-GO: Final = Verdict(move="go")
+GO: Final = Ruling(move="go")
 
 
-def judge(load: Load, gentle: Gentle, at: datetime) -> Verdict:
+def judge(load: Load, gentle: Gentle, at: datetime) -> Ruling:
     """What to do at that moment. A person's wish comes first: a run that waits for one is not ended by a load of others."""
     if load.flag:
         return _wait("pause flag", f"the pause flag is raised: {load.flag}")
@@ -50,7 +50,7 @@ def judge(load: Load, gentle: Gentle, at: datetime) -> Verdict:
     running = load.threads_running
     if running is not None and running > gentle.critical_threads_running:
         reason = f"the source runs {running} threads, its critical load is {gentle.critical_threads_running}"
-        return Verdict(move="end", cause="critical load", reason=reason)
+        return Ruling(move="end", cause="critical load", reason=reason)
     if load.lag_s is not None and gentle.replica_lag_s is not None and load.lag_s > gentle.replica_lag_s:
         behind = "does not replicate" if math.isinf(load.lag_s) else f"is {load.lag_s:g} s behind"
         return _wait("replica lag", f"a replica {behind}, the limit is {gentle.replica_lag_s:g} s")
@@ -59,8 +59,8 @@ def judge(load: Load, gentle: Gentle, at: datetime) -> Verdict:
     return GO
 
 
-def _wait(cause: Cause, reason: str) -> Verdict:
-    return Verdict(move="wait", cause=cause, reason=reason)
+def _wait(cause: Cause, reason: str) -> Ruling:
+    return Ruling(move="wait", cause=cause, reason=reason)
 
 
 def replica_lag(rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -25,7 +25,7 @@ from batchscore.store.outbox import Change, append_events
 from batchscore.store.reviewed import IDS_A_STATEMENT, Key, accounts, claims, dispositions, flags
 from batchscore.store.rows import account_id_of
 from batchscore.store.tables import runs
-from batchscore.store.undo import Asked, take_back
+from batchscore.store.undo import Undoing, take_back
 
 RETURNS_A_TRANSACTION: Final = 1_000
 _CANDIDATES: Final = 200  # looked at for one that is free, before looking again
@@ -222,8 +222,8 @@ def _withdraw_undone(connection: sa.Connection, desk: Desk, queue: str, keys: Se
         return
     query = sa.select(runs.c.run_id, runs.c.undone_by).where(runs.c.run_id.in_(by_run), runs.c.undo_begun_at.is_not(None))
     for row in connection.execute(query).all():
-        asked = Asked(by=str(row.undone_by), why="", trail=desk.trail, now=desk.now)
-        take_back(connection, row.run_id, queue, by_run[row.run_id], asked, at)
+        undoing = Undoing(by=str(row.undone_by), why="", trail=desk.trail, now=desk.now)
+        take_back(connection, row.run_id, queue, by_run[row.run_id], undoing, at)
 
 
 def set_state(connection: sa.Connection, queue: str, keys: Iterable[Key], values: dict[str, Any]) -> None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
+from stat import S_ISREG
+from typing import Final
 
 import sqlalchemy as sa
 
 from batchscore.database import read
 from batchscore.failpoints import Point, reach
-from batchscore.plan import Stage
-from batchscore.store.tables import run_outputs
+from batchscore.plan import INDEXES, Stage
+from batchscore.store.tables import partitions, run_outputs, runs
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class Cleaner:
@@ -22,21 +27,49 @@ class Cleaner:
         self._folder = folder
 
     def clean(self, *, grace: timedelta, apply: bool) -> tuple[Path, ...]:
-        """Files in the stage folders that no run refers to and that are older than ``grace``; deleted with ``apply``.
+        """Files of stages, and key indexes, that no run refers to and that are older than ``grace``; deleted with ``apply``.
 
-        The grace period is what protects an attempt under way: its file is there before its receipt is committed. It is
-        compared with file times, so it must be longer than any attempt, and than the clocks of the hosts differ.
+        The grace period is what protects an attempt or a layout under way: its file is there before its receipt, or its
+        partitions, are committed. It is compared with file times, so it must be longer than any attempt, and than the clocks of
+        the hosts differ.
         """
         limit = time.time() - grace.total_seconds()
-        query = sa.select(run_outputs.c.path)
-        referenced = set(read(self._engine, lambda connection: connection.execute(query).scalars().all(), where="store"))
-        found = []
-        for stage in Stage:
-            for path in sorted((self._folder / stage.value).rglob("*")):
-                name = path.relative_to(self._folder).as_posix()
-                if path.is_file() and name not in referenced and path.stat().st_mtime < limit:
-                    found.append(path)
-                    if apply:
-                        path.unlink(missing_ok=True)
-                        reach(Point.CLEAN_DELETED)
-        return tuple(found)
+        outputs = self._older(limit, *(stage.value for stage in Stage))
+        indexes = self._older(limit, INDEXES)
+        referenced = read(self._engine, _outputs, where="store") if outputs else frozenset()
+        named = read(self._engine, _indexes, where="store") if indexes else frozenset()
+        found = [path for path in outputs if path.relative_to(self._folder).as_posix() not in referenced]
+        found += [path for path in indexes if path.stem not in named]
+        if not apply:
+            return tuple(found)
+        deleted = []
+        for path in found:
+            if _is_older(path, limit):  # a layout may have taken an old index up meanwhile
+                path.unlink(missing_ok=True)
+                deleted.append(path)
+                reach(Point.CLEAN_DELETED)
+        return tuple(deleted)
+
+    def _older(self, limit: float, *folders: str) -> list[Path]:
+        paths = (path for folder in folders for path in sorted((self._folder / folder).rglob("*")))
+        return [path for path in paths if _is_older(path, limit)]
+
+
+def _is_older(path: Path, limit: float) -> bool:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:  # a temporary file that has its name by now
+        return False
+    return S_ISREG(stat.st_mode) and stat.st_mtime < limit
+
+
+def _outputs(connection: sa.Connection) -> frozenset[str]:
+    """Paths, relative to the store, of all that some run refers to."""
+    return frozenset(connection.execute(sa.select(run_outputs.c.path)).scalars())
+
+
+def _indexes(connection: sa.Connection) -> frozenset[str]:
+    """Digests that stand in the work of any run's partitions, those of key indexes among them; read a run at a time."""
+    ids = connection.execute(sa.select(runs.c.run_id)).scalars().all()
+    works = (connection.execute(sa.select(partitions.c.work).where(partitions.c.run_id == run_id)).scalars() for run_id in ids)
+    return frozenset(digest for of_run in works for work in of_run if INDEXES in work for digest in _DIGEST.findall(work))

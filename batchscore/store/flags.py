@@ -24,7 +24,7 @@ from batchscore.database import clock, transact
 from batchscore.desk import Happened
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import Flag, FlagState, ReleasedAs
+from batchscore.flag import AnyFlag, FlagState, ReleasedAs
 from batchscore.plan import Plan
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import Done
@@ -57,7 +57,7 @@ class Fenced(Protocol):
 
 
 def release(
-    run: RunHandle, flags: Iterator[Flag], fenced: Fenced, database: ReviewDatabase, evidence: Iterable[Flag] = ()
+    run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: ReviewDatabase, evidence: Iterable[AnyFlag] = ()
 ) -> ReleaseCount:
     """Insert ``flags``, then ``evidence`` (each in key order), and set ``released_at``; a released run is left as it is.
 
@@ -103,7 +103,7 @@ def release(
 
 
 def release_more(
-    engine: sa.Engine, run_id: str, flags: Iterator[Flag], by: str, database: ReviewDatabase, per_day: int | None = None
+    engine: sa.Engine, run_id: str, flags: Iterator[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None = None
 ) -> ReleaseCount:
     """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
 
@@ -123,7 +123,7 @@ def release_more(
 class _Addition:
     """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
 
-    def __init__(self, run_id: str, flags: list[Flag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
+    def __init__(self, run_id: str, flags: list[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
         self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
         self._database, self._per_day = database, per_day
         self._last: Any = None  # of what it made: the account and the ordinal
@@ -170,7 +170,7 @@ class _Addition:
             append_events(connection, [_came(run.owner, queue, one) for one in made], at)
         return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT], counts[ReleasedAs.EVIDENCE]
 
-    def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[Flag]:
+    def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[AnyFlag]:
         """Those that may go at that moment, in key order: the queue is locked, so nobody else counts the same places as free."""
         if self._per_day is None:
             return self._flags
@@ -215,7 +215,7 @@ def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
 class _Inserting:
     """One transaction's flags, of one queue. The queue's row is locked first: releases into one queue take turns."""
 
-    def __init__(self, insertion: Insertion, flags: list[Flag]) -> None:
+    def __init__(self, insertion: Insertion, flags: list[AnyFlag]) -> None:
         self._insertion, self._flags = insertion, flags
 
     def __call__(self, connection: sa.Connection) -> None:
@@ -250,7 +250,7 @@ def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     )
 
 
-def _parts(flags: Iterator[Flag] | Iterable[Flag], size: int) -> Iterator[list[Flag]]:
+def _parts(flags: Iterator[AnyFlag] | Iterable[AnyFlag], size: int) -> Iterator[list[AnyFlag]]:
     flags = iter(flags)
     while part := list(islice(flags, size)):
         yield part

@@ -19,7 +19,7 @@ from batchscore.database import is_mysql
 from batchscore.desk import Said, says_more
 from batchscore.driver import is_gone
 from batchscore.failpoints import Point, reach
-from batchscore.flag import DECIDED, Flag, FlagState, ReleasedAs
+from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence
 from batchscore.ports import RunHandle
 from batchscore.store.audit import AuditTrail
@@ -63,7 +63,7 @@ class Insertion:
     least: MoreEvidence
     adding: bool = False
 
-    def insert(self, connection: sa.Connection, flags: Sequence[Flag]) -> None:
+    def insert(self, connection: sa.Connection, flags: Sequence[AnyFlag]) -> None:
         """Insert flags of one queue and as-of; the run's own that are there stay as they are. Needs the queue's lock."""
         ids = [stored_id(flag.account_id, self.database.largest_id) for flag in flags]
         held = (_flags.c.queue == flags[0].queue) & _flags.c.account_id.in_(ids)
@@ -95,12 +95,12 @@ class Insertion:
                 connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
                 reach(Point.FLAGS_INSERTING)
 
-    def _meet(self, connection: sa.Connection, held: sa.ColumnElement[bool], flag: Flag, rows: Sequence[Any]) -> _Met | None:
+    def _meet(self, connection: sa.Connection, held: sa.ColumnElement[bool], flag: AnyFlag, rows: Sequence[Any]) -> _Met | None:
         """What one account's flag meets; None: nothing, it opens."""
         as_of = microseconds(flag.as_of)
         flags = [row for row in rows if row.run_id != self.run.run_id and row.state not in _GONE]
         stands = next((row for row in flags if row.open_marker == 1), None)
-        if stands is not None and stands.released_at is None and (not stands.driven or is_gone(stands.lease_owner)):
+        if stands is not None and not _is_seen_or_driven(stands):
             theirs = _said_by(connection, held, {stands.account_id: stands})[stands.account_id]
             as_evidence = ReleasedAs.EVIDENCE if says_more(theirs, Said.by(flag), self.least) else ReleasedAs.UNMOVED
             account = held & (_flags.c.account_id == stands.account_id)
@@ -126,13 +126,19 @@ class _Met(NamedTuple):
 
 
 def _newest_on(flag: Any, rows: Iterable[Any]) -> Any:
-    """The row of the newest evidence on a flag: its own, or one of a run that no undo takes back."""
+    """The row of the newest evidence on a flag: its own, or one of a run that no undo takes back, nor stopped unseen."""
     added = [
         row
         for row in rows
         if row.overtaken_by == flag.run_id and row.released_as == ReleasedAs.EVIDENCE and row.undo_begun_at is None
+        if _is_seen_or_driven(row)
     ]
     return max([flag, *added], key=lambda row: (row.as_of, row.released_at or float("inf"), row.run_id))
+
+
+def _is_seen_or_driven(row: Any) -> bool:
+    """Whether reviewers see the row's run, or soon will: it is released, or a driver is at it and not known to be gone."""
+    return row.released_at is not None or bool(row.driven and not is_gone(row.lease_owner))
 
 
 def _there(held: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Select[Any]:

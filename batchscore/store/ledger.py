@@ -24,7 +24,7 @@ from batchscore.digest import digest_of
 from batchscore.driver import is_gone
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import Flag
+from batchscore.flag import AnyFlag
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
@@ -47,7 +47,7 @@ from batchscore.store.rows import (
     run_row,
 )
 from batchscore.store.tables import attempts, holds, outputs, partitions, run_outputs, runs, stages, sweeps
-from batchscore.store.undo import Asked, apply_undo
+from batchscore.store.undo import Undoing, apply_undo
 
 LEASE_S: Final = 30.0
 MESSAGE_CHARS: Final = 2_000
@@ -266,12 +266,12 @@ class Ledger:
         reach(Point.DECISION_RECORDED)
         return row
 
-    def release(self, run: RunHandle, flags: Iterator[Flag], evidence: Iterable[Flag] = ()) -> ReleaseCount:
+    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
         """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release(run, flags, lambda body: self._fenced(run, body), database, evidence)
 
-    def release_more(self, run_id: str, flags: Iterator[Flag], *, by: str, per_day: int | None = None) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
         return release_more(self._engine, run_id, flags, by[:BY_CHARS], database, per_day)
@@ -279,8 +279,8 @@ class Ledger:
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""
         row = self.reader().run(run_id)
-        asked = Asked(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
-        apply_undo(self._engine, row, asked)
+        undoing = Undoing(by=by[:BY_CHARS], why=why[:MESSAGE_CHARS], trail=self._trail, now=self._now)
+        apply_undo(self._engine, row, undoing)
         return self.reader().undo(run_id)
 
     def request(self, run_id: str, wish: Wish | None, *, number: int, by: str, why: str) -> RunRow:

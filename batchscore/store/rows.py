@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
-from batchscore.flag import REASONS, AccountId, Flag, FlagState, ReleasedAs
+from batchscore.flag import REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
@@ -160,7 +160,7 @@ class FlagsShare(NamedTuple):
     second_reviewer: bool
 
 
-def flags_share(flag: Flag, opened_at: int, shared: FlagsShare) -> dict[str, str | int | None]:
+def flags_share(flag: AnyFlag, opened_at: int, shared: FlagsShare) -> dict[str, str | int | None]:
     """The columns of `flags` that those have in common."""
     overtaken_by = shared.overtaken_by
     return {
@@ -199,14 +199,14 @@ class FlagOwn(NamedTuple):
 FLAGS_OWN: Final = FlagOwn._fields
 
 
-def flag_own(flag: Flag, account_id: int | bytes, ordinal: int) -> FlagOwn:
+def flag_own(flag: AnyFlag, account_id: int | bytes, ordinal: int) -> FlagOwn:
     """The flag's own columns."""
     return FlagOwn(
         account_id=account_id,
         rank=flag.rank,
         score=flag.score,
         margin=flag.margin,
-        reasons=REASONS.dump_json(flag.reasons).decode(),
+        reasons=flag.reasons_json,
         release_ordinal=ordinal,
         group_key=flag.group[:GROUP_CHARS],
         since=flag.since[:SINCE_CHARS],

@@ -29,6 +29,7 @@ REVISIONS: Final = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 

@@ -40,7 +40,7 @@ _OWN: Final = (_flags.c.account_id, _flags.c.state)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class Undoing:
     """Who wants the undo, and why; where it is recorded, and by which clock: the database's."""
 
     by: str
@@ -105,24 +105,24 @@ def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
     )
 
 
-def apply_undo(engine: sa.Engine, row: RunRow, asked: Asked) -> None:
+def apply_undo(engine: sa.Engine, row: RunRow, undoing: Undoing) -> None:
     """Do it, from wherever an earlier one stopped; nothing when it is done.
 
     Raises:
         Refused: ``nothing_to_undo``: the run released nothing.
     """
     refuse_unreleased(row)
-    begun_by = transact(engine, lambda connection: _begin(connection, row.run_id, asked), where="store")
+    begun_by = transact(engine, lambda connection: _begin(connection, row.run_id, undoing), where="store")
     if begun_by is None:
         return
     reach(Point.UNDO_BEGUN)
-    asked = replace(asked, by=begun_by)
+    undoing = replace(undoing, by=begun_by)
     for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
         after: Any = _FIRST
         while after is not None:
-            after = transact(engine, _Transaction(row.run_id, queue, after, asked), where="store")
+            after = transact(engine, _Transaction(row.run_id, queue, after, undoing), where="store")
             reach(Point.UNDO_WITHDRAWN)
-    transact(engine, lambda connection: _end(connection, row.run_id, asked), where="store")
+    transact(engine, lambda connection: _end(connection, row.run_id, undoing), where="store")
     reach(Point.UNDONE)
 
 
@@ -138,25 +138,25 @@ def refuse_unreleased(row: RunRow) -> None:
         )
 
 
-def _begin(connection: sa.Connection, run_id: str, asked: Asked) -> str | None:
+def _begin(connection: sa.Connection, run_id: str, undoing: Undoing) -> str | None:
     """Mark the run; who began the undo, or None when it is over."""
     held = _locked(connection, run_id)
     if held.undone_at is not None:
         return None
     if held.undo_begun_at is not None:
         return str(held.undone_by)
-    begun = {"undo_begun_at": asked.now, "undone_by": asked.by, "undone_why": asked.why}
+    begun = {"undo_begun_at": undoing.now, "undone_by": undoing.by, "undone_why": undoing.why}
     connection.execute(runs.update().where(runs.c.run_id == run_id).values(**begun))
-    asked.trail.append(connection, [Done(act=Act.UNDO_BEGUN, who=asked.by, run_id=run_id, detail=asked.why)])
-    return asked.by
+    undoing.trail.append(connection, [Done(act=Act.UNDO_BEGUN, who=undoing.by, run_id=run_id, detail=undoing.why)])
+    return undoing.by
 
 
-def _end(connection: sa.Connection, run_id: str, asked: Asked) -> None:
+def _end(connection: sa.Connection, run_id: str, undoing: Undoing) -> None:
     if _locked(connection, run_id).undone_at is None:
-        connection.execute(runs.update().where(runs.c.run_id == run_id).values(undone_at=asked.now))
+        connection.execute(runs.update().where(runs.c.run_id == run_id).values(undone_at=undoing.now))
         states, n_restored = _counted(connection, run_id)
         said = f"{states.get(FlagState.WITHDRAWN, 0)} withdrawn, {n_restored} restored"
-        asked.trail.append(connection, [Done(act=Act.UNDONE, who=asked.by, run_id=run_id, detail=said)])
+        undoing.trail.append(connection, [Done(act=Act.UNDONE, who=undoing.by, run_id=run_id, detail=said)])
 
 
 def _locked(connection: sa.Connection, run_id: str) -> Any:
@@ -167,15 +167,15 @@ def _locked(connection: sa.Connection, run_id: str) -> Any:
 class _Transaction:
     """One transaction's accounts. Locks in the order of all: the run's row, the queue's, flags by key, the trail's head."""
 
-    def __init__(self, run_id: str, queue: str, after: Any, asked: Asked) -> None:
-        self._run_id, self._queue, self._after, self._asked = run_id, queue, after, asked
+    def __init__(self, run_id: str, queue: str, after: Any, undoing: Undoing) -> None:
+        self._run_id, self._queue, self._after, self._undoing = run_id, queue, after, undoing
 
     def __call__(self, connection: sa.Connection) -> Any:
         """Where the next transaction begins; None after the last account."""
         _locked(connection, self._run_id)
         lock_queue(connection, self._queue)
         steps: list[_Step] = []
-        at = clock(connection, self._asked.now)
+        at = clock(connection, self._undoing.now)
         after = self._after
         for first in range(0, ACCOUNTS_A_TRANSACTION, ACCOUNTS_A_STATEMENT):
             n = min(ACCOUNTS_A_STATEMENT, ACCOUNTS_A_TRANSACTION - first)
@@ -185,21 +185,21 @@ class _Transaction:
             after = page.last
             if after is None:
                 break
-        _record(connection, self._run_id, self._queue, steps, self._asked, at)
+        _record(connection, self._run_id, self._queue, steps, self._undoing, at)
         return after
 
 
-def take_back(connection: sa.Connection, run_id: str, queue: str, ids: Sequence[Any], asked: Asked, at: int) -> None:
+def take_back(connection: sa.Connection, run_id: str, queue: str, ids: Sequence[Any], undoing: Undoing, at: int) -> None:
     """Do now what an undo of the run would have done at these accounts, had no person been at them. Needs the queue's lock."""
     own = connection.execute(sa.select(*_OWN).where(_of(queue, ids), _flags.c.run_id == run_id)).all()
     steps = _steps(connection, run_id, queue, own)
     _take(connection, run_id, queue, steps, at)
-    _record(connection, run_id, queue, steps, asked, at)
+    _record(connection, run_id, queue, steps, undoing, at)
 
 
-def _record(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], asked: Asked, at: int) -> None:
-    asked.trail.append(connection, list(_said(run_id, asked.by, steps)))
-    append_events(connection, list(_changes(run_id, asked.by, queue, steps)), at)
+def _record(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], undoing: Undoing, at: int) -> None:
+    undoing.trail.append(connection, list(_said(run_id, undoing.by, steps)))
+    append_events(connection, list(_changes(run_id, undoing.by, queue, steps)), at)
 
 
 def _said(run_id: str, by: str, steps: Iterable[_Step]) -> Iterator[Done]:

@@ -20,10 +20,16 @@ from batchscore.store import ledger, open_store
 
 SLOWED_S: Final = 0.02
 LEASE_S: Final = 1.5
+BEGUN: Final = "attempts.begun"
 
 
 def slow_attempt(task: Task) -> Receipt:
-    """An attempt, a moment before it, and one after its files are written and before its receipt is home: the worst to die."""
+    """An attempt, a moment before it, and one after its files are written and before its receipt is home: the worst to die.
+
+    Its beginning is noted in the store's folder, in one write.
+    """
+    with (Path(task.store) / BEGUN).open("a", encoding="ascii") as begun:
+        begun.write(f"{task.partition.stage} {task.partition.number}\n")
     time.sleep(SLOWED_S)
     receipt = attempt(task)
     time.sleep(SLOWED_S)

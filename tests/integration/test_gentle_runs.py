@@ -117,7 +117,7 @@ def test_the_brake_sees_what_a_server_and_its_people_say(live: Live, tmp_path: P
 
     def seen(at: datetime = NOON, **gentle: object) -> str:
         source = SqlSource(url="crm", table="accounts", gentle=Gentle.model_validate(gentle))
-        return Brake(source, clock=lambda: at).verdict().cause
+        return Brake(source, clock=lambda: at).ruling().cause
 
     live.execute(f"GRANT REPLICA MONITOR ON *.* TO '{sa.make_url(os.environ['BATCHSCORE_URL_CRM']).username}'@'%'")
     assert seen(pause_file=str(stop), pause_table="pause", replica_lag_s=30) == ""

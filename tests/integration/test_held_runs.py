@@ -130,7 +130,7 @@ def test_a_day_without_its_marker_waits_for_it(world: SmallWorld) -> None:
     world.spec(gate="{mails: {marker: day=%Y-%m-%d/_SUCCESS}}")
     run_id = held_run(world)
     (held,) = open_reader(world.store).holds(run_id)
-    assert [(f"{finding.day}", finding.verdict) for finding in held.findings] == [("2026-01-14", "not complete")]
+    assert [(f"{finding.day}", finding.what) for finding in held.findings] == [("2026-01-14", "not complete")]
     last.touch()
     assert call("run", world.spec_path, "--inline").code == 0
     (row,) = open_reader(world.store).runs()
@@ -160,7 +160,7 @@ def test_a_group_of_senders_that_stops_holds_the_run(
     assert [problem["where"] for problem in error["problems"]] == ["mails, server b, 2026-01-14"]
     status = json.loads(call("status", open_reader(world.store).runs()[0].run_id, "--store", world.store, "--json").stdout)
     assert status["run"]["state"] == "held"
-    assert status["holds"][0]["findings"][0]["verdict"] in {"no rows", "fewer rows than usual"}
+    assert status["holds"][0]["findings"][0]["what"] in {"no rows", "fewer rows than usual"}
 
 
 @pytest.mark.mysql

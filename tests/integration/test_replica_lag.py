@@ -23,7 +23,7 @@ from batchscore.planner import make_plan
 from batchscore.ports import Observer, RunRow
 from batchscore.sources import brake
 from batchscore.sources.brake import Brake
-from batchscore.sources.gentle import Verdict
+from batchscore.sources.gentle import Ruling
 from batchscore.spec import Gentle, SqlSource
 from batchscore.store import open_reader, open_store
 from tests.integration.test_mysql_runs import load_accounts
@@ -153,16 +153,16 @@ def test_a_replica_that_stopped_is_waited_for_and_one_that_was_told_to_lag_is_no
     gentle = Gentle(replica_lag_s=0.5, replicas=("crm_replica",))
     monkeypatch.setenv("BATCHSCORE_URL_CRM", pair.primary.url(database))
 
-    def verdict() -> Verdict:
-        return Brake(SqlSource(url="crm", table="accounts", gentle=gentle)).verdict()
+    def ruling() -> Ruling:
+        return Brake(SqlSource(url="crm", table="accounts", gentle=gentle)).ruling()
 
-    assert verdict().move == "go"
+    assert ruling().move == "go"
     pair.replica.execute("STOP REPLICA SQL_THREAD")
-    assert verdict().reason == "a replica does not replicate, the limit is 0.5 s"
+    assert ruling().reason == "a replica does not replicate, the limit is 0.5 s"
     pair.replica.execute("STOP REPLICA", "CHANGE MASTER TO MASTER_DELAY=3600", "START REPLICA")
     pair.primary.execute("UPDATE accounts SET plan = plan + 1", database=database)
     pair.wait_until(lambda seconds: seconds is not None and seconds >= 1)
-    assert verdict().move == "go", "an hour late on purpose"
+    assert ruling().move == "go", "an hour late on purpose"
     pair.replica.execute("STOP REPLICA", "CHANGE MASTER TO MASTER_DELAY=0", "START REPLICA")
     pair.wait_until(lambda seconds: seconds == 0)
-    assert verdict().move == "go"
+    assert ruling().move == "go"

@@ -16,9 +16,9 @@ from batchscore.errors import Interrupted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
-from batchscore.plan import Plan, Stage, Task
+from batchscore.plan import INDEXES, Plan, Score, Stage, Task
 from batchscore.planner import make_plan
-from batchscore.ports import RunRow
+from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Receipt
 from batchscore.store import DATABASE, open_cleaner, open_reader, open_store
 from tests.run_digest import run_digest
@@ -51,6 +51,12 @@ def n_outputs(store: Path) -> int:
     return sum(1 for stage in Stage for _ in (store / stage.value).rglob("*.parquet"))
 
 
+def indexes_of(reader: StoreReader, run_id: str) -> set[str]:
+    works = [partition.work for partition in reader.partitions(run_id, Stage.SCORE)]
+    scores = [work for work in works if isinstance(work, Score)]
+    return {index.path for work in scores for index in (work.snapshots, *work.rollups.values())}
+
+
 @pytest.mark.parametrize("attempts", [1, 5])
 def test_a_run_resumed_on_an_older_database_is_equal(tmp_path: Path, attempts: int) -> None:
     world = make_small_world(tmp_path, n_accounts=120)
@@ -69,6 +75,7 @@ def test_a_run_resumed_on_an_older_database_is_equal(tmp_path: Path, attempts: i
     reader = open_reader(store)
     assert verify_run(row, reader, store).true
     lost = open_cleaner(store).clean(grace=timedelta(0), apply=True)
+    assert {str(path) for path in (store / INDEXES).iterdir()} == indexes_of(reader, row.run_id)
     assert n_outputs(store) == n_files, "what the lost database knew of is cleaned away, and nothing else"
     assert lost
     assert verify_run(row, reader, store).true

@@ -40,10 +40,10 @@ TABLE: dict[str, tuple[Load, Gentle, str, str]] = {
 @pytest.mark.parametrize("case", list(TABLE))
 def test_what_is_done_for_what_was_seen(case: str) -> None:
     load, gentle, move, words = TABLE[case]
-    verdict = judge(load, gentle, NOON)
-    assert verdict.move == move
-    assert words in verdict.reason
-    assert (verdict == GO) == (move == "go")
+    ruling = judge(load, gentle, NOON)
+    assert ruling.move == move
+    assert words in ruling.reason
+    assert (ruling == GO) == (move == "go")
 
 
 @pytest.mark.parametrize(

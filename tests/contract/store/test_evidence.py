@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from batchscore.errors import Refused
 from batchscore.flag import Disposition, Flag, FlagState, Reason
 from batchscore.ports import PastFlag, ReleaseCount, RunHandle
 from batchscore.store import Ledger, open_desk, open_reader
-from tests.contract.store.conftest import AS_OF, make_flag, make_plan
+from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 from tests.dba import dba_engine
 
 DAY = timedelta(days=1)
@@ -135,3 +136,24 @@ def test_what_adds_to_a_flag_that_was_withdrawn_meanwhile_stands_in_its_place(st
     two, count = sweep(store, store_folder, "two", adds=(7,), as_of=AS_OF + DAY)
     assert count == ReleaseCount(n_flags=1, n_overtaken=0)
     assert (held(store_folder).flag.run_id, held(store_folder).version) == (two.run_id, 1)
+
+
+def test_evidence_of_a_run_that_stopped_inside_its_release_hides_nobody_elses(
+    open_again: OpenStore, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_again()
+    sweep(store, store_folder, "one", flags=(7,))
+    monkeypatch.setattr("batchscore.store.flags.ROWS_A_TRANSACTION", 1)
+    dying = open_again(lease_s=0.0)
+    cut, _ = dying.open(make_plan(store_folder, name="cut"), owner="me")
+    more: dict[str, Any] = {"as_of": AS_OF + DAY, "score": 0.9}
+
+    def stops() -> Iterator[Flag]:
+        yield make_flag(7, run_id=cut.run_id).model_copy(update=more)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        dying.release(cut, iter(()), stops())
+    two, count = sweep(store, store_folder, "two", adds=(7,), **more)
+    assert count == ReleaseCount(n_flags=0, n_overtaken=1, n_evidence=1)
+    assert (held(store_folder).version, held(store_folder).newest.flag.run_id) == (2, two.run_id)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from batchscore.digest import digest_of
 from batchscore.errors import Fenced, Refused
-from batchscore.hold import Finding
+from batchscore.hold import Finding, findings_digest
 from batchscore.plan import Stage
 from batchscore.ports import RunHandle
 from batchscore.store import Ledger, open_reader
 from tests.contract.store.conftest import make_partitions, make_plan
 
-FEW = Finding(of="mails", day=date(2026, 1, 14), n=3, low=100, high=400, verdict="fewer rows than usual")
-NONE = Finding(of="logins", day=date(2026, 1, 14), n=0, verdict="no rows")
+FEW = Finding(of="mails", day=date(2026, 1, 14), n=3, low=100, high=400, what="fewer rows than usual")
+NONE = Finding(of="logins", day=date(2026, 1, 14), n=0, what="no rows")
 
 
 def hold(store: Ledger, folder: Path, *findings: Finding, name: str = "weekly") -> RunHandle:
@@ -82,3 +83,11 @@ def test_a_run_that_is_not_held_cannot_be_approved(store: Ledger, store_folder: 
     store.open(make_plan(store_folder), owner="me")
     with pytest.raises(Refused, match=r"not_held.*the run is running"):
         store.approve(held, by="Ada", because="")
+
+
+def test_findings_of_an_earlier_release_are_read_and_stay_approved() -> None:
+    """A ledger may hold them under an earlier name; the digest, which an approval speaks of, is what it was then."""
+    held = FEW.model_dump(mode="json")
+    held["verdict"] = held.pop("what")
+    assert Finding.model_validate(held) == FEW
+    assert findings_digest([FEW]) == digest_of([held])

@@ -67,22 +67,22 @@ def judged(rows: Sequence[Known], gate: TableGate, *as_ofs: datetime, incomplete
 
 
 def found(rows: Sequence[Known], factor: float | None = 2.0, *as_ofs: datetime) -> list[tuple[date | None, str]]:
-    return [(finding.day, finding.verdict) for finding in judged(rows, TableGate(factor=factor), *as_ofs).findings]
+    return [(finding.day, finding.what) for finding in judged(rows, TableGate(factor=factor), *as_ofs).findings]
 
 
 LAST = AS_OF.date() - DAY
 
 
 @pytest.mark.parametrize(
-    ("n", "verdict"), [(0, NO_ROWS), (1, FEWER), (499, FEWER), (500, None), (2_000, None), (2_001, MORE), (40_000, MORE)]
+    ("n", "what"), [(0, NO_ROWS), (1, FEWER), (499, FEWER), (500, None), (2_000, None), (2_001, MORE), (40_000, MORE)]
 )
-def test_a_day_far_from_the_last_28_is_found(n: int, verdict: str | None) -> None:
-    assert found(logged({LAST: n})) == ([] if verdict is None else [(LAST, verdict)])
+def test_a_day_far_from_the_last_28_is_found(n: int, what: str | None) -> None:
+    assert found(logged({LAST: n})) == ([] if what is None else [(LAST, what)])
 
 
 def test_a_finding_tells_rows_and_the_usual_range() -> None:
     (finding,) = judged(logged({LAST: 7}), TableGate(factor=2)).findings
-    assert finding == Finding(of="mails", day=LAST, n=7, low=500, high=2_000, verdict=FEWER)
+    assert finding == Finding(of="mails", day=LAST, n=7, low=500, high=2_000, what=FEWER)
 
 
 def test_without_a_factor_only_missing_days_are_found() -> None:
@@ -142,7 +142,7 @@ def test_a_young_table_passes_and_is_told() -> None:
     young = [row for row in logged({}) if row[1] >= AS_OF.date() - 6 * DAY]
     found_young = judged(young, TableGate(factor=2))
     assert (found_young.findings, found_young.n_days, found_young.n_new) == ((), 5, 5)
-    assert [finding.verdict for finding in judged([row for row in young if row[1] != LAST], TableGate()).findings] == [NO_ROWS]
+    assert [finding.what for finding in judged([row for row in young if row[1] != LAST], TableGate()).findings] == [NO_ROWS]
 
 
 def test_a_table_without_any_event_is_one_finding() -> None:
@@ -151,7 +151,7 @@ def test_a_table_without_any_event_is_one_finding() -> None:
 
 def test_a_day_without_its_marker_is_found_whatever_its_rows() -> None:
     findings = judged(logged({}), TableGate(marker="%Y-%m-%d/_SUCCESS"), incomplete=(LAST, date(2025, 12, 30))).findings
-    assert [(finding.day, finding.verdict, finding.n) for finding in findings] == [(LAST, NOT_COMPLETE, 1_000)]
+    assert [(finding.day, finding.what, finding.n) for finding in findings] == [(LAST, NOT_COMPLETE, 1_000)]
 
 
 def test_a_backfill_judges_each_day_once_and_as_of_the_first_that_needs_it() -> None:
@@ -167,25 +167,25 @@ def test_a_segment_that_stops_is_found_where_the_whole_is_as_usual() -> None:
     rows = [row for _, day, known, _ in logged({}) for row in (("big", day, known, 5_000), ("small", day, known, 100))]
     rows.remove(("small", LAST, LAST, 100))
     (finding,) = judged(rows, TableGate(factor=2, by="server")).findings
-    assert (finding.of, finding.n, finding.verdict) == ("mails, server small", 0, NO_ROWS)
+    assert (finding.of, finding.n, finding.what) == ("mails, server small", 0, NO_ROWS)
     assert judged(rows, TableGate(factor=2)).findings == ()
 
 
 @pytest.mark.parametrize(
     ("shown", "now", "held"),
     [
-        (Finding(of="mails", day=LAST, n=100, low=500, high=2_000, verdict=FEWER), 105, False),
-        (Finding(of="mails", day=LAST, n=100, low=500, high=2_000, verdict=FEWER), 40, True),
-        (Finding(of="mails", day=LAST, n=4_000, low=500, high=2_000, verdict=MORE), 4_040, False),
-        (Finding(of="mails", day=LAST, n=4_000, low=500, high=2_000, verdict=MORE), 9_000, True),
-        (Finding(of="mails", day=LAST, n=900, low=500, high=2_000, verdict=NOT_COMPLETE), 900, False),
-        (Finding(of="mails", day=LAST, n=900, low=500, high=2_000, verdict=NOT_COMPLETE), 500, True),
+        (Finding(of="mails", day=LAST, n=100, low=500, high=2_000, what=FEWER), 105, False),
+        (Finding(of="mails", day=LAST, n=100, low=500, high=2_000, what=FEWER), 40, True),
+        (Finding(of="mails", day=LAST, n=4_000, low=500, high=2_000, what=MORE), 4_040, False),
+        (Finding(of="mails", day=LAST, n=4_000, low=500, high=2_000, what=MORE), 9_000, True),
+        (Finding(of="mails", day=LAST, n=900, low=500, high=2_000, what=NOT_COMPLETE), 900, False),
+        (Finding(of="mails", day=LAST, n=900, low=500, high=2_000, what=NOT_COMPLETE), 500, True),
     ],
 )
 def test_what_was_approved_holds_again_only_when_it_is_worse(shown: Finding, now: int, held: bool) -> None:
     finding = shown.model_copy(update={"n": now})
     assert bool(not_approved([finding], [shown])) is held
-    for other in ({"of": "logins"}, {"day": LAST - DAY}, {"verdict": NO_ROWS}):
+    for other in ({"of": "logins"}, {"day": LAST - DAY}, {"what": NO_ROWS}):
         assert not_approved([finding.model_copy(update=other)], [shown])
 
 

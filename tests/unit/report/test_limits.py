@@ -27,7 +27,7 @@ def proof(*, scored: int = 0, **set_aside: int) -> AsOfProof:
 def test_a_finding_says_the_class_how_many_and_how_many_were_allowed() -> None:
     (found,) = beyond(proof(scored=980, rejected=11, unscoreable=9), ErrorLimits(rejected=0.01, unscoreable=0.01))
     assert (found.of, found.day, found.n, found.low, found.high) == ("rejected", date(2026, 1, 15), 11, 0, 10)
-    assert "1.0000% of 1,000 planned accounts" in found.verdict
+    assert "1.0000% of 1,000 planned accounts" in found.what
 
 
 def test_no_budget_at_all_is_told_of_the_first_account_and_what_is_not_limited_never() -> None:
