@@ -261,7 +261,8 @@ def test_a_column_that_names_no_group_is_refused_at_plan(world: SmallWorld, segm
 
 def test_a_segment_that_features_read_too_is_frozen_once_for_each(world: SmallWorld) -> None:
     row = walk(world, segment="plan")
-    (snapshot,) = (held for receipt in open_reader(world.store).receipts(row.run_id, Stage.FREEZE) for held in receipt.outputs)
+    frozen = [held for receipt in open_reader(world.store).receipts(row.run_id, Stage.FREEZE) for held in receipt.outputs]
+    (snapshot,) = (held for held in frozen if held.role == "snapshot")
     table = pq.read_table(world.store / snapshot.path)
     assert table[SEGMENT].to_pylist() == [str(value) for value in table["plan"].to_pylist()]
 

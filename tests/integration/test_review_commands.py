@@ -21,10 +21,10 @@ from tests.commands import Said, call
 from tests.contract.store.conftest import make_flag, make_plan
 
 
-def make_store(folder: Path, *ids: AccountId, kind: IdKind = "integer", name: str = "first") -> Path:
+def make_store(folder: Path, *ids: AccountId, kind: IdKind = "integer", name: str = "first", score: float = 0.75) -> Path:
     store = open_store(folder, kind)
     run, _ = store.open(make_plan(folder, name=name), owner="me")
-    store.release(run, iter([make_flag(account_id, run_id=run.run_id, rank=n + 1) for n, account_id in enumerate(ids)]))
+    store.release(run, iter([make_flag(ids[n], run_id=run.run_id, rank=n + 1, score=score) for n in range(len(ids))]))
     store.close(run, "finished")
     return folder
 
@@ -47,7 +47,7 @@ def test_a_reviewer_claims_looks_and_decides(store: Path) -> None:
     assert "account 7" in claimed.stdout
     assert "claimed by ann until" in claimed.stdout
     assert "12 mails in 7 days" in claimed.stdout
-    make_store(store, 7, name="second")
+    make_store(store, 7, name="second", score=0.9)
     with pytest.raises(Refused, match="evidence 2 came") as refusal:
         call("queue", "decide", "7", "cleared", "--saw", "1", "--by", "ann", "--store", store)
     assert refusal.value.reason == "flag_changed"

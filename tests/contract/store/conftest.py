@@ -86,7 +86,7 @@ def make_task(run_id: str, partition: Partition) -> Task:
     return Task(run_id=run_id, store="store", partition=partition)
 
 
-def make_flag(account_id: AccountId, *, run_id: str, queue: str = "abuse", rank: int = 1) -> Flag:
+def make_flag(account_id: AccountId, *, run_id: str, queue: str = "abuse", rank: int = 1, score: float = 0.75) -> Flag:
     reasons = (Reason(code="mails", sentence="12 mails in 7 days", contribution=0.5),)
     return Flag(
         queue=queue,
@@ -94,7 +94,7 @@ def make_flag(account_id: AccountId, *, run_id: str, queue: str = "abuse", rank:
         run_id=run_id,
         as_of=AS_OF,
         rank=rank,
-        score=0.75,
+        score=score,
         margin=1.1,
         reasons=reasons,
         bundle_digest="b" * 64,
