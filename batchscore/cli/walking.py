@@ -198,7 +198,7 @@ AT_ONCE_AFTER_S = 20.0  # supervisors kill after 30
 class Stop(threading.Event):
     """Set by Ctrl-C and SIGTERM: what is in flight is drained. A second Ctrl-C stops at once.
 
-    So does a driver that has not looked after `AT_ONCE_AFTER_S`: inline, it is inside an attempt.
+    So does a driver that has not looked after `AT_ONCE_AFTER_S`: it is inside something long of its own, such as to decide.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ run of the spec. Without one they count nothing: then the run ends no earlier th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -102,12 +102,16 @@ def usual_seconds(before: RunRow | None, reader: StoreReader) -> dict[str, float
     if before is None:
         return {}
     rows = [row for row in reader.stages(before.run_id) if row.started_at is not None and row.updated_at is not None]
-    took: Callable[[datetime, datetime], float] = lambda start, end: max(0.0, (end - start).total_seconds())  # noqa: E731
-    found = {row.stage.value: took(row.started_at, row.updated_at) for row in rows if row.started_at and row.updated_at}
+    found = {row.stage.value: _took(row.started_at, row.updated_at) for row in rows if row.started_at and row.updated_at}
     ended = max((row.updated_at for row in rows if row.updated_at), default=None)
     if ended is not None and before.finished_at is not None:
-        found[DRIVERS_OWN] = took(ended, before.finished_at)
+        found[DRIVERS_OWN] = _took(ended, before.finished_at)
     return found
+
+
+def _took(start: datetime, end: datetime) -> float:
+    """Seconds; none where a clock was set back between."""
+    return max(0.0, (end - start).total_seconds())
 
 
 def _iso(at: datetime) -> str:

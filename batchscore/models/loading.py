@@ -35,7 +35,7 @@ def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "faste
         key = (reference.sha256, nthread, route)
         if key not in _loaded:
             from batchscore.models.probe import require_survivor_once  # noqa: PLC0415 (reading manifests needs no xgboost)
-            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415
+            from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (as above)
 
             checked = read_checked(reference)
             require_survivor_once(checked)

@@ -96,7 +96,7 @@ class PageReader:
         """Rows whose key is null, which no range holds."""
         if not self._key.nullable:
             return 0
-        query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL"  # noqa: S608
+        query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL"  # noqa: S608 (quoted names)
         return int(read(self._engine, lambda connection: connection.exec_driver_sql(query).scalar_one(), where=self._where))
 
     def rows_without_key(self, n_rows: int) -> pa.Table:

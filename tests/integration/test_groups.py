@@ -48,7 +48,8 @@ def test_groups_looked_up_are_those_of_the_snapshots(tmp_path: Path, kind: IdKin
         }
         table = sort_by_key(pa.table(rows), *times)
         snapshots.append(write_parquet([table], table.schema, tmp_path, "freeze/a", "snapshot", group_rows=64))
-        files.append(write_groups(table, SimpleNamespace(times=times), ["_segment"], tmp_path, "freeze/a"))  # type: ignore[arg-type]
+        declared: Any = SimpleNamespace(times=times)  # all that it asks of a table of accounts
+        files.append(write_groups(table, declared, ["_segment"], tmp_path, "freeze/a"))
     index = KeyIndex.build(tmp_path, kind, snapshots)
     columns = ["account_id", *times, "_segment"]
     order = [(name, "ascending") for name in columns]
@@ -112,7 +113,7 @@ def test_scores_of_a_date_are_those_a_filter_finds(ran: tuple[SmallWorld, RunRow
         assert all(one.equals(expected.select(one.column_names)) for one in found)
     started = read_scores(tmp_path, files * 9, dates[1])
     next(started)
-    started.close()  # type: ignore[attr-defined]
+    started.close()  # type: ignore[attr-defined]  # a generator, which its type does not say
 
 
 def test_a_file_of_groups_that_was_changed_or_is_gone_is_refused_and_verify_names_it(
