@@ -1,4 +1,4 @@
-"""The port for writing a store: held by the driver of a run, and by verbs of people that need it. Implemented by `store.ledger`."""
+"""The port for writing a store. A run's driver holds it, and verbs of people that need it. Implemented by `store.ledger`."""
 
 from __future__ import annotations
 
