@@ -49,7 +49,7 @@ def plan_of(data: Path, accounts: Path, model: Path, store: Path, *, name: str =
     return make_plan(read_spec(path))
 
 
-def main(data: Path, accounts: Path, model: Path, store: Path, name: str = "wide") -> None:
+def main(data: Path, accounts: Path, model: Path, store: Path, *, name: str) -> None:
     from batchscore.attempt import attempt
     from batchscore.executors.connect import local_cluster
     from batchscore.pipeline import run
@@ -84,4 +84,4 @@ def main(data: Path, accounts: Path, model: Path, store: Path, name: str = "wide
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]), *sys.argv[5:])
+    main(*map(Path, sys.argv[1:5]), name="".join(sys.argv[5:]) or "wide")

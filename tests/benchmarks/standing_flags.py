@@ -26,7 +26,7 @@ from tests.benchmarks.one_decision import plan_of
 _OPINIONS = 10_000  # at once
 
 
-def main(data: Path, accounts: Path, model: Path, store: Path, n_open: int, n_decided: int) -> None:
+def main(data: Path, accounts: Path, model: Path, store: Path, *, n_open: int, n_decided: int) -> None:
     reader = open_reader(store)
     (scored,) = (row for row in reader.runs() if row.name == "wide")
     (as_of,) = scored.plan.spec.as_ofs()
@@ -73,4 +73,5 @@ def main(data: Path, accounts: Path, model: Path, store: Path, n_open: int, n_de
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:5]), *map(int, sys.argv[5:7]))
+    folders, numbers = sys.argv[1:5], sys.argv[5:]
+    main(*map(Path, folders), n_open=int(numbers[0]), n_decided=int(numbers[1]))
