@@ -68,4 +68,4 @@ def _look(name: str, check: Check, patient: Patient) -> CheckFound | None:
     return None if seen is None else CheckFound(check=name, level=seen.level, found=seen.found, remedy=seen.remedy)
 
 
-__all__ = ["CHECKS", "Diagnosis", "Finding", "Patient", "diagnose"]
+__all__ = ["CHECKS", "CheckFound", "Diagnosis", "Patient", "diagnose"]
