@@ -91,7 +91,7 @@ def turns_at(connection: sa.Connection, queue: str, gone: str, stands: Mapping[A
 
 
 def _rows(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, Stands]) -> dict[Any, list[Any]]:
-    """Account → the flag that stands and those that gave way to it, in the order of coming; none of an undone run but the flag."""
+    """Account → the flag that stands and those that gave way to it, in the order of coming; of undone runs that flag alone."""
     at = (_flags.c.queue == queue) & _flags.c.account_id.in_(list(stands))
     gave_way = (_flags.c.state == FlagState.OVERTAKEN.value) & _flags.c.released_as.in_(_TURNED) & runs.c.undo_begun_at.is_(None)
     flags = {one.run_id for one in stands.values()}

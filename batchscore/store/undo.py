@@ -256,8 +256,11 @@ def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_S
         gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
         connection.execute(_flags.update().where(gave_way).values(overtaken_by=standing))
     for turn, ids in sorted(turned.items()):
-        values = {"turns": _flags.c.turns + 1, "turned_at": at} if turn.seen else {"released_as": turn.becomes.value}
-        connection.execute(_flags.update().where(_of(queue, ids), _flags.c.run_id == turn.run_id).values(**values))
+        turning = _flags.update().where(_of(queue, ids), _flags.c.run_id == turn.run_id)
+        if turn.seen:
+            connection.execute(turning.values(turns=_flags.c.turns + 1, turned_at=at))
+        else:  # its release is still to come, and will say what it is
+            connection.execute(turning.values(released_as=turn.becomes.value))
 
 
 def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[_Page]:
