@@ -90,6 +90,20 @@ def turns_at(connection: sa.Connection, queue: str, gone: str, stands: Mapping[A
     return turns
 
 
+def take_turns(connection: sa.Connection, queue: str, turns: Mapping[Any, Sequence[Turn]], at: int) -> None:
+    """Write down what turns at each account, at that moment."""
+    turning: defaultdict[Turn, list[Any]] = defaultdict(list)
+    for account_id, of_account in turns.items():
+        for turn in of_account:
+            turning[turn].append(account_id)
+    for turn, ids in sorted(turning.items()):
+        where = (_flags.c.queue == queue) & _flags.c.account_id.in_(ids) & (_flags.c.run_id == turn.run_id)
+        if turn.seen:
+            connection.execute(_flags.update().where(where).values(turns=_flags.c.turns + 1, turned_at=at))
+        else:  # its release is still to come, and will say what it is
+            connection.execute(_flags.update().where(where).values(released_as=turn.becomes.value))
+
+
 def _rows(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, Stands]) -> dict[Any, list[Any]]:
     """Account → the flag that stands and those that gave way to it, in the order of coming; of undone runs that flag alone."""
     at = (_flags.c.queue == queue) & _flags.c.account_id.in_(list(stands))

@@ -29,7 +29,7 @@ from batchscore.store.flags import lock_queue
 from batchscore.store.outbox import Change, append_events
 from batchscore.store.rows import account_id_of
 from batchscore.store.tables import audit, counts_as_evidence, dispositions_table, flags_table, runs
-from batchscore.store.turning import Stands, Turn, turns_at
+from batchscore.store.turning import Stands, Turn, take_turns, turns_at
 
 ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
@@ -235,10 +235,7 @@ def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_S
     withdrawn = [step.account_id for step in steps if step.withdrawn]
     heirs: defaultdict[tuple[str, bool], list[Any]] = defaultdict(list)
     stands: defaultdict[str, list[Any]] = defaultdict(list)
-    turned: defaultdict[Turn, list[Any]] = defaultdict(list)
     for step in steps:
-        for turn in step.turns:
-            turned[turn].append(step.account_id)
         if step.heir is not None:
             heirs[step.heir, step.heir_seen].append(step.account_id)
         if step.stands is not None:
@@ -255,12 +252,7 @@ def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_S
     for standing, ids in sorted(stands.items()):
         gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
         connection.execute(_flags.update().where(gave_way).values(overtaken_by=standing))
-    for turn, ids in sorted(turned.items()):
-        turning = _flags.update().where(_of(queue, ids), _flags.c.run_id == turn.run_id)
-        if turn.seen:
-            connection.execute(turning.values(turns=_flags.c.turns + 1, turned_at=at))
-        else:  # its release is still to come, and will say what it is
-            connection.execute(turning.values(released_as=turn.becomes.value))
+    take_turns(connection, queue, {step.account_id: step.turns for step in steps}, at)
 
 
 def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[_Page]:

@@ -114,6 +114,10 @@ def test_what_was_new_only_beside_a_run_that_is_undone_is_new_no_more(store: Led
     assert decides(open_desk(store_folder), flag.version) == 1
 
 
+IN_VIEW = sa.text(
+    "SELECT SUM(versions), SUM(released_as IN ('opened', 'instead', 'evidence') AND withdrawn_at IS NULL) "
+    "FROM review_evidence WHERE run_id = :flag"
+)
 Sweeps = list[tuple[Says, bool]]
 sweeps = st.lists(
     st.tuples(st.builds(Says, st.integers(0, 3), st.sampled_from([0.5, 0.53, 0.56, 0.9]), st.booleans()), st.booleans()),
@@ -151,20 +155,13 @@ def check(folder: Path, says: Sweeps, undone: list[tuple[int, int]]) -> None:
         rows = [flag for flag in open_reader(folder).account_flags("abuse", 7) if flag.state.value == "open"]
         assert [run_id for flag in rows for run_id in counting(flag)] == expected
         for flag in rows:
-            newest = max(
-                expected,
-                key=lambda run_id: (next(e.flag.as_of for e in flag.evidence if e.flag.run_id == run_id), expected.index(run_id)),
-            )
-            assert flag.newest.flag.run_id == newest
-            before = version.get(flag.flag.run_id, 0)
-            assert flag.version >= before
+            of_run = {one.flag.run_id: one.flag.as_of for one in flag.evidence}
+            assert flag.newest.flag.run_id == max(expected, key=lambda run_id: (of_run[run_id], expected.index(run_id)))
+            assert flag.version >= version.get(flag.flag.run_id, 0)
             version[flag.flag.run_id] = flag.version
             with dba_engine(folder).begin() as connection:
-                query = sa.text(
-                    "SELECT SUM(versions), SUM(released_as IN ('opened', 'evidence') AND withdrawn_at IS NULL) FROM review_evidence WHERE run_id = :flag"
-                )
-                made, n_counting = connection.execute(query, {"flag": flag.flag.run_id}).one()
-                assert (int(made), int(n_counting)) == (flag.version, len(expected)), "the view says the same"
+                made, n_counting = connection.execute(IN_VIEW, {"flag": flag.flag.run_id}).one()
+            assert (int(made), int(n_counting)) == (flag.version, len(expected)), "the view says the same"
 
     for number, (one, adds) in enumerate(says):
         runs.append(sweep(store, folder, f"run-{number}", one, adds=adds))
