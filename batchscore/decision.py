@@ -31,7 +31,7 @@ from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
-from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
+from batchscore.plan import DECISIONS, KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
@@ -61,7 +61,7 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     """Decide every as-of of the run and write both files."""
     memory = _memory(plan, definitions, reader, row)
     decided = decided_by(plan, question_of(plan, definitions, reader, row.run_id, memory))
-    folder = definitions.store / "decisions"
+    folder = definitions.store / DECISIONS
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
     remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
@@ -113,7 +113,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
         margins = found["margin"].cast(pa.float32())
         tables.append(pa.table({ACCOUNT_ID: found[ACCOUNT_ID], "as_of": moments, "margin": margins, "then": then}))
     payload = parquet_bytes(pa.concat_tables(tables).combine_chunks())
-    return write_named_by_digest(payload, definitions.store / "decisions", "parquet")
+    return write_named_by_digest(payload, definitions.store / DECISIONS, "parquet")
 
 
 def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:

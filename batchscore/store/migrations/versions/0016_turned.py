@@ -5,7 +5,8 @@ since, between evidence and unmoved; an odd number says the other of the two.
 """
 
 import sqlalchemy as sa
-from alembic import context, op
+
+from batchscore.store.steps import Steps
 
 revision = "0016"
 down_revision = "0015"
@@ -34,45 +35,42 @@ SAYS = (
 
 def upgrade() -> None:
     """Nothing was turned before."""
-    on_mysql = context.get_context().dialect.name == "mysql"
-    op.add_column("flags", sa.Column("turns", sa.Integer, nullable=False, server_default="0"))
-    op.add_column("flags", sa.Column("turned_at", sa.BigInteger))
-    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if on_mysql else "INTEGER)")
+    steps = Steps(revision)
+    steps.add_column("flags", sa.Column("turns", sa.Integer, nullable=False, server_default="0"))
+    steps.add_column("flags", sa.Column("turned_at", sa.BigInteger))
+    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if steps.on_mysql else "INTEGER)")
     decided_on = DECIDED_ON.format("flags")
     is_own = "flags.overtaken_by IS NULL"
     made = f"CASE WHEN {is_own} THEN 1 WHEN flags.released_as = 'evidence' THEN 1 + flags.turns ELSE flags.turns END"
     gone = f"runs.undo_begun_at IS NOT NULL AND ({is_own} OR {COUNTS.format('flags')}) AND NOT {decided_on}"
-    op.execute("DROP VIEW IF EXISTS review_evidence")
-    op.execute(
-        "CREATE VIEW review_evidence AS "
+    steps.view(
+        "review_evidence",
         "SELECT flags.queue, flags.account_id, COALESCE(flags.overtaken_by, flags.run_id) AS run_id, "
         f"flags.run_id AS evidence_run, {SAYS} AS released_as, flags.as_of, flags.`rank`, flags.score, flags.margin, "
         f"flags.reasons, flags.bundle_digest, {whole.format('runs.released_at')} AS released_at, "
         f"CASE WHEN {decided_on} THEN NULL ELSE {whole.format('runs.undo_begun_at')} END AS withdrawn_at, "
         f"({made}) + CASE WHEN {gone} THEN 1 ELSE 0 END AS versions "
         "FROM flags JOIN runs ON runs.run_id = flags.run_id WHERE runs.released_at IS NOT NULL "
-        "AND (flags.overtaken_by IS NOT NULL OR flags.state <> 'overtaken')"
+        "AND (flags.overtaken_by IS NOT NULL OR flags.state <> 'overtaken')",
     )
-    op.execute("DROP VIEW IF EXISTS review_flags")
-    op.execute(
-        "CREATE VIEW review_flags AS "
+    steps.view(
+        "review_flags",
         "SELECT flags.queue, flags.account_id, flags.run_id, flags.state, flags.as_of, flags.`rank`, flags.score, flags.margin, "
         f"flags.reasons, flags.since, flags.group_key, {ASKS_TWO} AS second_reviewer, flags.bundle_digest, flags.opened_at, "
         "flags.closed_at, claims.reviewer AS claimed_by, claims.until AS claimed_until "
         "FROM flags JOIN runs ON runs.run_id = flags.run_id LEFT JOIN claims ON claims.queue = flags.queue "
         "AND claims.account_id = flags.account_id AND claims.run_id = flags.run_id AND claims.ended_at IS NULL "
         "WHERE runs.released_at IS NOT NULL AND flags.state <> 'overtaken' "
-        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')"
+        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')",
     )
     opened = "flags.released_as IN ('opened', 'instead')"
-    op.execute("DROP VIEW IF EXISTS review_events")
-    op.execute(
-        "CREATE VIEW review_events AS "
+    steps.view(
+        "review_events",
         "SELECT number, number AS upto, at, act, who, queue, account_id, run_id, state FROM events WHERE act <> 'released' "
         "UNION ALL "
         "SELECT events.number - events.n + flags.release_ordinal, events.number, events.at, "
         f"CASE WHEN {opened} THEN 'opened' ELSE flags.released_as END, events.who, "
         f"flags.queue, flags.account_id, flags.run_id, CASE WHEN {opened} THEN 'open' ELSE 'overtaken' END "
         "FROM events JOIN flags ON flags.run_id = events.run_id "
-        "WHERE events.act = 'released' AND flags.release_ordinal <= events.n"
+        "WHERE events.act = 'released' AND flags.release_ordinal <= events.n",
     )
