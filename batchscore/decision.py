@@ -18,14 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.adding import newest_evidence
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
 from batchscore.decide.memory import Memory, Moment, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
-from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import open_verified, parquet_bytes, verified, write_named_by_digest
@@ -155,22 +153,12 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
 
 
 def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
-    """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
+    """What the run says of flags that stood when it decided, in key order: the store holds it against what stands by then.
 
-    Held against the frozen memory, so that it is the same whenever it is asked.
+    Also what moved too little to be new: it may be, once an undo takes away what it is little beside.
     """
     assert row.decision is not None, "a run is released after it has decided"
-    assert row.memory is not None, "memory is recorded with the decision"
-    decided = decided_rows(row.decision, EVIDENCE)
-    if not len(decided):
-        return
-    memory = Memory(
-        pq.read_table(verified(row.memory.path, row.memory.sha256)), Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
-    )
-    newest = newest_evidence(memory, decided[ACCOUNT_ID].combine_chunks())
-    for flag in flags_of_rows(decided, row, definitions, explained):
-        if says_more(Said.by(flag), newest[flag.account_id], row.plan.spec.policy.more_evidence):
-            yield flag
+    return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
 
 
 def reserve_of(row: RunRow) -> pa.Table:

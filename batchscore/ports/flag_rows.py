@@ -89,7 +89,8 @@ class Undo(Value):
 
     ``n_withdrawn``: its flags that no person touched. ``n_restored``: flags of other runs that stand again in their place.
     ``n_overtaken``: its flags that were never before the reviewers, ``n_evidence`` of them evidence on flags of other runs, which
-    goes with the run unless a person decided on it. ``left``: the others.
+    goes with the run unless a person decided on it. ``n_turned``: evidence of later runs that says something new, or does so no
+    more, now that the run's is gone. ``left``: the others.
     """
 
     run_id: str
@@ -102,4 +103,5 @@ class Undo(Value):
     n_restored: int
     n_overtaken: int
     n_evidence: int = 0
+    n_turned: int = 0
     left: tuple[LeftFlag, ...]

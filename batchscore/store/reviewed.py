@@ -217,7 +217,7 @@ def _reviewed(
             flag=flag_of(one),
             released_at=_moment(released[one["run_id"]].released_at),
             withdrawn_at=None if one["run_id"] in decided_on else moment(released[one["run_id"]].undo_begun_at),
-            kept=one["run_id"] != row["run_id"] and one["released_as"] in _CHANGED_NOTHING,
+            **({} if one["run_id"] == row["run_id"] else _turned(one)),
         )
         for number, one in enumerate(in_order, start=1)
     )
@@ -231,6 +231,16 @@ def _reviewed(
         decided=said,
         undone=released[row["run_id"]].undo_begun_at is not None,
     )
+
+
+def _turned(row: sa.RowMapping) -> dict[str, Any]:
+    """Of evidence on another run's flag: whether it counts, and what undos made of that."""
+    turned_at = row["turned_at"]
+    return {
+        "kept": (row["released_as"] in _CHANGED_NOTHING) != bool(row["turns"] % 2),
+        "turns": row["turns"],
+        "turned_at": None if turned_at is None else from_microseconds(turned_at),
+    }
 
 
 def _claim(row: sa.RowMapping) -> Claim:
