@@ -330,6 +330,9 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
             "withheld": aside_by_why,
             "n_decided_kept": released_as.get(ReleasedAs.KEPT, 0),
             "n_evidence": released_as.get(ReleasedAs.EVIDENCE, 0),
+            "n_instead": released_as.get(ReleasedAs.INSTEAD, 0),
+            "n_suppressed": (n_suppressed := released_as.get(ReleasedAs.SUPPRESSED, 0)),
+            "n_overtaken": counted.n_overtaken - n_suppressed,
         }
         return counted.model_copy(update=more)
     return None
