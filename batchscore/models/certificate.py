@@ -104,11 +104,12 @@ def verify(path: Path) -> BundleVerified:
             remedy="pack the bundle again",
         )
     n_golden = f"{manifest.n_golden} rows equal to the bit"
+    fast = fastest_scorer(checked, scorer)
     return BundleVerified(
         path=str(path),
         digest=checked.bundle.digest,
         machine=this_machine(),
-        scorer=(fast := fastest_scorer(checked, scorer)).name,
+        scorer=fast.name,
         checks=(
             Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
             Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
@@ -116,7 +117,8 @@ def verify(path: Path) -> BundleVerified:
             Check(name="first load", found="a child process loaded, scored and explained with it"),
             Check(name="golden rows, in place", found=n_golden),
             Check(name="golden rows, DMatrix", found=n_golden),
-            Check(name="compiled scorer", found=_compiled(fast, n_golden)),
+            Check(name="compiled scorer", found=_compiled(fast.name == "compiled", n_golden, "scores")),
+            Check(name="compiled explainer", found=_compiled(_explains(fast), "contributions equal to the bit", "explains")),
         ),
     )
 
@@ -126,10 +128,19 @@ def _effects(effects: Mapping[str, Effect]) -> str:
     return f"of the features {said}, whatever the row"
 
 
-def _compiled(scorer: Scorer, found: str) -> str:
-    return (
-        found if scorer.name == "compiled" else "not used here: XGBoost scores (the log says why, or the extra `fast` is absent)"
-    )
+def _explains(scorer: Scorer) -> bool:
+    """Whether the compiled explainer is installed and passes its certificate."""
+    from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (as above)
+
+    if isinstance(scorer, XGBoostScorer):
+        return False
+    from batchscore.models.compiled_explainer import CompiledExplainer  # noqa: PLC0415 (needs the extra `fast`)
+
+    return isinstance(scorer, CompiledExplainer) and scorer.certify()
+
+
+def _compiled(used: bool, found: str, does: str) -> str:  # noqa: FBT001 (private)
+    return found if used else f"not used here: XGBoost {does} (the log says why, or the extra `fast` is absent)"
 
 
 def difference(a: Bundle, b: Bundle) -> BundleDiff:
