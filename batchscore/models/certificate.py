@@ -42,7 +42,7 @@ class BundlesShown(Value):
     bundles: tuple[BundleShown, ...]
 
 
-class Check(Value):
+class BundleCheck(Value):
     """One thing that was checked, and that it holds."""
 
     name: str
@@ -56,7 +56,7 @@ class BundleVerified(Value):
     digest: str
     machine: Machine
     scorer: str
-    checks: tuple[Check, ...]
+    checks: tuple[BundleCheck, ...]
 
 
 class PartDiffers(Value):
@@ -105,20 +105,23 @@ def verify(path: Path) -> BundleVerified:
         )
     n_golden = f"{manifest.n_golden} rows equal to the bit"
     fast = fastest_scorer(checked, scorer)
+    explained = _compiled(_explains(fast), "contributions equal to the bit", "explains")
     return BundleVerified(
         path=str(path),
         digest=checked.bundle.digest,
         machine=this_machine(),
         scorer=fast.name,
         checks=(
-            Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
-            Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
-            Check(name="effects", found=_effects(effects)),
-            Check(name="first load", found="a child process loaded, scored and explained with it"),
-            Check(name="golden rows, in place", found=n_golden),
-            Check(name="golden rows, DMatrix", found=n_golden),
-            Check(name="compiled scorer", found=_compiled(fast.name == "compiled", n_golden, "scores")),
-            Check(name="compiled explainer", found=_compiled(_explains(fast), "contributions equal to the bit", "explains")),
+            BundleCheck(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
+            BundleCheck(
+                name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"
+            ),
+            BundleCheck(name="effects", found=_effects(effects)),
+            BundleCheck(name="first load", found="a child process loaded, scored and explained with it"),
+            BundleCheck(name="golden rows, in place", found=n_golden),
+            BundleCheck(name="golden rows, DMatrix", found=n_golden),
+            BundleCheck(name="compiled scorer", found=_compiled(fast.name == "compiled", n_golden, "scores")),
+            BundleCheck(name="compiled explainer", found=explained),
         ),
     )
 
