@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -28,6 +28,7 @@ from batchscore.flag import BEFORE_REVIEWERS, AnyFlag, FlagState, ReleasedAs
 from batchscore.plan import Plan
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import Done
+from batchscore.store.fencing import Fence
 from batchscore.store.inserting import Insertion, ReviewDatabase, next_ordinal
 from batchscore.store.kept_back import Late
 from batchscore.store.outbox import Change, append_events, append_release, told_as
@@ -39,22 +40,6 @@ ROWS_A_TRANSACTION = 10_000
 DAY: Final = 86_400_000_000  # microseconds
 
 _flags: Final = flags_table("raw")
-T_co = TypeVar("T_co", covariant=True)
-T = TypeVar("T")
-
-
-class Body(Protocol[T_co]):
-    """What is done in one transaction."""
-
-    def __call__(self, connection: sa.Connection, /) -> T_co:
-        """May be done again from its start."""
-
-
-class Fenced(Protocol):
-    """Does a body in one transaction under the run's epoch."""
-
-    def __call__(self, body: Body[T], /) -> T:
-        """Raises Fenced when a newer driver has the run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +59,7 @@ class ToRelease:
         return None if self.memory_read_at is None else microseconds(self.memory_read_at)
 
 
-def release(run: RunHandle, asked: ToRelease, fenced: Fenced, database: ReviewDatabase) -> ReleaseCount:
+def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewDatabase) -> ReleaseCount:
     """Insert what is asked for, and set ``released_at``; a released run is left as it is.
 
     Raises:
@@ -107,17 +92,17 @@ def release(run: RunHandle, asked: ToRelease, fenced: Fenced, database: ReviewDa
             append_release(connection, run.run_id, run.owner, queue, at)
 
     queue, late = "", Late(run.run_id, database.now, asked.since)
-    released, insertion = fenced(look)
+    released, insertion = fence.write(run, look)
     if released is None:
         reach(Point.RELEASE_BEGUN)
         for how, those in ((insertion, asked.flags), (replace(insertion, adding=True), asked.evidence)):
             for part in _parts(late.noting(those, database.largest_id), ROWS_A_TRANSACTION):
                 queue = part[0].queue
-                fenced(_Inserting(how, part))
+                fence.write(run, _Inserting(how, part))
                 reach(Point.FLAGS_INSERTED)
-        fenced(publish)
+        fence.write(run, publish)
         reach(Point.RELEASED)
-    return fenced(lambda connection: _count(connection, run))
+    return fence.write(run, lambda connection: _count(connection, run))
 
 
 def release_more(

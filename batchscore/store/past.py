@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import PastFlag, RunRow
-from batchscore.store.rows import Rows, account_id_of, from_microseconds, microseconds
+from batchscore.store.rows import RowsOf, account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
@@ -20,7 +20,7 @@ _decided = dispositions_table("raw")
 _seen = _flags.alias("seen")  # the evidence that a decision speaks of
 
 
-def past_flags(rows_of: Rows, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
+def past_flags(rows_of: RowsOf, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
     """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
     Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time, so that a caller

@@ -15,7 +15,7 @@ from batchscore.database import clock
 from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
 from batchscore.store.past import same_flag
-from batchscore.store.rows import Rows, account_id_of, flag_of, from_microseconds, moment
+from batchscore.store.rows import RowsOf, account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
 
 IDS_A_STATEMENT: Final = 500
@@ -92,7 +92,7 @@ def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
 
 
-def decided_labels(rows_of: Rows, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+def decided_labels(rows_of: RowsOf, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
     """What people decided in a queue, by account and time; a page of accounts at a time. Of two reviewers the second settles it.
 
     What was corrected is there too, each time it was decided; a flag that is inconclusive by its newest decision says nothing,
