@@ -18,14 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.adding import newest_evidence
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
 from batchscore.decide.memory import Memory, Moment, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
-from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import open_verified, parquet_bytes, verified, write_named_by_digest
@@ -33,7 +31,7 @@ from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
-from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
+from batchscore.plan import DECISIONS, KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
@@ -63,7 +61,7 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     """Decide every as-of of the run and write both files."""
     memory = _memory(plan, definitions, reader, row)
     decided = decided_by(plan, question_of(plan, definitions, reader, row.run_id, memory))
-    folder = definitions.store / "decisions"
+    folder = definitions.store / DECISIONS
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
     remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
@@ -115,7 +113,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
         margins = found["margin"].cast(pa.float32())
         tables.append(pa.table({ACCOUNT_ID: found[ACCOUNT_ID], "as_of": moments, "margin": margins, "then": then}))
     payload = parquet_bytes(pa.concat_tables(tables).combine_chunks())
-    return write_named_by_digest(payload, definitions.store / "decisions", "parquet")
+    return write_named_by_digest(payload, definitions.store / DECISIONS, "parquet")
 
 
 def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:
@@ -155,22 +153,12 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
 
 
 def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
-    """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
+    """What the run says of flags that stood when it decided, in key order: the store holds it against what stands by then.
 
-    Held against the frozen memory, so that it is the same whenever it is asked.
+    Also what moved too little to be new: it may be, once an undo takes away what it is little beside.
     """
     assert row.decision is not None, "a run is released after it has decided"
-    assert row.memory is not None, "memory is recorded with the decision"
-    decided = decided_rows(row.decision, EVIDENCE)
-    if not len(decided):
-        return
-    memory = Memory(
-        pq.read_table(verified(row.memory.path, row.memory.sha256)), Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
-    )
-    newest = newest_evidence(memory, decided[ACCOUNT_ID].combine_chunks())
-    for flag in flags_of_rows(decided, row, definitions, explained):
-        if says_more(Said.by(flag), newest[flag.account_id], row.plan.spec.policy.more_evidence):
-            yield flag
+    return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
 
 
 def reserve_of(row: RunRow) -> pa.Table:

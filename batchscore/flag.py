@@ -46,12 +46,17 @@ class Actor(StrEnum):
 
 
 class ReleasedAs(StrEnum):
-    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing."""
+    """What a release makes of a flag: it opens, is evidence on one that stands, or changes nothing. It stays what it was then."""
 
     OPENED = "opened"
+    INSTEAD = "instead"  # opened, beyond the budget: it was to add to a flag that was withdrawn since its run decided
     EVIDENCE = "evidence"
     KEPT = "kept"  # a person had decided
     UNMOVED = "unmoved"  # the newest evidence says as much, or is of a later as-of; or the flag it was for has left the queue
+    SUPPRESSED = "suppressed"  # before nobody: a suppression came since its run decided
+
+
+BEFORE_REVIEWERS: Final = frozenset({ReleasedAs.OPENED, ReleasedAs.INSTEAD})
 
 
 DECIDED: Final = frozenset({FlagState.CONFIRMED, FlagState.CLEARED, FlagState.INCONCLUSIVE})

@@ -18,7 +18,7 @@ from batchscore.database import read
 from batchscore.errors import PartitionError, Problem
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound
-from batchscore.sources.mysql_columns import Asked, MySqlColumn, Role, carried, columns_of, exact, resulting
+from batchscore.sources.mysql_columns import MySqlColumn, Role, TypedExpression, carried, columns_of, exact, resulting
 from batchscore.sources.mysql_fast import FastReader
 from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
 from batchscore.sources.where_sql import in_mysql, problems_in_mysql
@@ -89,7 +89,7 @@ class PageReader:
             self._kept = f" AND {in_mysql(source.where, found, self._quote, self._table)}"
         self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
-    def _asked_as(self, column: MySqlColumn | None, name: str, role: Role) -> Asked:
+    def _asked_as(self, column: MySqlColumn | None, name: str, role: Role) -> TypedExpression:
         asked = column.asked_as(role, f"{self._table}.{self._quote(name)}", self._source.id_cast) if column else None
         if asked is None:
             raise PartitionError(

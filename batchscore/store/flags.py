@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -28,6 +28,7 @@ from batchscore.flag import AnyFlag, FlagState, ReleasedAs
 from batchscore.plan import Plan
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import Done
+from batchscore.store.fencing import Fence
 from batchscore.store.inserting import Insertion, ReviewDatabase, next_ordinal
 from batchscore.store.outbox import Change, append_events, append_release
 from batchscore.store.rows import from_microseconds, stored_id
@@ -38,26 +39,10 @@ ROWS_A_TRANSACTION = 10_000
 DAY: Final = 86_400_000_000  # microseconds
 
 _flags: Final = flags_table("raw")
-T_co = TypeVar("T_co", covariant=True)
-T = TypeVar("T")
-
-
-class Body(Protocol[T_co]):
-    """What is done in one transaction."""
-
-    def __call__(self, connection: sa.Connection, /) -> T_co:
-        """May be done again from its start."""
-
-
-class Fenced(Protocol):
-    """Does a body in one transaction under the run's epoch."""
-
-    def __call__(self, body: Body[T], /) -> T:
-        """Raises Fenced when a newer driver has the run."""
 
 
 def release(
-    run: RunHandle, flags: Iterator[AnyFlag], fenced: Fenced, database: ReviewDatabase, evidence: Iterable[AnyFlag] = ()
+    run: RunHandle, flags: Iterator[AnyFlag], fence: Fence, database: ReviewDatabase, evidence: Iterable[AnyFlag] = ()
 ) -> ReleaseCount:
     """Insert ``flags``, then ``evidence`` (each in key order), and set ``released_at``; a released run is left as it is.
 
@@ -89,17 +74,17 @@ def release(
             append_release(connection, run.run_id, run.owner, queue, at)
 
     queue = ""
-    released, insertion = fenced(look)
+    released, insertion = fence.write(run, look)
     if released is None:
         reach(Point.RELEASE_BEGUN)
         for how, those in ((insertion, flags), (replace(insertion, adding=True), evidence)):
             for part in _parts(those, ROWS_A_TRANSACTION):
                 queue = part[0].queue
-                fenced(_Inserting(how, part))
+                fence.write(run, _Inserting(how, part))
                 reach(Point.FLAGS_INSERTED)
-        fenced(publish)
+        fence.write(run, publish)
         reach(Point.RELEASED)
-    return fenced(lambda connection: _count(connection, run))
+    return fence.write(run, lambda connection: _count(connection, run))
 
 
 def release_more(

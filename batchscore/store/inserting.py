@@ -35,7 +35,7 @@ from batchscore.store.rows import (
     microseconds,
     stored_id,
 )
-from batchscore.store.tables import flags_table, runs
+from batchscore.store.tables import counts_as_evidence, flags_table, runs
 
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
 ROW_BYTES: Final = 1_024  # of all but the reasons, at most: an id of 255 bytes, each of them escaped, and some 300 of the rest
@@ -131,7 +131,7 @@ def _newest_on(flag: Any, rows: Iterable[Any]) -> Any:
     added = [
         row
         for row in rows
-        if row.overtaken_by == flag.run_id and row.released_as == ReleasedAs.EVIDENCE and row.undo_begun_at is None
+        if row.overtaken_by == flag.run_id and row.counts and row.undo_begun_at is None
         if _is_seen_or_driven(row)
     ]
     return max([flag, *added], key=lambda row: (row.as_of, row.released_at or float("inf"), row.run_id))
@@ -148,7 +148,7 @@ def _there(held: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Selec
     return (
         sa.select(
             *(_flags.c.account_id, _flags.c.run_id, _flags.c.open_marker, _flags.c.as_of, _flags.c.state, _flags.c.opened_at),
-            *(_flags.c.overtaken_by, _flags.c.released_as, _flags.c.score, _flags.c.second_reviewer),
+            *(_flags.c.overtaken_by, counts_as_evidence(_flags).label("counts"), _flags.c.score, _flags.c.second_reviewer),
             *(runs.c.released_at, runs.c.undo_begun_at, runs.c.lease_owner, driven.label("driven")),
         )
         .select_from(_flags.outerjoin(runs, runs.c.run_id == _flags.c.run_id))

@@ -18,7 +18,7 @@ from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
 from batchscore.request import Request
 from batchscore.store.tables import STRING_ID_BYTES
 
-Rows = Callable[[Select[Any]], Sequence[RowMapping]]  # asks a database: in a transaction of its own, again while it stumbles
+RowsOf = Callable[[Select[Any]], Sequence[RowMapping]]  # asks a database: in a transaction of its own, again while it stumbles
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
