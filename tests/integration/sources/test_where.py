@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def filter_of(written: Any) -> Where:
 class Table:
     """The accounts of `ROWS`, in a database of one kind, read by one way."""
 
-    execute: Callable[..., None]
+    execute: Callable[..., object]
     is_mysql: bool
 
     def source(self, where: Any = (), table: str = "accounts") -> SqlSource:
@@ -137,7 +138,7 @@ def on_mysql(server: MySqlServer, monkeypatch: pytest.MonkeyPatch, *, fast: bool
         connection.exec_driver_sql(f"INSERT INTO accounts VALUES ({','.join(['%s'] * 8)})", ROWS)
     engine.dispose()
     database = url.rpartition("/")[2]
-    yield Table(execute=lambda *statements: server.execute(*statements, database=database) and None, is_mysql=True)
+    yield Table(execute=partial(server.execute, database=database), is_mysql=True)
 
 
 @pytest.fixture(
