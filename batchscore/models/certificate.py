@@ -104,11 +104,13 @@ def verify(path: Path) -> BundleVerified:
             remedy="pack the bundle again",
         )
     n_golden = f"{manifest.n_golden} rows equal to the bit"
+    fast = fastest_scorer(checked, scorer)
+    explained = _compiled(_explains(fast), "contributions equal to the bit", "explains")
     return BundleVerified(
         path=str(path),
         digest=checked.bundle.digest,
         machine=this_machine(),
-        scorer=(fast := fastest_scorer(checked, scorer)).name,
+        scorer=fast.name,
         checks=(
             BundleCheck(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
             BundleCheck(
@@ -118,7 +120,8 @@ def verify(path: Path) -> BundleVerified:
             BundleCheck(name="first load", found="a child process loaded, scored and explained with it"),
             BundleCheck(name="golden rows, in place", found=n_golden),
             BundleCheck(name="golden rows, DMatrix", found=n_golden),
-            BundleCheck(name="compiled scorer", found=_compiled(fast, n_golden)),
+            BundleCheck(name="compiled scorer", found=_compiled(fast.name == "compiled", n_golden, "scores")),
+            BundleCheck(name="compiled explainer", found=explained),
         ),
     )
 
@@ -128,10 +131,19 @@ def _effects(effects: Mapping[str, Effect]) -> str:
     return f"of the features {said}, whatever the row"
 
 
-def _compiled(scorer: Scorer, found: str) -> str:
-    return (
-        found if scorer.name == "compiled" else "not used here: XGBoost scores (the log says why, or the extra `fast` is absent)"
-    )
+def _explains(scorer: Scorer) -> bool:
+    """Whether the compiled explainer is installed and passes its certificate."""
+    from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (as above)
+
+    if isinstance(scorer, XGBoostScorer):
+        return False
+    from batchscore.models.compiled_explainer import CompiledExplainer  # noqa: PLC0415 (needs the extra `fast`)
+
+    return isinstance(scorer, CompiledExplainer) and scorer.certify()
+
+
+def _compiled(used: bool, found: str, does: str) -> str:  # noqa: FBT001 (private)
+    return found if used else f"not used here: XGBoost {does} (the log says why, or the extra `fast` is absent)"
 
 
 def difference(a: Bundle, b: Bundle) -> BundleDiff:
