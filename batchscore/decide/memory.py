@@ -29,6 +29,7 @@ _FLAGS_AT_ONCE: Final = 20_000
 _OF_FLAGS: Final = (
     "opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at", "margin", "second_reviewer",
 )  # fmt: skip
+_READ_AT: Final = b"batchscore.read_at"
 _OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
 
 
@@ -82,7 +83,14 @@ def remember(
         "closed_at": _times([one.until for one in held]),
         "ended": [read_at is not None and one.until <= read_at for one in held],
     }
-    return pa.concat_tables([*tables, _with_nulls(of_suppressions, len(held), schema)]).combine_chunks()
+    table = pa.concat_tables([*tables, _with_nulls(of_suppressions, len(held), schema)]).combine_chunks()
+    return table if read_at is None else table.replace_schema_metadata({_READ_AT: read_at.isoformat().encode()})
+
+
+def read_at(schema: pa.Schema) -> datetime | None:
+    """When the memory of that schema was read; None: it does not say, as those of earlier releases."""
+    held = (schema.metadata or {}).get(_READ_AT)
+    return None if held is None else datetime.fromisoformat(held.decode())
 
 
 def _of_flags(flags: Sequence[PastFlag], schema: pa.Schema) -> pa.Table:
