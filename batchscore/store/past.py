@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from batchscore.flag import TOUCHED, FlagState, ReleasedAs
 from batchscore.ports import PastFlag, RunRow
-from batchscore.store.rows import account_id_of, from_microseconds, microseconds
+from batchscore.store.rows import Rows, account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
@@ -18,8 +18,6 @@ PAGE = 10_000  # flags; tests make it smaller
 _flags = flags_table("raw")
 _decided = dispositions_table("raw")
 _seen = _flags.alias("seen")  # the evidence that a decision speaks of
-
-Rows = Callable[[sa.Select[Any]], Sequence[sa.RowMapping]]
 
 
 def past_flags(rows_of: Rows, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:

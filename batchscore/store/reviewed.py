@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from batchscore.database import clock
 from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
-from batchscore.store.past import Rows, same_flag
-from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
+from batchscore.store.past import same_flag
+from batchscore.store.rows import Rows, account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
 
 IDS_A_STATEMENT: Final = 500

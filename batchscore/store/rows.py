@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping
+from sqlalchemy import RowMapping, Select
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
@@ -16,6 +17,8 @@ from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
 from batchscore.request import Request
 from batchscore.store.tables import STRING_ID_BYTES
+
+Rows = Callable[[Select[Any]], Sequence[RowMapping]]  # asks a database: in a transaction of its own, again while it stumbles
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
