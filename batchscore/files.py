@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,6 +29,7 @@ from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 from batchscore.settling import Settling
 
 MOST_KNOWN: Final = 4_096  # files whose digest a process remembers
+MOST_WHOLE_BYTES: Final = 64 << 20  # of a file that is held in memory to be hashed and read in one
 _MEND_DISK: Final = "free space or mend the disk"
 Role = Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "days", "closer_look"]
 
@@ -303,9 +304,36 @@ def verified(path: str, sha256: str) -> Path:
         PartitionError: ``input_digest_mismatch``, or ``file_missing``.
     """
     place = Path(path)
-    try:
+    with _missing_told(place):
         now = _now(place)
         found = _known.get(now) or _hashed(place, now)
+    _require_equal(found, sha256, place)
+    return place
+
+
+def open_verified(path: str, sha256: str) -> pa.NativeFile:
+    """The file, open, after its bytes were found to have that SHA-256, as `verified` has it.
+
+    One that is hashed here is read once for both: what is read of it then are the very bytes that were hashed, in memory.
+
+    Raises:
+        PartitionError: as `verified`.
+    """
+    place = Path(path)
+    with _missing_told(place):
+        now = _now(place)
+        if now in _known or now.n_bytes > MOST_WHOLE_BYTES:
+            return pa.OSFile(str(verified(path, sha256)))
+        with pa.OSFile(path) as stream:
+            held = stream.read_buffer()
+    _require_equal(_remember(now, hashlib.sha256(held).hexdigest()), sha256, place)
+    return pa.BufferReader(held)
+
+
+@contextmanager
+def _missing_told(place: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise PartitionError(
             "file_missing",
@@ -313,6 +341,9 @@ def verified(path: str, sha256: str) -> Path:
             where=place.name,
             remedy="restore the file, or start a run with --again",
         ) from error
+
+
+def _require_equal(found: str, sha256: str, place: Path) -> None:
     if found != sha256:
         raise PartitionError(
             "input_digest_mismatch",
@@ -320,26 +351,32 @@ def verified(path: str, sha256: str) -> Path:
             where=place.name,
             remedy="restore the file, or start a run with --again",
         )
-    return place
 
 
-_State = tuple[str, int, int, int]  # of a file: its path, inode, size and time of change; when one differs it is another file
+class _State(NamedTuple):
+    """Of a file; when one of these differs, it is another file."""
+
+    path: str
+    inode: int
+    n_bytes: int
+    changed_ns: int
+
+
 _known: Final[OrderedDict[_State, str]] = OrderedDict()  # what this process has hashed, or written and read back
 
 
 def _now(path: Path) -> _State:
     stat = path.stat()
-    return str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return _State(str(path), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
 def _hashed(path: Path, before: _State) -> str:
     """SHA-256 of a file; remembered for what it was ``before`` it was read: if it changes meanwhile, it is hashed again."""
-    sha256 = file_sha256(path)
-    _remember(before, sha256)
-    return sha256
+    return _remember(before, file_sha256(path))
 
 
-def _remember(state: _State, sha256: str) -> None:
+def _remember(before: _State, sha256: str) -> str:
     while len(_known) >= MOST_KNOWN:
         _known.popitem(last=False)
-    _known[state] = sha256
+    _known[before] = sha256
+    return sha256

@@ -26,6 +26,7 @@ from batchscore.files import named_by_digest, verified, write_named_by_digest
 from batchscore.key_index import KeyIndex, corrupt_told, open_index
 from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.plan import (
+    FEATURE_SETS,
     FUNCTION,
     INDEXES,
     FreezeEvents,
@@ -72,14 +73,14 @@ class Definitions:
     def of(cls, plan: Plan) -> Definitions:
         """Those of a plan; nothing is written."""
         store = Path(plan.spec.store)
-        held = named_by_digest(plan.feature_set.encode(), store / "feature_sets", "json")
+        held = named_by_digest(plan.feature_set.encode(), store / FEATURE_SETS, "json")
         feature_set = FeatureSet.thaw(plan.feature_set)
         bundle, *shadows = plan.bundles
         return cls(store=store, feature_set=feature_set, feature_set_file=held, bundle=bundle, shadows=tuple(shadows))
 
     def kept(self, plan: Plan) -> Definitions:
         """Keep a copy of the feature set in the store, so that editing the YAML cannot change a run under way."""
-        write_named_by_digest(plan.feature_set.encode(), self.store / "feature_sets", "json")
+        write_named_by_digest(plan.feature_set.encode(), self.store / FEATURE_SETS, "json")
         return self
 
 

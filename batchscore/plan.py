@@ -41,7 +41,12 @@ FUNCTION: Final = "function "
 BUNDLE: Final = "bundle "
 SHADOW: Final = "shadow "
 
-INDEXES: Final = "indexes"  # the store's folder of key indexes, which work refers to; each is named by its digest
+# Folders of the store whose files a driver writes, each named by its digest, which a run's row or the work of its partitions
+# holds: key indexes; decisions, memory and the accounts to look closer at; feature sets as runs read them.
+INDEXES: Final = "indexes"
+DECISIONS: Final = "decisions"
+FEATURE_SETS: Final = "feature_sets"
+NAMED_BY_DIGEST: Final = (INDEXES, DECISIONS, FEATURE_SETS)
 
 
 class InputFile(Value):

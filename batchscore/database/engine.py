@@ -106,6 +106,7 @@ def _session(read_s: int, *, read_only: bool) -> list[str]:
         "sql_mode": f"'{_SQL_MODE}'",
         "wait_timeout": max(1, read_s),
         "innodb_lock_wait_timeout": max(1, read_s // 2),
+        "lock_wait_timeout": max(1, read_s // 2),  # of a table: one that waits for it lets nobody past, and a day is the default
     }
     statements = ["SET " + ", ".join(f"SESSION {name} = {value}" for name, value in said.items())]
     return [*statements, "SET SESSION TRANSACTION READ ONLY"] if read_only else statements

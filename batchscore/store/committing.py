@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.database import insert_missing
 from batchscore.errors import CommitConflict, RunFailed
 from batchscore.failpoints import Point, reach
 from batchscore.plan import Stage
@@ -23,8 +24,10 @@ _STATEMENT_CHARS: Final = 200_000  # of receipts in one: a packet of 1 MB holds 
 T = TypeVar("T")
 
 
-def new_receipts(connection: sa.Connection, run: RunHandle, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """Those of ``receipts`` whose partition has none yet, each partition once.
+def new_receipts(
+    connection: sa.Connection, run: RunHandle, receipts: Sequence[Receipt], now: sa.ColumnElement[Any]
+) -> tuple[list[Receipt], float]:
+    """Those of ``receipts`` whose partition has none yet, each partition once; and ``now``, in seconds since 1970.
 
     That of a partition that was quarantined meanwhile (a zombie's) is passed over: a run never takes back what it has
     told. Of two attempts at a live table, which may have changed in between, the first counts.
@@ -33,7 +36,7 @@ def new_receipts(connection: sa.Connection, run: RunHandle, receipts: Sequence[R
         CommitConflict: a receipt for a partition, or an address, that this run does not have.
         RunFailed: ``nondeterministic``: another receipt with other content stands.
     """
-    rows = _rows_of(connection, run, receipts)
+    rows = _rows_of(connection, run, receipts, now)
     new: dict[tuple[Stage, int], Receipt] = {}
     for receipt in receipts:
         place = receipt.stage, receipt.number
@@ -48,7 +51,7 @@ def new_receipts(connection: sa.Connection, run: RunHandle, receipts: Sequence[R
                 where=f"run {run.run_id}",
                 remedy="compare the workers' hardware and libraries: batchscore status",
             )
-    return list(new.values())
+    return list(new.values()), max((row.now for row in rows.values()), default=0.0)
 
 
 def accept_receipts(connection: sa.Connection, run: RunHandle, receipts: Sequence[Receipt], at: float) -> None:
@@ -65,13 +68,8 @@ def accept_receipts(connection: sa.Connection, run: RunHandle, receipts: Sequenc
     reach(Point.RECEIPTS_ACCEPTING)
     in_order = sorted(((receipt, output) for receipt in receipts for output in receipt.outputs), key=lambda pair: pair[1].path)
     written = {output.path: (receipt, output) for receipt, output in in_order}
-    known = _known(connection, run, list(written))
-    fresh = [_output_values(receipt, output, at) for path, (receipt, output) in written.items() if path not in known]
-    if fresh:
-        connection.execute(outputs.insert(), fresh)
-    references = [{"run_id": run.run_id, "path": path} for path in written if not known.get(path)]
-    if references:
-        connection.execute(run_outputs.insert(), references)
+    insert_missing(connection, outputs, [_output_values(receipt, output, at) for receipt, output in written.values()])
+    insert_missing(connection, run_outputs, [{"run_id": run.run_id, "path": path} for path in written])
 
 
 def some_at_a_time(things: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -92,10 +90,12 @@ def _statements(texts: dict[int, str]) -> Iterator[dict[int, str]]:
     yield some
 
 
-def _rows_of(connection: sa.Connection, run: RunHandle, receipts: Iterable[Receipt]) -> dict[tuple[Stage, int], sa.Row[Any]]:
-    """What the ledger holds for the partitions of ``receipts``."""
+def _rows_of(
+    connection: sa.Connection, run: RunHandle, receipts: Iterable[Receipt], now: sa.ColumnElement[Any]
+) -> dict[tuple[Stage, int], sa.Row[Any]]:
+    """What the ledger holds for the partitions of ``receipts``, and when."""
     held: dict[tuple[Stage, int], sa.Row[Any]] = {}
-    columns = partitions.c.number, partitions.c.state, partitions.c.address, partitions.c.receipt
+    columns = partitions.c.number, partitions.c.state, partitions.c.address, partitions.c.receipt, now.label("now")
     numbers: dict[Stage, list[int]] = {}
     for receipt in receipts:
         numbers.setdefault(receipt.stage, []).append(receipt.number)
@@ -123,14 +123,3 @@ def _standing(row: sa.Row[Any] | None, run: RunHandle, receipt: Receipt) -> Rece
 def _output_values(receipt: Receipt, output: Output, at: float) -> dict[str, Any]:
     return {"path": output.path, "address": receipt.address, "role": output.role, "sha256": output.sha256,
             "n_bytes": output.n_bytes, "created_at": at}  # fmt: skip
-
-
-def _known(connection: sa.Connection, run: RunHandle, paths: Sequence[str]) -> dict[str, bool]:
-    """Which of the files are in the table of files already, each with whether the run refers to it."""
-    mine = (run_outputs.c.path == outputs.c.path) & (run_outputs.c.run_id == run.run_id)
-    query = sa.select(outputs.c.path, run_outputs.c.run_id).select_from(outputs.outerjoin(run_outputs, mine))
-    found: dict[str, bool] = {}
-    for some in some_at_a_time(paths):
-        rows = connection.execute(query.where(outputs.c.path.in_(some)))
-        found |= {row.path: row.run_id is not None for row in rows}
-    return found

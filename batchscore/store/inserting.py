@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -193,16 +194,18 @@ def next_ordinal(connection: sa.Connection, run: RunHandle) -> int:
 
 def _insertion(connection: sa.Connection, shared: Mapping[str, str | int | None], n_rows: int) -> str:
     """The INSERT of so many flags, with what they share written out: a driver's work grows with its values (measured)."""
-
-    def literal(value: str | int | None) -> str:
-        return str(sa.literal(value).compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-
     quoted = connection.dialect.identifier_preparer.quote
     names = ", ".join(quoted(name) for name in (*shared, *FLAGS_OWN))
     own = ["%s" if is_mysql(connection) else "?"] * len(FLAGS_OWN)
-    row = ", ".join([*(literal(value) for value in shared.values()), *own])
+    row = ", ".join([*_literals(connection.dialect, tuple(shared.values())), *own])
     rows = ", ".join([f"({row})"] * n_rows)
     return f"INSERT INTO flags ({names}) VALUES {rows}"  # noqa: S608 (our own names; values as literals of the dialect)
+
+
+@lru_cache(maxsize=64)
+def _literals(dialect: sa.Dialect, values: tuple[str | int | None, ...]) -> tuple[str, ...]:
+    """Values as the dialect writes them; kept, since most statements of a release share all of them."""
+    return tuple(str(sa.literal(value).compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for value in values)
 
 
 def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:

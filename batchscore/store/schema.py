@@ -56,9 +56,14 @@ def require_current(connection: sa.Connection) -> None:
         )
 
 
+def has_version(connection: sa.Connection) -> bool:
+    """Whether alembic's table is there, if empty: an upgrade has begun."""
+    return sa.inspect(connection).has_table(_VERSION.name)
+
+
 def revision_of(connection: sa.Connection) -> str | None:
     """The revision of the store's tables; None before there are any."""
-    if not sa.inspect(connection).has_table(_VERSION.name):
+    if not has_version(connection):
         return None
     revision: str | None = connection.execute(sa.select(_VERSION.c.version_num)).scalar_one_or_none()
     return revision
