@@ -102,7 +102,8 @@ def _rows_of(
     for stage, of_stage in numbers.items():
         for some in some_at_a_time(of_stage):
             these = partitions.c.run_id == run.run_id, partitions.c.stage == stage.value, partitions.c.number.in_(some)
-            held |= {(stage, row.number): row for row in connection.execute(sa.select(*columns).where(*these))}
+            query: sa.Select[Any] = sa.select(*columns).where(*these)
+            held |= {(stage, row.number): row for row in connection.execute(query)}
     return held
 
 

@@ -65,8 +65,8 @@ def done_before(connection: sa.Connection, folder: Path, laid_out: Sequence[Part
     found: list[Receipt] = []
     for some in some_at_a_time(laid_out):
         held: dict[str, list[str]] = {}
-        for address, text in connection.execute(_newest([partition.address for partition in some])):
-            held.setdefault(address, []).append(text)
+        for row in connection.execute(_newest([partition.address for partition in some])):
+            held.setdefault(row.address, []).append(row.receipt)
         for partition in some:
             tried = map(Receipt.model_validate_json, held.get(partition.address, ()))
             whole = next((receipt for receipt in tried if _are_whole(receipt.outputs, folder, hashed=hashed)), None)
@@ -75,7 +75,7 @@ def done_before(connection: sa.Connection, folder: Path, laid_out: Sequence[Part
     return found
 
 
-def _newest(addresses: list[str]) -> sa.Select[tuple[str, str]]:
+def _newest(addresses: list[str]) -> sa.Select[Any]:
     """Addresses and receipts, the newest `_RECEIPTS_TRIED` of each address, newest first."""
     of_no_world = sa.exists().where(acceptances.c.run_id == partitions.c.run_id, acceptances.c.from_epoch <= partitions.c.epoch)
     newest_first = partitions.c.updated_at.desc()
