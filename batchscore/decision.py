@@ -18,14 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.adding import newest_evidence
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
-from batchscore.decide.memory import Memory, Moment, remember
+from batchscore.decide.memory import Memory, Moment, read_at, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
-from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import open_verified, parquet_bytes, verified, write_named_by_digest
@@ -155,22 +153,19 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
 
 
 def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
-    """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
+    """What the run says of flags that stood when it decided, in key order: the store holds it against what stands by then.
 
-    Held against the frozen memory, so that it is the same whenever it is asked.
+    Also what moved too little to be new: it may be, once an undo takes away what it is little beside.
     """
     assert row.decision is not None, "a run is released after it has decided"
+    return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
+
+
+def memory_read_at(row: RunRow) -> datetime | None:
+    """When the run read the memory that it decided by; None for a run of an earlier release."""
     assert row.memory is not None, "memory is recorded with the decision"
-    decided = decided_rows(row.decision, EVIDENCE)
-    if not len(decided):
-        return
-    memory = Memory(
-        pq.read_table(verified(row.memory.path, row.memory.sha256)), Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
-    )
-    newest = newest_evidence(memory, decided[ACCOUNT_ID].combine_chunks())
-    for flag in flags_of_rows(decided, row, definitions, explained):
-        if says_more(Said.by(flag), newest[flag.account_id], row.plan.spec.policy.more_evidence):
-            yield flag
+    with open_verified(row.memory.path, row.memory.sha256) as stream:
+        return read_at(pq.read_schema(stream))
 
 
 def reserve_of(row: RunRow) -> pa.Table:
@@ -191,9 +186,9 @@ def flags_of_rows(
     decided = sort_by_key(decided)
     reasons = _Reasons(definitions, explained, decided["as_of"][0])
     queue, digest, as_of = row.plan.spec.policy.queue, definitions.bundle.sha256, decided["as_of"][0].as_py()
-    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer"]
+    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer", "domain", "segment"]
     for batch in decided.select(names).to_batches(max_chunksize=_FLAGS_AT_ONCE):
-        for account_id, rank, score, margin, group, since, second in zip(*batch.to_pydict().values(), strict=True):
+        for account_id, rank, score, margin, group, since, second, *place in zip(*batch.to_pydict().values(), strict=True):
             yield WrittenFlag(
                 queue=queue,
                 account_id=account_id,
@@ -207,6 +202,8 @@ def flags_of_rows(
                 group=group or "",
                 since=since or "",
                 second_reviewer=second,
+                domain=place[0],
+                segment=place[1],
             )
 
 

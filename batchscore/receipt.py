@@ -27,8 +27,9 @@ class Receipt(Value):
 
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
     ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: its file's footer has them.
-    ``scorer``, ``alerts`` (`errors.ALERTS`) and ``worst_lag_s`` (of a live source's replicas) tell how the work went, not what
-    came of it. ``beside``: the receipts of ``Task.beside``; the ledger keeps each of them by itself.
+    ``scorer`` (who computed the scores or reasons), ``alerts`` (`errors.ALERTS`) and ``worst_lag_s`` (of a live source's
+    replicas) tell how the work went, not what came of it. ``beside``: the receipts of ``Task.beside``; the ledger keeps each of
+    them by itself.
     """
 
     stage: Stage

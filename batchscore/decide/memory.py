@@ -25,6 +25,7 @@ from batchscore.ports import PastFlag, Suppression
 _OF_FLAGS: Final = (
     "opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at", "margin", "second_reviewer",
 )  # fmt: skip
+_READ_AT: Final = b"batchscore.read_at"
 _OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
 
 
@@ -87,7 +88,14 @@ def remember(
         held[name] += [None] * (n_rows - n_flags)
     for name in _OF_SUPPRESSIONS:
         held[name] = [None] * n_flags + held[name]
-    return pa.table(held, schema=schema)
+    table = pa.table(held, schema=schema)
+    return table if read_at is None else table.replace_schema_metadata({_READ_AT: read_at.isoformat().encode()})
+
+
+def read_at(schema: pa.Schema) -> datetime | None:
+    """When the memory of that schema was read; None: it does not say, as those of earlier releases."""
+    held = (schema.metadata or {}).get(_READ_AT)
+    return None if held is None else datetime.fromisoformat(held.decode())
 
 
 def whole(memory: pa.Table) -> pa.Table:

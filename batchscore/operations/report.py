@@ -121,7 +121,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         alerts=tuple(alerts for work in works.values() for alerts in work.alerts()),
         slowest=slowest_of_all(works.values()),
         failures=reader.failures(run_id),
-        environment=_environment(row, works[Stage.SCORE]),
+        environment=_environment(row, works[Stage.SCORE], works[Stage.REASONS]),
         digests=_digests(row, proof) | _head(reader),
         gaps=tuple(gaps),
         next=tuple(_next(row, reader, before, flags, shlex.quote(store))),
@@ -319,6 +319,9 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
             "withheld": aside_by_why,
             "n_decided_kept": released_as.get(ReleasedAs.KEPT, 0),
             "n_evidence": released_as.get(ReleasedAs.EVIDENCE, 0),
+            "n_instead": released_as.get(ReleasedAs.INSTEAD, 0),
+            "n_suppressed": (n_suppressed := released_as.get(ReleasedAs.SUPPRESSED, 0)),
+            "n_overtaken": counted.n_overtaken - n_suppressed,
         }
         return counted.model_copy(update=more)
     return None
@@ -404,14 +407,16 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return max(0.0, (end - start).total_seconds()) if start and end else None
 
 
-def _environment(row: RunRow, score: StageWork) -> dict[str, str]:
+def _environment(row: RunRow, score: StageWork, reasons: StageWork) -> dict[str, str]:
     """What decides bits, and how the attempts ran; of the executor its kind and size, not its address."""
     libraries = {
         name.removeprefix(_LIBRARY): version for name, version in sorted(row.plan.pinned.items()) if name.startswith(_LIBRARY)
     }
     executor = _ADDRESS.sub("", row.executor) or "unknown"
-    scorers = ", ".join(f"{name} ({n:,} partitions)" for name, n in sorted(score.scorers.items()))
-    ran = {"executor": executor} | ({"scorer": scorers} if scorers else {})
+    ran = {"executor": executor}
+    for part, work in (("scorer", score), ("explainer", reasons)):
+        if work.scorers:
+            ran[part] = ", ".join(f"{name} ({n:,} partitions)" for name, n in sorted(work.scorers.items()))
     return ran | {"rows a partition": f"{row.plan.spec.partition_rows:,}", **libraries}
 
 

@@ -19,7 +19,7 @@ from batchscore.database import clock
 from batchscore.errors import DatabaseFailed, Refused
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AccountId
-from batchscore.store.rows import Rows
+from batchscore.store.rows import RowsOf
 from batchscore.store.tables import audit, audit_head
 
 KEY: Final = "audit.key"
@@ -78,7 +78,7 @@ class AuditTrail:
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
 
 
-def entries_of(rows_of: Rows, run_id: str | None) -> Iterator[tuple[AuditEntry, str]]:
+def entries_of(rows_of: RowsOf, run_id: str | None) -> Iterator[tuple[AuditEntry, str]]:
     """The trail, or what it says of one run: each entry and the digest that is held for it, in order; a page at a time."""
     last = 0
     while True:

@@ -13,7 +13,7 @@ from batchscore.store.tables import attempts, partitions
 _MESSAGE_CHARS: Final = 2_000
 
 
-class Failure(NamedTuple):
+class FailedAttempt(NamedTuple):
     """How an attempt failed, and when (seconds since 1970)."""
 
     reason: str
@@ -21,13 +21,13 @@ class Failure(NamedTuple):
     at: float
 
 
-def log_failure(connection: sa.Connection, run: RunHandle, task: Task, failure: Failure) -> None:
+def log_failure(connection: sa.Connection, run: RunHandle, task: Task, failure: FailedAttempt) -> None:
     """Record a failed attempt, which counts for nothing."""
     said = {"reason": failure.reason, "message": failure.message[:_MESSAGE_CHARS], "ended_at": failure.at}
     _log(connection, run, task, {"outcome": "failed", **said})
 
 
-def count_failure(connection: sa.Connection, run: RunHandle, task: Task, failure: Failure, quarantine_at: int) -> bool:
+def count_failure(connection: sa.Connection, run: RunHandle, task: Task, failure: FailedAttempt, quarantine_at: int) -> bool:
     """Count a failure, the ``quarantine_at``-th of which quarantines the partition. Whether it now is."""
     of_task = _of(run, task.partition) & (partitions.c.state == "planned")
     connection.execute(partitions.update().where(of_task).values(n_failures=partitions.c.n_failures + 1))

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batchscore.errors import Refused
 from batchscore.ports import RunRow
-from batchscore.store.rows import Rows, run_row
+from batchscore.store.rows import RowsOf, run_row
 from batchscore.store.tables import runs
 
 RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
@@ -19,7 +19,7 @@ RUN_ID: Final = re.compile(r"r-[0-9a-f]{8}-[1-9][0-9]{0,8}")
 class FoundRuns:
     """Looks runs up in a store; ``now``, the database's clock, says whose leases have run out."""
 
-    def __init__(self, rows_of: Rows, now: sa.ColumnElement[Any], folder: Path) -> None:
+    def __init__(self, rows_of: RowsOf, now: sa.ColumnElement[Any], folder: Path) -> None:
         self._rows_of = rows_of
         self._all = sa.select(runs, (runs.c.lease_until < now).label("lapsed"))
         self._newest_first = self._all.order_by(runs.c.created_at.desc(), runs.c.run_id)

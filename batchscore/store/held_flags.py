@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from batchscore.errors import Refused
 from batchscore.flag import AccountId
 from batchscore.ports import FlagRow, HeldFlag
-from batchscore.store.rows import LARGEST_IN_MYSQL, Rows, flag_row, held_flag, stored_id
+from batchscore.store.rows import LARGEST_IN_MYSQL, RowsOf, flag_row, held_flag, stored_id
 from batchscore.store.tables import flags_table, runs
 
 _PAGE: Final = 10_000
 
 
-def flags_of_run(rows_of: Rows, run_id: str) -> Iterator[HeldFlag]:
+def flags_of_run(rows_of: RowsOf, run_id: str) -> Iterator[HeldFlag]:
     """All flags of a run, by queue and account id; a page at a time."""
     table = flags_table("raw")
     query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.queue, table.c.account_id).limit(_PAGE)
@@ -28,14 +28,14 @@ def flags_of_run(rows_of: Rows, run_id: str) -> Iterator[HeldFlag]:
         rows = rows_of(query.where(after))
 
 
-def counted_flags(rows_of: Rows, run_id: str, by: str) -> dict[str, int]:
+def counted_flags(rows_of: RowsOf, run_id: str, by: str) -> dict[str, int]:
     """How many flags of a run there are for each value of the column ``by``; empty before its release."""
     flags = flags_table("raw")
     query = sa.select(flags.c[by], sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c[by])
     return {row[by]: row["n"] for row in rows_of(query)}
 
 
-def flags_of_account(rows_of: Rows, account_id: AccountId) -> tuple[FlagRow, ...]:
+def flags_of_account(rows_of: RowsOf, account_id: AccountId) -> tuple[FlagRow, ...]:
     """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
     try:
         held = stored_id(account_id, LARGEST_IN_MYSQL)
@@ -51,7 +51,7 @@ def flags_of_account(rows_of: Rows, account_id: AccountId) -> tuple[FlagRow, ...
     return tuple(flag_row(row) for row in rows_of(query))
 
 
-def open_flags(rows_of: Rows, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
+def open_flags(rows_of: RowsOf, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
     """Open flags of released runs: by queue, newest as-of, rank."""
     view = sa.table("review_queue", *(sa.column(name) for name in ("queue", "as_of", "rank", "run_id")))
     query = (

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from batchscore.errors import Refused
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.ports import RunHandle
-from batchscore.store.rows import FINDINGS, Rows, hold_row
+from batchscore.store.rows import FINDINGS, RowsOf, hold_row
 from batchscore.store.tables import holds, runs
 
 _APPROVALS: Final = 100  # of a spec that are remembered, the newest: each may speak of many days
@@ -68,13 +68,13 @@ class Approval:
         return str(connection.execute(of_run).scalar_one())
 
 
-def holds_of(rows_of: Rows, run_id: str) -> tuple[HoldRow, ...]:
+def holds_of(rows_of: RowsOf, run_id: str) -> tuple[HoldRow, ...]:
     """What the run was held for, in order of time."""
     query = sa.select(holds).where(holds.c.run_id == run_id).order_by(holds.c.held_at, holds.c.digest)
     return tuple(map(hold_row, rows_of(query)))
 
 
-def approved_findings(rows_of: Rows, name: str, subject: Subject) -> tuple[Finding, ...]:
+def approved_findings(rows_of: RowsOf, name: str, subject: Subject) -> tuple[Finding, ...]:
     """What people approved of that subject in the runs of the spec of that name, the newest approvals first."""
     query = (
         sa.select(holds)

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, HeldOutput, QuarantinedRow, StageRow
 from batchscore.receipt import Receipt
-from batchscore.store.rows import Rows, moment, partition_of
+from batchscore.store.rows import RowsOf, moment, partition_of
 from batchscore.store.tables import attempts, outputs, partitions, run_outputs, stages
 
 _PAGE: Final = 1_000
 
 
-def stages_of(rows_of: Rows, run_id: str) -> tuple[StageRow, ...]:
+def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
     """Progress of each stage laid out so far, in order; one aggregate query, no receipt is parsed."""
 
     def in_state(state: str, value: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
@@ -57,13 +57,13 @@ def stages_of(rows_of: Rows, run_id: str) -> tuple[StageRow, ...]:
     )
 
 
-def layouts_of(rows_of: Rows, run_id: str) -> dict[Stage, str]:
+def layouts_of(rows_of: RowsOf, run_id: str) -> dict[Stage, str]:
     """Stage → the digest of its layout, as it was fixed."""
     found = rows_of(sa.select(stages.c.stage, stages.c.layout_digest).where(stages.c.run_id == run_id))
     return {Stage(row["stage"]): row["layout_digest"] for row in found}
 
 
-def partitions_of(rows_of: Rows, run_id: str, stage: Stage, *, only: str | None = None) -> tuple[Partition, ...]:
+def partitions_of(rows_of: RowsOf, run_id: str, stage: Stage, *, only: str | None = None) -> tuple[Partition, ...]:
     """Partitions of a stage, all or those in one state, by number; empty before its layout."""
     query = sa.select(partitions.c.work).where(partitions.c.run_id == run_id, partitions.c.stage == stage.value)
     if only is not None:
@@ -71,7 +71,7 @@ def partitions_of(rows_of: Rows, run_id: str, stage: Stage, *, only: str | None 
     return tuple(map(partition_of, rows_of(query.order_by(partitions.c.number))))
 
 
-def receipts_of(rows_of: Rows, run_id: str, stage: Stage) -> Iterator[Receipt]:
+def receipts_of(rows_of: RowsOf, run_id: str, stage: Stage) -> Iterator[Receipt]:
     """Committed receipts, by partition number; a page at a time, so that a caller may take its time."""
     last = -1
     while True:
@@ -90,7 +90,7 @@ def receipts_of(rows_of: Rows, run_id: str, stage: Stage) -> Iterator[Receipt]:
             return
 
 
-def reused_of(rows_of: Rows, run_id: str) -> frozenset[tuple[Stage, int]]:
+def reused_of(rows_of: RowsOf, run_id: str) -> frozenset[tuple[Stage, int]]:
     """Partitions whose receipt an earlier run had: they were committed in the transaction that laid their stage out."""
     query = (
         sa.select(partitions.c.stage, partitions.c.number)
@@ -101,7 +101,7 @@ def reused_of(rows_of: Rows, run_id: str) -> frozenset[tuple[Stage, int]]:
     return frozenset((Stage(row["stage"]), row["number"]) for row in rows_of(query))
 
 
-def quarantined_of(rows_of: Rows, run_id: str) -> tuple[QuarantinedRow, ...]:
+def quarantined_of(rows_of: RowsOf, run_id: str) -> tuple[QuarantinedRow, ...]:
     """Partitions set aside."""
     query = sa.select(partitions).where(partitions.c.run_id == run_id, partitions.c.state == "quarantined")
     found = rows_of(query.order_by(partitions.c.stage, partitions.c.number))
@@ -111,7 +111,7 @@ def quarantined_of(rows_of: Rows, run_id: str) -> tuple[QuarantinedRow, ...]:
     )
 
 
-def failures_of(rows_of: Rows, run_id: str) -> tuple[FailureRow, ...]:
+def failures_of(rows_of: RowsOf, run_id: str) -> tuple[FailureRow, ...]:
     """Partitions at which something went wrong, by stage and number; quarantined ones are among them."""
     newest = (
         sa.select(attempts.c.stage, attempts.c.number, sa.func.max(attempts.c.ordinal).label("ordinal"))
@@ -142,7 +142,7 @@ def failures_of(rows_of: Rows, run_id: str) -> tuple[FailureRow, ...]:
     return tuple(sorted(found, key=lambda row: (list(Stage).index(row.stage), row.number)))
 
 
-def outputs_of(rows_of: Rows, run_id: str) -> Iterator[HeldOutput]:
+def outputs_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldOutput]:
     """The files that a run refers to, by path; a page at a time."""
     query = (
         sa.select(outputs.c.path, outputs.c.sha256, outputs.c.n_bytes)

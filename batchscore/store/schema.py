@@ -30,6 +30,7 @@ REVISIONS: Final = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 

@@ -10,7 +10,7 @@ from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.plan import Plan
 from batchscore.ports import SweepRow
-from batchscore.store.rows import Rows, from_microseconds, microseconds, moment
+from batchscore.store.rows import RowsOf, from_microseconds, microseconds, moment
 from batchscore.store.tables import runs, sweeps
 
 
@@ -45,7 +45,7 @@ def put_sweep(connection: sa.Connection, plan: Plan, now: sa.ColumnElement[Any])
             raise TryAgain("commit_conflict", "another driver began this sweep just now", where=plan.spec.name) from None
 
 
-def sweeps_of(rows_of: Rows, name: str) -> tuple[SweepRow, ...]:
+def sweeps_of(rows_of: RowsOf, name: str) -> tuple[SweepRow, ...]:
     """Sweeps of a spec and their runs, by as-of, then by when the run was made."""
     query = (
         sa.select(sweeps.c.as_of, sweeps.c.plan_digest, runs.c.run_id, runs.c.state, runs.c.released_at)

@@ -71,6 +71,7 @@ def test_a_finished_run_is_told_whole(world: SmallWorld) -> None:
     assert {"read", "features", "predict", "write"} <= stages["score"].attempt_s.keys()
     assert {"executor", "python", "xgboost", "pyarrow"} <= told.environment.keys()
     assert told.environment["executor"] == "inline, in this process"
+    assert told.environment["explainer"].startswith(("compiled", "xgboost"))
     assert {"plan", "feature set", "policy", "source mails", "bundle small", "decision", "memory"} <= told.digests.keys()
     assert told.digests["plan"] == row.plan_digest
     assert told.next[0].startswith("batchscore queue --store store")
