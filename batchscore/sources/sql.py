@@ -28,7 +28,7 @@ from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of
 from batchscore.sources.mysql_fast import can_read_fast, fast_reader, warm_up
-from batchscore.sources.mysql_key import cut_ranges, paging_key
+from batchscore.sources.mysql_key import balanced_ranges, paging_key
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
@@ -182,7 +182,7 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
             warm_up(source.url, url)  # where attempts run in this process, too
         with translated(where=f"url: {source.url}"), engine.connect() as connection:
             key = paging_key(connection, source, accounts.key)
-        bounds = cut_ranges(engine, source, key, from_both_ends=True)
+        bounds = balanced_ranges(engine, source, key)
     return list(pairwise(bounds)) or [(None, None)]
 
 
