@@ -4,7 +4,7 @@ What differs between SQLite and MySQL stands here, so that `store` and `sources`
 or bound parameter ever stands in a message.
 """
 
-from batchscore.database.engine import clock, is_mysql, now, open_engine
+from batchscore.database.engine import clock, is_mysql, now, open_engine, reading_engine
 from batchscore.database.failures import code_of, translated
 from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
@@ -17,6 +17,7 @@ __all__ = [
     "now",
     "open_engine",
     "read",
+    "reading_engine",
     "rows_of_table",
     "transact",
     "translated",

@@ -8,7 +8,7 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from itertools import pairwise
@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, open_engine, translated
+from batchscore.database import is_mysql, reading_engine, translated
 from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
@@ -38,14 +38,9 @@ _LARGE: Final = "integers beyond 2^53"
 _NO_TEXT: Final = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.LargeBinary)
 
 
-@contextmanager
-def opened(source: SqlSource) -> Iterator[sa.Engine]:
+def opened(source: SqlSource) -> AbstractContextManager[sa.Engine]:
     """An engine that only reads; its connections end with the block."""
-    engine = open_engine(database_url(source.url), read_only=True)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+    return reading_engine(database_url(source.url))
 
 
 @contextmanager
