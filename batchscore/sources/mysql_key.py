@@ -25,7 +25,7 @@ from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole
 from batchscore.spec import SqlSource
 
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
-_CELLS: Final = 4  # to a range: what is walked at a time where ranges may lie anywhere
+_CELLS: Final = 8  # to a range: what is walked at a time where ranges may lie anywhere
 _DIGITS: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?")
 _HEX: Final = re.compile(r"([0-9A-F]{2})*")
@@ -212,12 +212,15 @@ def _indexes(connection: sa.Connection, table: str) -> Iterator[tuple[bool, list
     yield from indexes.values()
 
 
-def balanced_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey) -> list[KeyBound | None]:
-    """The bounds of ranges (low, high] of all keys up to the largest now, of about `RANGE_ROWS` rows each; None of no keys.
+def balanced_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey, *, at_a_time: int) -> list[KeyBound | None]:
+    """The bounds of ranges (low, high] of a unique key up to its largest now, of about `RANGE_ROWS` rows each; None of no rows.
 
-    No range has twice the rows of another, as far as no value of the key stands in more rows than a range. Two walks, each in
-    cells of a part of a range, go from both ends of a unique key until they meet, each on a core of its own; then cells are put
-    together. Sparse or skewed keys, one column or several, in any collation, are the same to it.
+    No range has twice the rows of another. Two walks go from both ends until they meet, each on a core of its own, in cells of
+    a part of a range; then cells are put together. Sparse or skewed keys, one column or several, in any collation, are the same
+    to it. Rows are not counted again, nor anything over the whole table.
+
+    ``at_a_time``: how many ranges are read beside each other. Theirs is a multiple of it, where that leaves each at least half
+    as large: a last one that is read alone leaves a core idle.
     """
     walk = _Walk(engine, source, key)
     high = walk.largest(None)
@@ -243,13 +246,15 @@ def balanced_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey) -> lis
                 upper.append(below)
 
     with ThreadPoolExecutor(1) as other_end:
-        falling = other_end.submit(fall) if key.unique else None
+        falling = other_end.submit(fall)
         rise()
-        if falling is not None:
-            falling.result()
+        falling.result()
     cells = [*lower, *reversed(upper)]  # one of them, where they met, has fewer rows than the others
     n_cells = len(cells) - 1
     n_ranges = max(1, (n_cells + 1) // _CELLS)
+    together = -(-n_ranges // at_a_time) * at_a_time
+    if n_cells // together >= _CELLS // 2:
+        n_ranges = together
     return [cells[number * n_cells // n_ranges] for number in range(n_ranges + 1)]
 
 
@@ -257,7 +262,8 @@ def ranges_from_below(engine: sa.Engine, source: SqlSource, key: PagingKey, low:
     """The bounds of ranges above ``low`` of `RANGE_ROWS` rows each, but the last; only ``low`` where nothing is above it.
 
     What a later call finds begins with the same bounds, but for the last, as long as rows come above the largest key. The last
-    has half to one and a half of the rows of another, or all there are.
+    has half to one and a half of the rows of another, or all there are. Of a key that is not unique, rows that are equal in it
+    stay together.
     """
     walk = _Walk(engine, source, key)
     high = walk.largest(low)

@@ -23,12 +23,13 @@ from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound, rows_of
 from batchscore.settings import database_url
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of
 from batchscore.sources.mysql_fast import can_read_fast, fast_reader, warm_up
-from batchscore.sources.mysql_key import balanced_ranges, paging_key
+from batchscore.sources.mysql_key import balanced_ranges, paging_key, ranges_from_below
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
@@ -177,7 +178,10 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
             warm_up(source.url, url)  # where attempts run in this process, too
         with translated(where=f"url: {source.url}"), engine.connect() as connection:
             key = paging_key(connection, source, accounts.key)
-        bounds = balanced_ranges(engine, source, key)
+        if key.unique:
+            bounds = balanced_ranges(engine, source, key, at_a_time=Brake(source).most_reads or 1)
+        else:
+            bounds = ranges_from_below(engine, source, key, None)
     return list(pairwise(bounds)) or [(None, None)]
 
 
