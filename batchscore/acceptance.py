@@ -23,7 +23,7 @@ _SHORT: Final = 20  # longer values are digests, and are told by their beginning
 Inputs = Mapping[str, Sequence[InputFile]]
 
 
-class Change(Value):
+class ChangedPart(Value):
     """A pinned part that differs: what it ``was`` when it was planned, and what it is ``now``; `NOTHING` where there was none."""
 
     part: str
@@ -66,10 +66,10 @@ class Accepted(Value):
         return f"{self.part} {self.was} → {self.now}, accepted by {self.by}"
 
 
-def changes(pinned: Mapping[str, str], inputs: Inputs, made: Plan) -> tuple[Change, ...]:
+def changes(pinned: Mapping[str, str], inputs: Inputs, made: Plan) -> tuple[ChangedPart, ...]:
     """Every part in which ``made`` differs from what was ``pinned`` and read before, by name."""
     return tuple(
-        Change(
+        ChangedPart(
             part=part,
             was=pinned.get(part, NOTHING),
             now=made.pinned.get(part, NOTHING),
@@ -80,13 +80,15 @@ def changes(pinned: Mapping[str, str], inputs: Inputs, made: Plan) -> tuple[Chan
     )
 
 
-def left(found: Iterable[Change], accepted: Iterable[Accepted]) -> tuple[Change, ...]:
+def left(found: Iterable[ChangedPart], accepted: Iterable[Accepted]) -> tuple[ChangedPart, ...]:
     """The changes that nobody has accepted yet: an acceptance speaks of one value, and not of the next."""
     covered = {(one.part, one.now) for one in accepted}
     return tuple(change for change in found if (change.part, change.now) not in covered)
 
 
-def accept(found: Sequence[Change], names: Iterable[str], known: Iterable[str], *, by: str, mixed: bool) -> tuple[Accepted, ...]:
+def accept(
+    found: Sequence[ChangedPart], names: Iterable[str], known: Iterable[str], *, by: str, mixed: bool
+) -> tuple[Accepted, ...]:
     """Those of the changes that ``names`` speak of, accepted; of a library that is as it was, nothing. "library" may be left out.
 
     Raises:
@@ -116,7 +118,7 @@ def accept(found: Sequence[Change], names: Iterable[str], known: Iterable[str], 
     return tuple(accepted)
 
 
-def refuse(found: Sequence[Change], *, what: str, where: str, command: str, otherwise: str) -> None:
+def refuse(found: Sequence[ChangedPart], *, what: str, where: str, command: str, otherwise: str) -> None:
     """Raise Refused ``plan_changed`` naming each change, if there are any. ``command``: to which --accept may be added."""
     if not found:
         return

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from batchscore.features.day_counts import added
 from batchscore.features.input_gate import (
     DayCounts,
-    Judged,
+    JudgedDays,
     days_needed,
     is_silent,
     judge,
@@ -42,7 +42,7 @@ def judge_input(plan: Plan, definitions: Definitions, laid_out: Iterable[Partiti
     """
     outputs = rollups_of(laid_out, receipts, "days")
     feature_set, as_ofs = definitions.feature_set, plan.spec.as_ofs()
-    judged: list[Judged] = []
+    judged: list[JudgedDays] = []
     warnings: list[str] = []
     for events in feature_set.events:
         table = events.table

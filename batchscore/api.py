@@ -21,7 +21,7 @@ from batchscore.executors.connect import given_client, local_cluster, remote_clu
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
-from batchscore.operations.compare import Asked, compare_bundle, compare_runs
+from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
 from batchscore.operations.control import Controlled, ask, withdraw_cancel
 from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
@@ -203,7 +203,7 @@ def compare(
         Refused: ``run_unknown``, ``run_unfinished``, ``feature_contract``, or what reading a bundle refuses.
         ValueError: not exactly one of ``other`` and ``bundle``.
     """
-    reader, asked = open_reader(Path(store)), Asked(budget=budget)
+    reader, asked = open_reader(Path(store)), ComparisonLimits(budget=budget)
     if bundle is not None and other is None:
         return compare_bundle(reader, reader.run(run_id), str(bundle), asked)
     if other is None or bundle is not None:

@@ -33,6 +33,7 @@ class Act(StrEnum):
     UNDO_BEGUN = "undo begun"
     WITHDRAWN = "withdrawn"  # one flag of the run
     RESTORED = "restored"  # one flag that the run's had superseded
+    TURNED = "evidence turned"  # of another run: it counts, or does so no more, now that the run's is gone
     UNDONE = "undone"
     PAUSED = "pause asked"
     CANCELLED = "cancel asked"

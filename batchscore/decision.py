@@ -7,7 +7,7 @@ them decides again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,22 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.adding import newest_evidence
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
-from batchscore.decide.memory import Memory, Moment, remember
+from batchscore.decide.memory import Memory, Moment, read_at, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
-from batchscore.desk import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
-from batchscore.files import parquet_bytes, verified, write_named_by_digest
+from batchscore.files import open_verified, parquet_bytes, verified, write_named_by_digest
 from batchscore.flag import WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
-from batchscore.plan import KeyRange, Partition, Plan, Reference, Score, Stage
+from batchscore.plan import DECISIONS, KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
 from batchscore.ports import RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
@@ -41,7 +39,6 @@ from batchscore.sources.groups import groups_beside, read_groups
 from batchscore.sources.segment import frozen_names
 
 _FLAGS_AT_ONCE: Final = 1_000
-KEPT_BYTES = 256 << 20  # of scores, between two passes: 16 million of them; tests make it smaller
 _READERS: Final = 2  # threads; more wait for memory, and each file ahead is held
 _READ_AHEAD: Final = 4  # files
 _SCORES: Final = [ACCOUNT_ID, "score", "margin"]
@@ -64,7 +61,7 @@ def make_decision(plan: Plan, definitions: Definitions, reader: StoreReader, row
     """Decide every as-of of the run and write both files."""
     memory = _memory(plan, definitions, reader, row)
     decided = decided_by(plan, question_of(plan, definitions, reader, row.run_id, memory))
-    folder = definitions.store / "decisions"
+    folder = definitions.store / DECISIONS
     file = write_named_by_digest(parquet_bytes(decided), folder, "parquet")
     reach(Point.DECISION_WRITTEN)
     remembered = write_named_by_digest(parquet_bytes(memory), folder, "parquet")
@@ -88,7 +85,7 @@ def question_of(
     return Question(
         policy=policy or plan.spec.policy,
         memory=memory,
-        scores=_Scores(definitions.store, scores),
+        scores=lambda as_of: read_scores(definitions.store, scores.get(as_of, ()), as_of),
         groups=_groups(plan, definitions, laid_out, groups_beside(reader.receipts(run_id, Stage.FREEZE))),
         closer_looks=lambda as_of: found_closer(definitions, looked_at, as_of),
         segment=plan.spec.segment,
@@ -116,7 +113,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
         margins = found["margin"].cast(pa.float32())
         tables.append(pa.table({ACCOUNT_ID: found[ACCOUNT_ID], "as_of": moments, "margin": margins, "then": then}))
     payload = parquet_bytes(pa.concat_tables(tables).combine_chunks())
-    return write_named_by_digest(payload, definitions.store / "decisions", "parquet")
+    return write_named_by_digest(payload, definitions.store / DECISIONS, "parquet")
 
 
 def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:
@@ -156,22 +153,19 @@ def flags_to_release(row: RunRow, definitions: Definitions, explained: Iterable[
 
 
 def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterable[Receipt]) -> Iterator[WrittenFlag]:
-    """What the run adds to flags that stood when it decided, in key order: only what moved far enough. It opens none.
+    """What the run says of flags that stood when it decided, in key order: the store holds it against what stands by then.
 
-    Held against the frozen memory, so that it is the same whenever it is asked.
+    Also what moved too little to be new: it may be, once an undo takes away what it is little beside.
     """
     assert row.decision is not None, "a run is released after it has decided"
+    return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
+
+
+def memory_read_at(row: RunRow) -> datetime | None:
+    """When the run read the memory that it decided by; None for a run of an earlier release."""
     assert row.memory is not None, "memory is recorded with the decision"
-    decided = decided_rows(row.decision, EVIDENCE)
-    if not len(decided):
-        return
-    memory = Memory(
-        pq.read_table(verified(row.memory.path, row.memory.sha256)), Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
-    )
-    newest = newest_evidence(memory, decided[ACCOUNT_ID].combine_chunks())
-    for flag in flags_of_rows(decided, row, definitions, explained):
-        if says_more(Said.by(flag), newest[flag.account_id], row.plan.spec.policy.more_evidence):
-            yield flag
+    with open_verified(row.memory.path, row.memory.sha256) as stream:
+        return read_at(pq.read_schema(stream))
 
 
 def reserve_of(row: RunRow) -> pa.Table:
@@ -192,9 +186,9 @@ def flags_of_rows(
     decided = sort_by_key(decided)
     reasons = _Reasons(definitions, explained, decided["as_of"][0])
     queue, digest, as_of = row.plan.spec.policy.queue, definitions.bundle.sha256, decided["as_of"][0].as_py()
-    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer"]
+    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer", "domain", "segment"]
     for batch in decided.select(names).to_batches(max_chunksize=_FLAGS_AT_ONCE):
-        for account_id, rank, score, margin, group, since, second in zip(*batch.to_pydict().values(), strict=True):
+        for account_id, rank, score, margin, group, since, second, *place in zip(*batch.to_pydict().values(), strict=True):
             yield WrittenFlag(
                 queue=queue,
                 account_id=account_id,
@@ -208,6 +202,8 @@ def flags_of_rows(
                 group=group or "",
                 since=since or "",
                 second_reviewer=second,
+                domain=place[0],
+                segment=place[1],
             )
 
 
@@ -215,7 +211,8 @@ def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterat
     """The scores of one as-of, a file at a time and in order; the next few are read meanwhile."""
 
     def read(output: Output) -> pa.Table:
-        return _scores_in(verified(str(store / output.path), output.sha256), as_of)
+        with open_verified(str(store / output.path), output.sha256) as stream:
+            return _scores_in(stream, as_of)
 
     with ThreadPoolExecutor(_READERS) as pool:
         ahead: deque[Future[pa.Table]] = deque()
@@ -231,35 +228,10 @@ def read_scores(store: Path, files: Iterable[Output], as_of: datetime) -> Iterat
                 waiting.cancel()
 
 
-class _Scores:
-    """As-of → its scores, as `read_scores`; those of the last as-of stay for its next pass where they fit into `KEPT_BYTES`."""
-
-    def __init__(self, store: Path, files: Mapping[datetime, Iterable[Output]]) -> None:
-        self._store, self._files = store, files
-        self._kept: tuple[datetime, list[pa.Table]] | None = None
-
-    def __call__(self, as_of: datetime) -> Iterator[pa.Table]:
-        if self._kept is not None and self._kept[0] == as_of:
-            yield from self._kept[1]
-            return
-        self._kept = None  # before others are gathered
-        kept: list[pa.Table] = []
-        n_bytes = 0
-        for table in read_scores(self._store, self._files.get(as_of, ()), as_of):
-            n_bytes += table.nbytes
-            if n_bytes <= KEPT_BYTES:
-                kept.append(table)
-            else:
-                kept.clear()
-            yield table
-        if n_bytes <= KEPT_BYTES:
-            self._kept = as_of, kept
-
-
-def _scores_in(path: Path, as_of: datetime) -> pa.Table:
+def _scores_in(stream: pa.NativeFile, as_of: datetime) -> pa.Table:
     """Of one file; rows of an as-of lie together, so row groups without it are not read."""
     moment = pa.scalar(as_of, MOMENT)
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(stream) as file:
         at = file.schema_arrow.names.index("as_of")
         spans = [file.metadata.row_group(number).column(at).statistics for number in range(file.metadata.num_row_groups)]
         holding = [

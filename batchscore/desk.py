@@ -26,7 +26,8 @@ class Evidence(Value):
     """What one run says of the account. ``number`` from 1; ``withdrawn_at``: its run was undone, so it says nothing any more.
 
     ``kept``: it changed nothing, since a person had decided already on evidence as new, or the newest evidence says the same or
-    is of a later as-of; it is no part of what a decision speaks of.
+    is of a later as-of; it is no part of what a decision speaks of. An undo of other evidence may turn that, either way: so many
+    ``turns`` it took, the last at ``turned_at``.
     """
 
     number: int
@@ -34,6 +35,13 @@ class Evidence(Value):
     released_at: datetime
     withdrawn_at: datetime | None = None
     kept: bool = False
+    turns: int = 0
+    turned_at: datetime | None = None
+
+    @property
+    def came_kept(self) -> bool:
+        """Whether it changed nothing when it came."""
+        return self.kept != bool(self.turns % 2)
 
 
 class Said(NamedTuple):
@@ -127,6 +135,7 @@ class Happened(StrEnum):
     EVIDENCE = "evidence"  # on a flag that stands: that of the run's row `overtaken_by`
     KEPT = "kept"  # a person had decided on evidence as new: what they said stays
     UNMOVED = "unmoved"  # the newest evidence says the same, or is of a later as-of: nothing changed
+    SUPPRESSED = "suppressed"  # a suppression came since the run decided: before nobody
     CLAIMED = "claimed"
     RETURNED = "returned"
     DECIDED = "decided"
@@ -232,11 +241,30 @@ def settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second:
     return said if other.disposition is opinion.disposition else FlagState.INCONCLUSIVE
 
 
-def changes(evidence: Sequence[Evidence]) -> list[tuple[datetime, Evidence]]:
-    """What happened to the evidence, in order of time: the n-th entry made version n. An evidence may come, and be withdrawn."""
-    came = [(one.released_at, one) for one in evidence if not one.kept]
-    went = [(one.withdrawn_at, one) for _, one in came if one.withdrawn_at is not None]
-    return sorted([*came, *went], key=lambda change: (change[0], change[1].number))
+class EvidenceChange(NamedTuple):
+    """What happened to an evidence: from then on it counts, or does not."""
+
+    at: datetime
+    number: int
+    evidence: Evidence
+    counts: bool
+
+
+def changes(evidence: Sequence[Evidence]) -> list[EvidenceChange]:
+    """What happened to the evidence, in order of time: the n-th entry made version n.
+
+    An evidence may come, be turned by the undo of other evidence (each time at the moment of the last), and be withdrawn.
+    """
+    found: list[EvidenceChange] = []
+    for one in evidence:
+        if not one.came_kept:
+            found.append(EvidenceChange(one.released_at, one.number, one, counts=True))
+        for turn in range(one.turns):
+            at = one.turned_at or one.released_at
+            found.append(EvidenceChange(at, one.number, one, counts=one.came_kept == (turn % 2 == 0)))
+        if one.withdrawn_at is not None and not one.kept:
+            found.append(EvidenceChange(one.withdrawn_at, one.number, one, counts=False))
+    return sorted(found, key=lambda change: change[:2])  # those of one evidence stay in their order
 
 
 def what_changed(held: Reviewed, seen: int) -> str:
@@ -244,11 +272,13 @@ def what_changed(held: Reviewed, seen: int) -> str:
     said: list[str] = []
     before: Flag | None = None
     codes: set[str] = set()
-    for version, (at, one) in enumerate(changes(held.evidence), start=1):
-        flag = one.flag
-        if at == one.withdrawn_at:
+    for version, change in enumerate(changes(held.evidence), start=1):
+        one, flag = change.evidence, change.evidence.flag
+        if not change.counts:
             if version > seen:
-                said.append(f"evidence {one.number} was withdrawn: its run {flag.run_id} was undone")
+                gone = change.at == one.withdrawn_at
+                why = f"was withdrawn: its run {flag.run_id} was undone" if gone else "says no more than what stands by now"
+                said.append(f"evidence {one.number} {why}")
             continue
         towards = {reason.code for reason in flag.reasons if reason.contribution > 0}
         if version > seen:
@@ -263,9 +293,14 @@ def _seen(held: Reviewed, opinion: Opinion) -> tuple[int, str]:
     """The version that the person saw, and the run of its newest evidence."""
     if opinion.evidence is not None or opinion.decided_at is None:
         return opinion.evidence or held.version, held.newest.flag.run_id
-    by_then = [one for at, one in changes(held.evidence) if at <= opinion.decided_at]
-    stood = [one for one in by_then if one.withdrawn_at is None or one.withdrawn_at > opinion.decided_at]
-    return max(1, len(by_then)), (stood or by_then or held.evidence[:1])[-1].flag.run_id
+    by_then = [change for change in changes(held.evidence) if change.at <= opinion.decided_at]
+    stood: dict[int, Evidence] = {}
+    for change in by_then:
+        stood.pop(change.number, None)
+        if change.counts:
+            stood[change.number] = change.evidence
+    seen = [*stood.values()] or [change.evidence for change in by_then] or [held.evidence[0]]
+    return max(1, len(by_then)), seen[-1].flag.run_id
 
 
 def _is_said_already(held: Reviewed, opinion: Opinion) -> bool:

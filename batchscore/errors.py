@@ -172,7 +172,7 @@ REJECT_CODES: Final[dict[str, str]] = {
 ALERTS: Final[dict[str, str]] = {
     "feature_nulls": "a feature is missing more often than when its model was packed",
     "feature_range": "more of a feature's values than expected lie where its model never saw one",
-    "scorer_differs": "the compiled scorer gave other bits than XGBoost; XGBoost's were taken",
+    "scorer_differs": "compiled code gave other bits of a score or reason than XGBoost; XGBoost's were taken",
 }
 
 

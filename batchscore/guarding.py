@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.decide.guard import Drift, Missing, Profile, judge, not_seen, profile_of
+from batchscore.decide.guard import Missing, Profile, ScoreDrift, judge, not_seen, profile_of
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import from_metadata
 from batchscore.errors import BatchscoreError
@@ -137,7 +137,7 @@ def _first_reasons(receipts: Iterable[Receipt], store: Path, as_of: datetime) ->
     return first
 
 
-def _drifts(row: RunRow, before: Iterable[RunRow], definitions: Definitions, reader: StoreReader) -> Iterator[Drift]:
+def _drifts(row: RunRow, before: Iterable[RunRow], definitions: Definitions, reader: StoreReader) -> Iterator[ScoreDrift]:
     """The scores of the released as-of against those of the run before, and against the reference its bundle was packed with."""
     as_of = row.plan.spec.as_ofs()[-1]
     mine = _histogram(row, reader)
@@ -149,13 +149,13 @@ def _drifts(row: RunRow, before: Iterable[RunRow], definitions: Definitions, rea
         yield from _drift(mine, reference, "the bundle's reference", row, 1)
 
 
-def _drift(mine: Counts, theirs: Counts, against: str, row: RunRow, days: int) -> Iterator[Drift]:
+def _drift(mine: Counts, theirs: Counts, against: str, row: RunRow, days: int) -> Iterator[ScoreDrift]:
     value = psi(mine, theirs)
     if value is not None:
         line = lowest_threshold(row.plan.spec.policy)
         at = sum(edge <= line for edge in EDGES)  # bins from here on lie above the line, but for a part of the first
         more = sum(mine[at:]) - sum(theirs[at:]) * sum(mine) / sum(theirs)
-        yield Drift(against=against, psi=value, more_a_day=round(more / days))
+        yield ScoreDrift(against=against, psi=value, more_a_day=round(more / days))
 
 
 def _histogram(row: RunRow, reader: StoreReader) -> Counts:

@@ -19,12 +19,13 @@ from batchscore.decide.table import EVIDENCE, FLAG, RESERVE
 from batchscore.features.feature_set import open_feature_set
 from batchscore.features.frame import only
 from batchscore.files import verified, write_parquet
-from batchscore.flag import REASONS
+from batchscore.flag import REASONS, Reason
 from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import decided_rows, flags_of
-from batchscore.models.contract import conform
+from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.loading import Route, load_scorer
 from batchscore.models.reasons import explain
+from batchscore.models.scorer import Scorer
 from batchscore.plan import Reasons, Reconsider, Task
 from batchscore.sources.segment import MAX_SEGMENT_CHARS, SEGMENT
 
@@ -48,7 +49,7 @@ def explain_flags(task: Task, work: Reasons, outcome: Outcome, route: Route) -> 
         with outcome.timed("features"):
             frame = conform(only(everyone, wanted), scorer.names, scorer.manifest.category_sets)
         with outcome.timed("reasons"):
-            explained = explain(scorer, frame, flags["margin"].to_numpy())
+            explained = _explained(scorer, frame, flags["margin"].to_numpy(), outcome)
         texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
         segments = _segments(accounts.accounts.at(as_of), wanted)
         tables.append(rows_at(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
@@ -73,7 +74,7 @@ def reconsider(task: Task, work: Reconsider, outcome: Outcome, route: Route) -> 
         wanted = pc.is_in(frames[as_of][ACCOUNT_ID], value_set=ids).to_numpy()
         frame = conform(only(frames[as_of], wanted), scorer.names, scorer.manifest.category_sets)
         with outcome.timed("reasons"):
-            explained = explain(scorer, frame, rows["margin"].to_numpy())
+            explained = _explained(scorer, frame, rows["margin"].to_numpy(), outcome)
         codes = [[reason.code for reason in reasons if reason.contribution > 0] for reasons in explained]
         now = [_values(frames[as_of], account, work.names) for account in ids]
         before = [
@@ -83,6 +84,16 @@ def reconsider(task: Task, work: Reconsider, outcome: Outcome, route: Route) -> 
         columns = {"codes": codes, "names": [list(work.names)] * len(ids), "then": before, "now": now}
         tables.append(rows_at(as_of, rows[ACCOUNT_ID], columns, schema))
     outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "closer_look"))
+
+
+def _explained(scorer: Scorer, frame: Frame, margins: Matrix, outcome: Outcome) -> tuple[tuple[Reason, ...], ...]:
+    """The reasons of rows. The outcome tells who computed them (the compiled explainer only if it did all) and what differed."""
+    n_fallbacks = scorer.n_fallbacks
+    explained = explain(scorer, frame, margins)
+    outcome.scorer = scorer.explained_by if outcome.scorer in {"", scorer.explained_by} else "xgboost"
+    if scorer.n_fallbacks > n_fallbacks and "scorer_differs" not in outcome.alerts:
+        outcome.alerts.append("scorer_differs")
+    return explained
 
 
 def _values(frame: pa.Table, account: pa.Scalar, names: Sequence[str]) -> list[float]:

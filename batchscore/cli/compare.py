@@ -38,14 +38,14 @@ def compare(  # noqa: PLR0913 (an option each)
     A bundle by its path is scored here, by one process. Of a large run name it in the spec, {path: candidate, shadow: true}, and
     run that: workers score it beside what stands, and its name compares it.
     """
-    from batchscore.operations.compare import Asked, compare_bundle, compare_runs
+    from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
     from batchscore.store import open_reader
 
     if (other is None) == (bundle is None):
         msg = "name one thing to compare with: RUN_B, or --bundle"
         raise click.UsageError(msg)
     reader = open_reader(store)
-    row, asked = reader.run(run_id), Asked(budget=budget, n_sample=n_sample)
+    row, asked = reader.run(run_id), ComparisonLimits(budget=budget, n_sample=n_sample)
     if bundle is not None:
         found = compare_bundle(reader, row, bundle, asked)
     else:

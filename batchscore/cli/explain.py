@@ -57,7 +57,7 @@ def _named(reader: Reader, named: str, account: str | None) -> tuple[RunRow, Acc
     """The run, the account, and the as-of of the flag where one was named."""
     from batchscore.operations.explain import flag_named
     from batchscore.review.account_ids import account_id_from
-    from batchscore.store.reader import RUN_ID
+    from batchscore.store.found_runs import RUN_ID
 
     place, slash, after = named.partition("/")
     if (account is None) != bool(slash):

@@ -46,15 +46,15 @@ def init(  # noqa: PLR0913 (a command's options are its arguments)
     from datetime import UTC, datetime
 
     from batchscore.cli.schemas import schema_of
-    from batchscore.init.guess import Said
-    from batchscore.init.start import Asked, start
+    from batchscore.init.guess import NamedColumns
+    from batchscore.init.start import OwnData, start
     from batchscore.init.text import FEATURES_SCHEMA, SPEC_SCHEMA
 
-    said = Said(key=key, created_at=created_at, event_at=event_at, known_at=known_at)
-    if accounts is None and (events is not None or said != Said()):
+    said = NamedColumns(key=key, created_at=created_at, event_at=event_at, known_at=known_at)
+    if accounts is None and (events is not None or said != NamedColumns()):
         msg = "--events and the names of columns need --accounts"
         raise click.UsageError(msg)
-    asked = None if accounts is None else Asked(accounts=_accounts(accounts), events=events, said=said)
+    asked = None if accounts is None else OwnData(accounts=_accounts(accounts), events=events, said=said)
     schemas = {
         name: json.dumps(schema_of(of), indent=2, ensure_ascii=False) + "\n"
         for name, of in ((SPEC_SCHEMA, "spec"), (FEATURES_SCHEMA, "feature-set"))

@@ -152,7 +152,7 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
 @click.option("--apply", is_flag=True, help="Delete them.  [default: only show]")
 @JSON
 def clean(store: Path, grace_hours: int, *, apply: bool, as_json: bool) -> int:
-    """Show, or delete, the files of a store that no run refers to (left by attempts that lost)."""
+    """Show, or delete, the files of a store that no run refers to (left by attempts that lost, and drivers that died)."""
     from batchscore.store import open_cleaner
 
     paths = open_cleaner(store).clean(grace=timedelta(hours=grace_hours), apply=apply)

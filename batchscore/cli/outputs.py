@@ -30,7 +30,7 @@ from batchscore.operations.verified import Verified
 from batchscore.plan import InputFile, Plan, Reference, StageEstimate
 from batchscore.ports import QuarantinedRow, RunRow, StageRow, Suppression, Undo
 from batchscore.report.comparison import Comparison
-from batchscore.report.difference import Difference
+from batchscore.report.difference import RunDifference
 from batchscore.report.explanation import Explanation
 from batchscore.report.model import Report
 from batchscore.report.proof import Proof
@@ -352,7 +352,7 @@ OUTPUTS: Final[dict[str, type[BaseModel]]] = {
     "suppress list": SuppressionsShown,
     "suppress remove": Unsuppressed,
     "report": Report,
-    "report diff": Difference,
+    "report diff": RunDifference,
     "explain": Explanation,
     "compare": Comparison,
     "bundle pack": BundleShown,

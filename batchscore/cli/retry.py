@@ -13,7 +13,7 @@ from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
     from batchscore.cli.walking import OpenExecutor
-    from batchscore.operations.retry import Asked, Retry
+    from batchscore.operations.retry import Retry, SetAside
     from batchscore.plan import Plan
     from batchscore.ports import RunRow, StoreReader
 
@@ -50,7 +50,7 @@ def rejects(run_id: str, out: Path, store: Path, *, as_json: bool) -> int:
 def retry(  # noqa: PLR0913 (a command's options are its arguments)
     run_id: str,
     *,
-    asked: Asked | None,
+    asked: SetAside | None,
     apply: bool,
     as_json: bool,
     store: Path,

@@ -33,14 +33,14 @@ class Telling:
     metrics_textfile: Path | None = None
 
     @contextmanager
-    def opened(self, spec: str) -> Iterator[Told]:
+    def opened(self, spec: str) -> Iterator[Observers]:
         """The observers of runs of ``spec``; closed, and the textfile left, with the block however it ends.
 
         Raises:
             Refused: ``extra_missing``, ``metrics_open``, ``telling_failed``.
         """
         with ExitStack() as stack:
-            told = Told(textfile=self.metrics_textfile)
+            told = Observers(textfile=self.metrics_textfile)
             if self.log is not None:
                 from batchscore.observe.logs import LogObserver, start_log
 
@@ -75,7 +75,7 @@ class Telling:
 
 
 @dataclass(kw_only=True)
-class Told:
+class Observers:
     """Hears events and passes them on. ``n_quarantined`` and ``watermark`` are said by who knows them, before the end."""
 
     textfile: Path | None

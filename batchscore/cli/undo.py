@@ -90,6 +90,10 @@ def _tell(found: Undo, store: str) -> None:
     click.echo(f"{found.n_overtaken:>8,} flag(s) left: never before the reviewers, another run's stood there")
     if found.n_evidence:
         click.echo(f"{found.n_evidence:>8,} of these: evidence on flags of other runs, withdrawn from it with the run")
+    if found.n_turned:
+        click.echo(
+            f"{found.n_turned:>8,} piece(s) of evidence of later runs: what these say is new without the run's, or is no more"
+        )
     click.echo(f"{len(found.left):>8,} flag(s) left: a person touched them")
     for flag in found.left[:MAX_SHOWN]:
         click.echo(plain(f"          {flag.queue}  account {shown_id(flag.account_id)}  {flag.state}"))

@@ -2,12 +2,12 @@
 
 An account whose flag stands is withheld and uses up nothing; but a run that would have selected it, had no flag stood, has
 something to say of it. What an older as-of says is no news, and what gave the same margin is none either: those two are left
-out at once, before anybody explains them. Whether the rest moved far enough (`desk.says_more`) is known once it is explained.
+out at once, before anybody explains them. Whether the rest moved far enough (`desk.says_more`) is the release's to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -18,12 +18,8 @@ import pyarrow.compute as pc
 from batchscore.decide.memory import Judged, Memory, Withheld
 from batchscore.decide.tiers import Rules
 from batchscore.decide.walk import Standing, walk
-from batchscore.desk import Said
-from batchscore.flag import AccountId
 from batchscore.keys import ACCOUNT_ID, positions
 from batchscore.policy import Policy, n_sampled
-
-NewestEvidence = Mapping[AccountId, Said]
 
 
 def may_add(candidates: pa.Table, judged: Judged, rules: Rules, memory: Memory, as_of: datetime) -> npt.NDArray[np.bool_]:
@@ -59,18 +55,3 @@ def selected_anyway(
     budget = None if policy.budget is None else policy.budget - n_sampled(policy.sample, policy.budget)
     found = walk(scores, rules, withheld, budget=budget, cap=cap, reserve=0)
     return found.standings == Standing.FLAG, found.is_over
-
-
-def newest_evidence(memory: Memory, among: pa.Array) -> dict[AccountId, Said]:
-    """Account → the newest evidence on its flag that stands, of those accounts."""
-    newest = memory.newest_evidence()
-    rows = newest.filter(pc.is_in(newest[ACCOUNT_ID], value_set=among)).to_pylist()
-    return {
-        row[ACCOUNT_ID]: Said(
-            as_of=row["as_of"],
-            score=row["score"],
-            codes=frozenset(row["reason_codes"] or ()),
-            second_reviewer=bool(row["second_reviewer"]),
-        )
-        for row in rows
-    }

@@ -6,7 +6,7 @@ order is total and the result is one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 MIN_WAITING = 65_536  # rows gathered before they are ranked against the best so far; tests make it smaller
 BEST_FIRST: Final = [("score", "descending"), ("account_id", "ascending")]
 SCORED: Final = ("account_id", "score", "margin")
+
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +35,11 @@ class Best:
         return len(self.table) == self.n_above
 
 
-def best_of(scores: Iterable[pa.Table], most: int | None, floor: float, id_type: pa.DataType) -> Best:
+Rest = Callable[[pa.Table, Places], None]
+"""Is told of a table, and of the places in it of rows that may yet be among the best; all its others are not."""
+
+
+def best_of(scores: Iterable[pa.Table], most: int | None, floor: float, id_type: pa.DataType, rest: Rest | None = None) -> Best:
     """The best ``most`` (None: all) of the scores at or above ``floor``, compared as float64, which is exact.
 
     Args:
@@ -41,11 +47,12 @@ def best_of(scores: Iterable[pa.Table], most: int | None, floor: float, id_type:
         most: At most so many are kept.
         floor: The least that a score must be.
         id_type: uint64 or string.
+        rest: Is given every row that is not among the best, once, a table at a time; so one pass over the scores serves both.
 
     Raises:
         TypeError: ids are of another type.
     """
-    held = _Held(most, floor, id_type)
+    held = _Held(most, floor, id_type, rest)
     for table in scores:
         held.offer(table.select(SCORED))
     return Best(table=held.ranked(), n_above=held.n_above)
@@ -74,14 +81,15 @@ def at_least(scores: npt.NDArray[np.floating[Any]], floor: float) -> npt.NDArray
 class _Held:
     """The best so far, and tables that wait to be ranked against them."""
 
-    def __init__(self, most: int | None, floor: float, id_type: pa.DataType) -> None:
+    def __init__(self, most: int | None, floor: float, id_type: pa.DataType, rest: Rest | None) -> None:
         self.n_above = 0
         self._most = most
         self._least = self._floor = floor
         self._id_type = id_type
+        self._rest = rest
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
-        self._enough = np.inf if most is None else max(MIN_WAITING, most)  # without a bound all are kept
+        self._enough = np.inf if most is None else most + MIN_WAITING  # without a bound all are kept
 
     def offer(self, table: pa.Table) -> None:
         """Keep the rows that may still be among the best."""
@@ -92,27 +100,47 @@ class _Held:
         self.n_above += int(np.count_nonzero(at_least(scores, self._least)))
         places = np.flatnonzero(at_least(scores, self._floor))
         above = table if len(places) == len(table) else table.take(places)
+        if self._rest is not None and len(places) < len(table):
+            self._rest(table, places)
         if len(above) or not self._waiting:  # the first stays for its types
             self._waiting.append(above)
         self._n_waiting += len(above)
         if self._n_waiting >= self._enough:
-            self._rank()
+            self._keep_best()
 
     def ranked(self) -> pa.Table:
         """The best, best first."""
         if not self._waiting:
             nothing = pa.schema([("account_id", self._id_type), ("score", pa.float32()), ("margin", pa.float32())])
             return nothing.empty_table()
-        self._rank()
-        return self._waiting[0]
+        self._keep_best()
+        return self._waiting[0].sort_by(BEST_FIRST).combine_chunks()
 
-    def _rank(self) -> None:
-        """Bring what waits down to the best; the score of the last of them is the new floor."""
-        found = pa.concat_tables(self._waiting)
-        if self._most is None:
-            found = found.sort_by(BEST_FIRST)
-        else:
-            found = found.take(pc.select_k_unstable(found, k=self._most, sort_keys=BEST_FIRST))
-            if 0 < len(found) == self._most:
-                self._floor = max(self._floor, float(widened(found)[-1]))
-        self._waiting, self._n_waiting = [found.combine_chunks()], 0
+    def _keep_best(self) -> None:
+        """Bring what waits down to the best, in any order; the least score of them is the new floor."""
+        found = pa.concat_tables(self._waiting).combine_chunks()
+        if self._most is not None and self._n_waiting >= self._most > 0:
+            scores = widened(found)
+            line = float(np.partition(scores, -self._most)[-self._most])
+            places = self._best_places(found, scores, line)
+            found = self._without(found, places)
+            self._floor = max(self._floor, line)
+        elif self._most == 0:
+            found = self._without(found, np.empty(0, np.int64))
+        self._waiting, self._n_waiting = [found], len(found)
+
+    def _best_places(self, found: pa.Table, scores: npt.NDArray[np.float64], line: float) -> Places:
+        """Of the ``most`` best, of which the last has the score ``line``; of those that have it, the lowest ids."""
+        is_best, level = scores > line, np.flatnonzero(scores == line)
+        order = pc.sort_indices(found["account_id"].take(level)).to_numpy()
+        assert self._most is not None
+        is_best[level[order[: self._most - np.count_nonzero(is_best)]]] = True
+        return np.flatnonzero(is_best)
+
+    def _without(self, found: pa.Table, places: Places) -> pa.Table:
+        """The rows at those places; the others are told of."""
+        if len(places) == len(found):
+            return found
+        if self._rest is not None:
+            self._rest(found, places)
+        return found.take(places).combine_chunks()

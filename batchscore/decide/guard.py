@@ -32,7 +32,7 @@ class Profile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drift:
+class ScoreDrift:
     """Scores of a run against other scores (``against``, in words). ``more_a_day``: reviews a day beyond theirs, at its line."""
 
     against: str
@@ -68,7 +68,7 @@ def judge(
     guard: Guard,
     *,
     budget: int | None,
-    drifts: Iterable[Drift] = (),
+    drifts: Iterable[ScoreDrift] = (),
     missing: Iterable[Missing] = (),
 ) -> tuple[Finding, ...]:
     """What a person must see before these flags are released.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -21,9 +20,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from batchscore.decide.best import SCORED, at_least, widened
+from batchscore.decide.best import SCORED, Places, at_least, widened
 from batchscore.keys import ACCOUNT_ID, hash64
 
 EDGES: Final = (0.01, 0.05, 0.2, 0.5)
@@ -33,7 +31,8 @@ RESERVE: Final = "reserve"
 _MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES, 1.0)))
 _SEED_BYTES: Final = 8
 _MOST_WAITING: Final = 4_096
-_NOWHERE: Final = len(_MIDDLES)  # the place of whom no band holds
+_NO_BAND: Final = len(_MIDDLES)  # of whom no band holds
+NOWHERE: Final[Places] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,42 +58,66 @@ def seed_of(text: str, as_of: datetime) -> np.uint64:
     return np.uint64(int.from_bytes(held[:_SEED_BYTES], "little"))
 
 
-def draw(scores: Iterable[pa.Table], flagged: pa.Table, reserve: pa.Table, n: int, seed: np.uint64) -> Drawn:
-    """Draw ``n`` accounts, or all where there are fewer.
+class Lots:
+    """Of the accounts that it is offered, those that a sample of ``n`` could draw: of each band those of the smallest hashes."""
+
+    def __init__(self, n: int, seed: np.uint64) -> None:
+        self.n, self.seed = n, seed
+        self._bands = [_Smallest(n) for _ in _MIDDLES]
+        self._waiting: list[pa.Table] = []  # near rows of several tables: many small sorts cost more than the scores
+        self._n_waiting = 0
+
+    def offer(self, table: pa.Table, but_not: Places = NOWHERE) -> None:
+        """More accounts (account_id, score, margin), each once, but for those at the places ``but_not`` and without a score."""
+        bands = _bands_of(table["score"].to_numpy())
+        bands[but_not] = _NO_BAND
+        for band, count in zip(self._bands, np.bincount(bands, minlength=len(self._bands)).tolist(), strict=False):
+            band.n += count
+        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), self.seed)
+        largest = np.array([*(band.largest for band in self._bands), 0], np.uint64)
+        near = np.flatnonzero(hashes <= largest[bands])  # of 10M scores a few thousand
+        near = near[bands[near] != _NO_BAND]
+        rows = table.select(SCORED).take(near)
+        self._waiting.append(rows.append_column("hash", pa.array(hashes[near])).append_column("band", pa.array(bands[near])))
+        self._n_waiting += len(near)
+        if self._n_waiting > _MOST_WAITING:
+            self._part()
+
+    def table(self) -> pa.Table | None:
+        """Whom it could draw: account_id, score, margin; at most ``n`` of a band. None where it was offered nobody."""
+        self._part()
+        held = [band.smallest(self.n) for band in self._bands if band.n]
+        return pa.concat_tables(held) if held else None
+
+    def bands(self) -> list[_Smallest]:
+        """The bands, from the lowest."""
+        self._part()
+        return self._bands
+
+    def _part(self) -> None:
+        """Give each band its rows of those that wait."""
+        if self._waiting:
+            together = pa.concat_tables(self._waiting).combine_chunks()
+            places = together["band"].to_numpy()
+            for number, band in enumerate(self._bands):
+                band.keep(together.take(np.flatnonzero(places == number)).drop_columns(["band"]))
+        self._waiting, self._n_waiting = [], 0
+
+
+def draw(lots: Lots, reserve: pa.Table) -> Drawn:
+    """Draw as many as the lots are for, or all where there are fewer. The lots are used up.
 
     Args:
-        scores: All scores of the as-of: account_id, score and margin; who has none is not drawn.
-        flagged: Accounts that are flagged by their score (account_id, score, margin); they are in no stratum.
+        lots: Were offered all who have a score but for whom their score selected, and for the reserve.
         reserve: The reserve (account_id, score, margin): a stratum of its own.
-        n: How many; at least two.
-        seed: Of `seed_of`.
     """
-    bands = [_Smallest(n) for _ in _MIDDLES]
-    listed = pa.concat_tables([flagged.select(SCORED), reserve.select(SCORED)]).combine_chunks()
-    waiting: list[pa.Table] = []  # near rows of several tables: many small sorts cost more than the scores
-    n_waiting = 0
-    for table in scores:
-        places = _bands_of(table["score"].to_numpy())
-        _leave_out(places, table, listed)
-        for band, count in zip(bands, np.bincount(places, minlength=len(bands)).tolist(), strict=False):
-            band.n += count
-        hashes = hash64(table[ACCOUNT_ID].combine_chunks(), seed)
-        largest = np.array([*(band.largest for band in bands), 0], np.uint64)
-        near = np.flatnonzero(hashes <= largest[places])  # of 10M scores a few thousand
-        near = near[places[near] != _NOWHERE]
-        rows = table.select(SCORED).take(near)
-        waiting.append(rows.append_column("hash", pa.array(hashes[near])).append_column("band", pa.array(places[near])))
-        n_waiting += len(near)
-        if n_waiting > _MOST_WAITING:
-            _part(waiting, bands)
-            waiting, n_waiting = [], 0
-    _part(waiting, bands)
+    n = lots.n
     first = _Smallest(n)
-    of_reserve = hash64(reserve[ACCOUNT_ID].combine_chunks(), seed)
+    of_reserve = hash64(reserve[ACCOUNT_ID].combine_chunks(), lots.seed)
     first.n = len(reserve)
     first.keep(reserve.select(SCORED).append_column("hash", pa.array(of_reserve)))
     strata = [(RESERVE, first, float(np.sum(widened(reserve))))] if len(reserve) else []
-    strata += _joined(bands, n, most=max(1, n - len(strata)))
+    strata += _joined(lots.bands(), n, most=max(1, n - len(strata)))
     shares = _allocated([(held.n, expected) for _, held, expected in strata], n)
     tables = [
         held.smallest(k).append_column("stratum", pa.repeat(name, k)).append_column("probability", pa.repeat(k / held.n, k))
@@ -117,29 +140,12 @@ def interleaved(n_flags: int, drawn: pa.Array, seed: np.uint64) -> tuple[list[in
 
 
 def _bands_of(scores: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int8]:
-    """The band of each score, from the lowest; `_NOWHERE` for NaN. Made anew: the caller may write into it."""
+    """The band of each score, from the lowest; `_NO_BAND` for NaN. Made anew: the caller may write into it."""
     places = np.zeros(len(scores), np.int8)
     for edge in EDGES:
         places += at_least(scores, edge)
-    places[np.isnan(scores)] = _NOWHERE
+    places[np.isnan(scores)] = _NO_BAND
     return places
-
-
-def _leave_out(places: npt.NDArray[np.int8], table: pa.Table, listed: pa.Table) -> None:
-    """Take those who are ``listed`` (account_id, score) out of their bands: they are the best, so few of the others are asked."""
-    if len(listed):
-        near = np.flatnonzero(at_least(table["score"].to_numpy(), float(np.min(widened(listed)))))
-        is_listed = pc.is_in(table[ACCOUNT_ID].take(near), value_set=listed[ACCOUNT_ID].combine_chunks())
-        places[near[is_listed.to_numpy()]] = _NOWHERE
-
-
-def _part(near: Sequence[pa.Table], bands: Sequence[_Smallest]) -> None:
-    """Give each band its rows of ``near`` (those of `SCORED`, hash, band)."""
-    if near:
-        together = pa.concat_tables(near).combine_chunks()
-        places = together["band"].to_numpy()
-        for number, band in enumerate(bands):
-            band.keep(together.take(np.flatnonzero(places == number)).drop_columns(["band"]))
 
 
 class _Smallest:

@@ -22,12 +22,12 @@ from batchscore.decide.adding import may_add, selected_anyway
 from batchscore.decide.again import CloserLook, moved_since
 from batchscore.decide.best import SCORED, Best, best_of, widened
 from batchscore.decide.memory import Judged, Memory, Moment, Withheld, judge
-from batchscore.decide.sample import Drawn, Stratum, draw, interleaved, seed_of
+from batchscore.decide.sample import Lots, Stratum, draw, interleaved, seed_of
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, WITHHELD, decision_schema, of_standing
 from batchscore.decide.tiers import Rules, lowest_threshold, rules_of
-from batchscore.decide.walk import Standing, fitting, walk
+from batchscore.decide.walk import Purses, Standing, walk
 from batchscore.errors import RunFailed
-from batchscore.keys import ACCOUNT_ID, MOMENT, hash64
+from batchscore.keys import ACCOUNT_ID, MOMENT, hash64, positions
 from batchscore.policy import Policy, n_sampled
 
 SLACK = 1_024  # candidates beyond what a walk is sure to need; tests make it smaller
@@ -39,9 +39,9 @@ _NAMES: Final = np.array(["", FLAG, RESERVE, WITHHELD, WITHHELD], object)  # by 
 class Question:
     """What decide is asked with, whatever the as-of.
 
-    ``memory``: of `memory.remember`. ``scores``: as-of → tables of account_id, score and margin, each account once; read anew
-    for each pass. ``groups``: (as-of, accounts) → account_id and the columns that the policy names, of those it knows.
-    ``closer_looks``: as-of → what a closer look at cleared accounts found. ``segment``: its column. ``seed``: of the plan.
+    ``memory``: of `memory.remember`. ``scores``: as-of → tables of account_id, score and margin, each account once; asked
+    again where a walk needs more. ``groups``: (as-of, accounts) → account_id and the columns that the policy names, of those it
+    knows. ``closer_looks``: as-of → what a closer look at cleared accounts found. ``segment``: its column. ``seed``: of the plan.
     """
 
     policy: Policy
@@ -108,10 +108,9 @@ def decide(asked: Question, at: Moment, simulated: pa.Array | None = None) -> De
     budget = None if policy.budget is None else max(0, policy.budget - (n_open if policy.less_open else 0))
     n_drawn = n_sampled(policy.sample, budget)
     looked = _Look(asked, at, memory, also_open)
-    walked = looked.walk(None if budget is None else budget - n_drawn)
-    found = walked.rows()
-    drawn = _drawn(asked, at, found, n_drawn) if n_drawn else None
-    table = _ranked(found, looked.of_drawn(drawn, walked) if drawn else found.slice(0, 0), seed_of(asked.seed, at.as_of))
+    walked = looked.walk(None if budget is None else budget - n_drawn, n_drawn)
+    drawn, strata = walked.drawn()
+    table = _ranked(walked.found(), drawn, seed_of(asked.seed, at.as_of))
     if pc.count_distinct(table[ACCOUNT_ID]).as_py() != len(table):
         raise RunFailed(
             "proof_failed",
@@ -120,7 +119,7 @@ def decide(asked: Question, at: Moment, simulated: pa.Array | None = None) -> De
             remedy="report it to batchscore with the run id: this must not be",
         )
     n_above = walked.best.n_above if np.isfinite(lowest_threshold(policy)) else None
-    return Decided(table=table, told=Told(n_above=n_above, n_open=n_open, strata=drawn.strata if drawn else ()))
+    return Decided(table=table, told=Told(n_above=n_above, n_open=n_open, strata=strata))
 
 
 def to_metadata(told: Mapping[datetime, Told]) -> dict[bytes, bytes]:
@@ -142,29 +141,54 @@ def from_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[datetime, Told
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Walked:
-    """A walk that came to its end: the candidates, what the policy and memory say of them, and what becomes of each."""
+    """A walk that came to its end.
+
+    ``people``: the candidates, best first, then whoever a sample could draw. ``rows``: of each of them, as if it were flagged.
+    ``standings`` and ``adds``: of the candidates.
+    """
 
     best: Best
-    candidates: pa.Table
-    standings: np.ndarray[tuple[int], np.dtype[np.int8]]
-    rows_of: Callable[[pa.Table, Judged, Rules], pa.Table]
-    judged: Judged
-    rules: Rules
+    lots: Lots | None
+    people: pa.Table
+    rows: pa.Table
+    standings: npt.NDArray[np.int8]
     adds: npt.NDArray[np.bool_]
+    is_free: npt.NDArray[np.bool_]  # of memory, of each of the people
+    purses: Purses
 
-    def rows(self) -> pa.Table:
-        """All that were not passed by, in order."""
-        table = self.rows_of(self.candidates, self.judged, self.rules)
-        capped = pa.array(self.standings == Standing.CAPPED)
-        adds = pa.array(self.adds)
+    def found(self) -> pa.Table:
+        """All candidates that were not passed by, in order."""
+        places = np.flatnonzero((self.standings != Standing.PASSED) | self.adds)
+        table, standings = self.rows.take(places), self.standings[places]
+        capped = pa.array(standings == Standing.CAPPED)
         columns = {
-            "standing": pc.if_else(adds, EVIDENCE, pa.array(_NAMES[self.standings], pa.string())),
+            "standing": pc.if_else(pa.array(self.adds[places]), EVIDENCE, pa.array(_NAMES[standings], pa.string())),
             "withheld": pc.if_else(capped, Withheld.TIER.value, table["withheld"]),
             "why": pc.if_else(capped, "the budget of a tier it is in is used up", table["why"]),
         }
         for name, column in columns.items():
             table = table.set_column(table.schema.get_field_index(name), name, column)
-        return table.filter(pa.array((self.standings != Standing.PASSED) | self.adds))
+        return table
+
+    def drawn(self) -> tuple[pa.Table, tuple[Stratum, ...]]:
+        """Rows of the sample, and its strata; whoever is drawn and memory withholds, or a tier has no room for, is left out."""
+        if self.lots is None:
+            return self.rows.slice(0, 0), ()
+        candidates = self.people.slice(0, len(self.standings))
+        is_reserve = self.standings == Standing.RESERVE
+        listed = np.flatnonzero(is_reserve | (self.standings == Standing.FLAG))
+        self.lots.offer(candidates, listed)
+        drawn = draw(self.lots, candidates.filter(pa.array(is_reserve)).select(SCORED))
+        ids = drawn.table[ACCOUNT_ID].combine_chunks()
+        at = positions(ids, self.people[ACCOUNT_ID].combine_chunks())
+        has_room = np.isin(at, listed)  # of the reserve: those have paid
+        order = np.flatnonzero(~has_room & self.is_free[at])
+        for place in order[np.argsort(hash64(ids.take(order), self.lots.seed), kind="stable")].tolist():
+            has_room[place] = self.purses.take(int(at[place]))
+        rows = self.rows.take(at)
+        for name in ("stratum", "probability"):
+            rows = rows.set_column(rows.schema.get_field_index(name), name, drawn.table[name])
+        return rows.filter(pa.array(self.is_free[at] & has_room)), drawn.strata
 
 
 class _Look:
@@ -175,27 +199,30 @@ class _Look:
         self._moved = moved_since(asked.policy.again, asked.closer_looks(at.as_of))
         self._cap = asked.policy.campaign.cap if asked.policy.campaign else 1
 
-    def walk(self, budget: int | None) -> _Walked:
-        """Walk the best scores: as many as the walk needs."""
+    def walk(self, budget: int | None, n_drawn: int) -> _Walked:
+        """Walk the best scores: as many as the walk needs. Beside them those are looked up whom a sample could draw."""
         policy = self._asked.policy
         n_known = len(self._asked.memory) + len(self._also_open)
         most = None if budget is None else budget + policy.reserve + n_known + SLACK
         while True:
-            best = best_of(self._asked.scores(self._at.as_of), most, lowest_threshold(policy), self._asked.id_type)
-            candidates = self._with_groups(best.table)
-            rules, judged, scores = rules_of(policy, candidates), self._judge(candidates), widened(candidates)
+            lots = Lots(n_drawn, seed_of(self._asked.seed, self._at.as_of)) if n_drawn else None
+            scores = self._asked.scores(self._at.as_of)
+            best = best_of(scores, most, lowest_threshold(policy), self._asked.id_type, None if lots is None else lots.offer)
+            people = self._with_groups(_together(best.table, lots))
+            rules, judged, line = rules_of(policy, people), self._judge(people), widened(best.table)
             withheld = [kind is not None for kind in judged.kinds]
-            found = walk(scores, rules, withheld, budget=budget, cap=self._cap, reserve=policy.reserve)
-            adds, is_over = self._adds(candidates, scores, judged, rules)
+            found = walk(line, rules, withheld, budget=budget, cap=self._cap, reserve=policy.reserve)
+            adds, is_over = self._adds(best.table, line, judged, rules)
             if most is None or best.is_all or (found.is_over and is_over):
                 return _Walked(
                     best=best,
-                    candidates=candidates,
+                    lots=lots,
+                    people=people,
+                    rows=self._rows(people, judged, rules),
                     standings=found.standings,
-                    rows_of=self._rows,
-                    judged=judged,
-                    rules=rules,
                     adds=adds,
+                    is_free=~np.array(withheld, np.bool_),
+                    purses=found.purses,
                 )
             most *= 4
 
@@ -211,31 +238,6 @@ class _Look:
             return nobody, True
         anyway, is_over = selected_anyway(scores, judged, rules, self._asked.policy, cap=self._cap)
         return anyway & may_add(candidates, judged, rules, self._memory, self._at.as_of), is_over
-
-    def of_drawn(self, drawn: Drawn, walked: _Walked) -> pa.Table:
-        """Rows of the accounts that were drawn; those whom memory withholds or a tier has no room for are left out."""
-        candidates = self._with_groups(drawn.table)
-        judged = self._judge(candidates)
-        rows = self._rows(candidates, judged, rules_of(self._asked.policy, candidates))
-        for name in ("stratum", "probability"):
-            rows = rows.set_column(rows.schema.get_field_index(name), name, candidates[name])
-        is_free = np.array([kind is None for kind in judged.kinds], np.bool_)
-        is_free[is_free] = self._have_room(candidates.filter(pa.array(is_free)), walked)
-        return rows.filter(pa.array(is_free))
-
-    def _have_room(self, drawn: pa.Table, walked: _Walked) -> npt.NDArray[np.bool_]:
-        """Whether each fits into what flags and reserve left of its tiers' budgets, in the order of chance; the reserve does."""
-        is_in = np.isin(walked.standings, [Standing.FLAG, Standing.RESERVE])
-        before = walked.candidates.filter(pa.array(is_in))
-        paid = pc.is_in(drawn[ACCOUNT_ID], value_set=before[ACCOUNT_ID].combine_chunks()).to_numpy()
-        order = np.flatnonzero(~paid)
-        chances = hash64(drawn[ACCOUNT_ID].combine_chunks(), seed_of(self._asked.seed, self._at.as_of))
-        order = order[np.argsort(chances[order], kind="stable")]
-        both = pa.concat_tables([before, drawn.take(order).drop_columns(["stratum", "probability"])], promote_options="default")
-        fits = fitting(rules_of(self._asked.policy, both.combine_chunks()), self._cap, len(before))
-        found: npt.NDArray[np.bool_] = paid.copy()
-        found[order] = fits[len(before) :]
-        return found
 
     def _with_groups(self, best: pa.Table) -> pa.Table:
         if self._asked.groups is None or not len(best):
@@ -283,9 +285,10 @@ class _Look:
         )
 
 
-def _drawn(asked: Question, at: Moment, found: pa.Table, n: int) -> Drawn:
-    flagged, reserve = (of_standing(found, standing).select(SCORED) for standing in (FLAG, RESERVE))
-    return draw(asked.scores(at.as_of), flagged, reserve, n, seed_of(asked.seed, at.as_of))
+def _together(best: pa.Table, lots: Lots | None) -> pa.Table:
+    """The best, in their order, then those whom a sample could draw."""
+    others = None if lots is None else lots.table()
+    return best if others is None else pa.concat_tables([best, others.cast(best.schema)]).combine_chunks()
 
 
 def _ranked(found: pa.Table, drawn: pa.Table, seed: np.uint64) -> pa.Table:

@@ -31,14 +31,6 @@ class Standing(IntEnum):
     CAPPED = 4  # above the line, and the budget of a tier is used up
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Walked:
-    """``standings``: `Standing`, int8 (n,). ``is_over``: more candidates below would change nothing."""
-
-    standings: npt.NDArray[np.int8]
-    is_over: bool
-
-
 class Purses:
     """What is left of each tier's budget."""
 
@@ -52,10 +44,17 @@ class Purses:
     def take(self, place: int) -> bool:
         """Pay for a candidate from all purses that it is in; False, and nothing is paid, where one of them is empty."""
         campaign = self._campaigns[place]
-        mine = [column[place] for column in self._of if column[place] >= 0]
-        paying = [purse for purse in mine if campaign < 0 or self._members.get((purse, campaign), 0) % self._cap == 0]
-        if any(self._left[purse] == 0 for purse in paying):
-            return False
+        mine: list[int] = []
+        paying: list[int] = []
+        for column in self._of:
+            purse = column[place]
+            if purse < 0:
+                continue
+            if campaign < 0 or self._members.get((purse, campaign), 0) % self._cap == 0:
+                if not self._left[purse]:
+                    return False
+                paying.append(purse)
+            mine.append(purse)
         for purse in paying:
             self._left[purse] -= 1
         for purse in mine if campaign >= 0 else ():
@@ -63,10 +62,13 @@ class Purses:
         return True
 
 
-def fitting(rules: Rules, cap: int, n_in: int) -> npt.NDArray[np.bool_]:
-    """Who fits into the tiers' budgets, in order, bool (n,); the first ``n_in`` are in, and have paid."""
-    purses = Purses(rules, cap)
-    return np.array([purses.take(place) or place < n_in for place in range(len(rules.thresholds))], np.bool_)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Walked:
+    """``standings``: `Standing`, int8 (n,). ``purses``: after it. ``is_over``: more candidates below would change nothing."""
+
+    standings: npt.NDArray[np.int8]
+    purses: Purses
+    is_over: bool
 
 
 def walk(
@@ -76,8 +78,8 @@ def walk(
 
     Args:
         scores: float64 (n,), falling.
-        rules: Of the same n.
-        withheld: Whom memory withholds.
+        rules: Of the same n, and perhaps of more after them.
+        withheld: Whom memory withholds, of the same.
         budget: None: without bound.
         cap: Flags of a campaign that use up one of the budget.
         reserve: How many are kept at most.
@@ -88,7 +90,7 @@ def walk(
     purses = Purses(rules, cap)
     members: dict[int, int] = {}
     campaigns = rules.campaigns.tolist()
-    for place in np.flatnonzero(scores >= rules.thresholds).tolist():
+    for place in np.flatnonzero(scores >= rules.thresholds[:n]).tolist():
         if is_full and in_reserve >= reserve:
             break
         if withheld[place]:
@@ -109,4 +111,4 @@ def walk(
         standings[place] = Standing.FLAG
         members[campaign] = members.get(campaign, 0) + 1
         left -= costs
-    return Walked(standings=standings, is_over=is_full and in_reserve >= reserve)
+    return Walked(standings=standings, purses=purses, is_over=is_full and in_reserve >= reserve)

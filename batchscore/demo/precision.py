@@ -24,7 +24,7 @@ from batchscore.ports import RunRow, StoreReader
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Share:
+class AbusiveShare:
     """``n_abusive`` of ``n`` accounts."""
 
     n: int
@@ -35,18 +35,18 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Precision:
+class DatePrecision:
     """One as-of: the accounts scored, the accounts flagged, and those of both that came after the training date."""
 
     as_of: datetime
-    scored: Share
-    flagged: Share
-    new_scored: Share
-    new_flagged: Share
+    scored: AbusiveShare
+    flagged: AbusiveShare
+    new_scored: AbusiveShare
+    new_flagged: AbusiveShare
     released: bool
 
 
-def measure(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: datetime) -> Iterator[Precision]:
+def measure(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: datetime) -> Iterator[DatePrecision]:
     """The precision of a finished run's flags at each of its as-ofs; one as-of is held at a time."""
     assert row.decision is not None, "a finished run has decided"
     decided = decided_rows(row.decision)
@@ -57,7 +57,7 @@ def measure(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: datet
         flags = decided.filter(at)
         scored = _ids(row, reader, Stage.SCORE, "scores", at, decided.schema)
         flagged = flags[ACCOUNT_ID]
-        yield Precision(
+        yield DatePrecision(
             as_of=as_of,
             scored=_share(scored, truth, as_of),
             flagged=_share(flagged, truth, as_of),
@@ -82,5 +82,5 @@ def _among(ids: pa.ChunkedArray, chosen: pa.Array) -> pa.ChunkedArray:
     return ids.filter(pc.is_in(ids, value_set=chosen))
 
 
-def _share(ids: pa.ChunkedArray, truth: Truth, as_of: datetime) -> Share:
-    return Share(n=len(ids), n_abusive=int(pc.sum(truth.is_abusive(ids, as_of)).as_py() or 0))
+def _share(ids: pa.ChunkedArray, truth: Truth, as_of: datetime) -> AbusiveShare:
+    return AbusiveShare(n=len(ids), n_abusive=int(pc.sum(truth.is_abusive(ids, as_of)).as_py() or 0))

@@ -13,7 +13,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from batchscore.demo.precision import Precision, Share, measure
+from batchscore.demo.precision import AbusiveShare, DatePrecision, measure
 from batchscore.demo.truth import Truth
 from batchscore.layout import Definitions
 from batchscore.observe.terminal import show_flags, show_proof
@@ -40,7 +40,7 @@ def show_results(row: RunRow, reader: StoreReader, truth: Truth, trained_as_of: 
     _show_precision(measure(row, reader, truth, trained_as_of), trained_as_of, console)
 
 
-def _show_precision(measured: Iterable[Precision], trained_as_of: datetime, console: Console) -> None:
+def _show_precision(measured: Iterable[DatePrecision], trained_as_of: datetime, console: Console) -> None:
     say(console, "\nflags that were right, by the truth of that date, beside the base rate: the share of all accounts scored.")
     say(console, f"`new` accounts came after {trained_as_of:%Y-%m-%d}, so the model was not trained on their labels.")
     say(console, f"  {'as of':<10}  {'all flags right':>18}  {'base rate':>9}  {'of new accounts':>18}  {'base rate':>9}")
@@ -53,7 +53,7 @@ def _show_precision(measured: Iterable[Precision], trained_as_of: datetime, cons
         )
 
 
-def _hits(share: Share) -> str:
+def _hits(share: AbusiveShare) -> str:
     return f"{share.n_abusive} of {share.n}, {share!s:>4}"
 
 

@@ -53,7 +53,7 @@ Segment = str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class JudgedDays:
     """What became of the days of a table. ``n_new``: those with too few days before them to be compared; they pass."""
 
     findings: tuple[Finding, ...]
@@ -128,7 +128,7 @@ def days_needed(as_ofs: Iterable[datetime], feature_set: FeatureSet, table: str)
 
 def judge(
     table: str, gate: TableGate, counts: DayCounts, needed: Mapping[date, datetime], incomplete: Iterable[date] = ()
-) -> Judged:
+) -> JudgedDays:
     """Judge the days ``needed`` (of `days_needed`). ``incomplete``: those that were not complete when files were listed.
 
     Days before the table's first event are not there to be judged (`coverage` speaks of them), nor is that first day, which may
@@ -152,7 +152,7 @@ def judge(
                 findings.append(_finding(table, day, whole, what))
             elif gate.by is not None:
                 findings += _of_segments(table, gate, counts, day, as_of, begin)
-    return Judged(findings=tuple(findings), n_days=n_days, n_new=n_new)
+    return JudgedDays(findings=tuple(findings), n_days=n_days, n_new=n_new)
 
 
 def _of_segments(table: str, gate: TableGate, counts: DayCounts, day: date, as_of: datetime, begin: date) -> Iterable[Finding]:

@@ -32,7 +32,7 @@ _ONLY: Final = "the only column of that meaning and type"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Said:
+class NamedColumns:
     """Columns that the operator named; an empty name leaves it to the guess."""
 
     key: str = ""
@@ -42,7 +42,7 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Accounts:
+class GuessedAccounts:
     """The accounts table as guessed. ``others``: columns that might be features, ``verdict``: those that must not."""
 
     key: str
@@ -53,7 +53,7 @@ class Accounts:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Events:
+class GuessedEvents:
     """An events table as guessed. ``known_at`` None: a row was known when it happened."""
 
     key: str
@@ -63,7 +63,7 @@ class Events:
     verdict: tuple[str, ...]
 
 
-def guess_accounts(columns: Sequence[Column], said: Said) -> tuple[Accounts, tuple[Guessed, ...]]:
+def guess_accounts(columns: Sequence[Column], said: NamedColumns) -> tuple[GuessedAccounts, tuple[Guessed, ...]]:
     """The accounts table that has these columns, and what was guessed of it.
 
     Raises:
@@ -81,10 +81,12 @@ def guess_accounts(columns: Sequence[Column], said: Said) -> tuple[Accounts, tup
     taken = {key.name, created.column if created else ""}
     others, verdict = _others(columns, taken)
     kind: IdKind = "integer" if key.kind == "integer" else "string"
-    return Accounts(key=key.name, kind=kind, created_at=created, others=others, verdict=verdict), guessed
+    return GuessedAccounts(key=key.name, kind=kind, created_at=created, others=others, verdict=verdict), guessed
 
 
-def guess_events(columns: Sequence[Column], accounts: Accounts, said: Said) -> tuple[Events, tuple[Guessed, ...]]:
+def guess_events(
+    columns: Sequence[Column], accounts: GuessedAccounts, said: NamedColumns
+) -> tuple[GuessedEvents, tuple[Guessed, ...]]:
     """The events table that has these columns, of those accounts, and what was guessed of it.
 
     Raises:
@@ -115,7 +117,7 @@ def guess_events(columns: Sequence[Column], accounts: Accounts, said: Said) -> t
         ),
     )
     others, verdict = _others(columns, {key.name, event.column, known.column if known else ""})
-    return Events(key=key.name, event_at=event, known_at=known, others=others, verdict=verdict), guessed
+    return GuessedEvents(key=key.name, event_at=event, known_at=known, others=others, verdict=verdict), guessed
 
 
 def _key(table: str, ids: Sequence[Column], said: str) -> tuple[Column, str]:

@@ -26,7 +26,7 @@ from batchscore.demo.world import trained_as_of, write_world
 from batchscore.errors import Problem, Refused
 from batchscore.features.feature_set import read_feature_set
 from batchscore.init.columns import Column, columns_of_files, columns_of_table
-from batchscore.init.guess import Said, guess_accounts, guess_events
+from batchscore.init.guess import NamedColumns, guess_accounts, guess_events
 from batchscore.init.started import Guessed, Started
 from batchscore.init.text import FEATURES_SCHEMA, SPEC_SCHEMA, TRAIN, Beginning, features_text, quoted, spec_text, table_name
 from batchscore.planner import read_inputs, refuse_mismatch
@@ -39,15 +39,15 @@ _TRAIN_BEFORE: Final = timedelta(days=14)  # so long before the as-of a model is
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class OwnData:
     """Where the operator's data are (a table, or paths of Parquet), and which columns were named."""
 
     accounts: SqlSource | Path
     events: Path | None = None
-    said: Said = field(default_factory=Said)
+    said: NamedColumns = field(default_factory=NamedColumns)
 
 
-def start(folder: Path, asked: Asked | None, schemas: Mapping[str, str], today: datetime) -> Started:
+def start(folder: Path, asked: OwnData | None, schemas: Mapping[str, str], today: datetime) -> Started:
     """Write a beginning into ``folder`` (made if need be); ``asked`` None: with the sample.
 
     Args:
@@ -67,7 +67,7 @@ def start(folder: Path, asked: Asked | None, schemas: Mapping[str, str], today: 
         unfinished = Path(hidden)
         if asked is None:
             _write_sample(unfinished)
-        data = asked or Asked(accounts=unfinished / "accounts", events=unfinished / "mails")
+        data = asked or OwnData(accounts=unfinished / "accounts", events=unfinished / "mails")
         beginning, sources = _begin(data, today, folder, unfinished)
         for name, text in {**schemas, "spec.yaml": spec_text(beginning), "features.yaml": features_text(beginning)}.items():
             (unfinished / name).write_text(text, encoding="utf-8")
@@ -112,7 +112,7 @@ def _refuse_taken(folder: Path, names: Iterable[str]) -> None:
         )
 
 
-def _begin(data: Asked, today: datetime, folder: Path, unfinished: Path) -> tuple[Beginning, dict[str, Source]]:
+def _begin(data: OwnData, today: datetime, folder: Path, unfinished: Path) -> tuple[Beginning, dict[str, Source]]:
     """What the texts will say; and the sources with absolute paths, as long as the texts do not lie where theirs start."""
     if isinstance(data.accounts, SqlSource):
         columns, table = columns_of_table(data.accounts), table_name(data.accounts.table, "accounts")

@@ -10,7 +10,7 @@ from typing import Final
 
 from batchscore.features.feature_set import RESERVED, TimeColumn
 from batchscore.init.columns import Column
-from batchscore.init.guess import Accounts, Events
+from batchscore.init.guess import GuessedAccounts, GuessedEvents
 from batchscore.init.started import Guessed
 
 SPEC_SCHEMA: Final = "spec.schema.json"
@@ -31,8 +31,8 @@ class Beginning:
     accounts_table: str
     events_table: str
     sources: dict[str, str]
-    accounts: Accounts
-    events: Events | None
+    accounts: GuessedAccounts
+    events: GuessedEvents | None
     guessed: tuple[Guessed, ...]
     as_of: datetime
     release: str

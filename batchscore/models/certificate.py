@@ -42,7 +42,7 @@ class BundlesShown(Value):
     bundles: tuple[BundleShown, ...]
 
 
-class Check(Value):
+class BundleCheck(Value):
     """One thing that was checked, and that it holds."""
 
     name: str
@@ -56,7 +56,7 @@ class BundleVerified(Value):
     digest: str
     machine: Machine
     scorer: str
-    checks: tuple[Check, ...]
+    checks: tuple[BundleCheck, ...]
 
 
 class PartDiffers(Value):
@@ -104,19 +104,24 @@ def verify(path: Path) -> BundleVerified:
             remedy="pack the bundle again",
         )
     n_golden = f"{manifest.n_golden} rows equal to the bit"
+    fast = fastest_scorer(checked, scorer)
+    explained = _compiled(_explains(fast), "contributions equal to the bit", "explains")
     return BundleVerified(
         path=str(path),
         digest=checked.bundle.digest,
         machine=this_machine(),
-        scorer=(fast := fastest_scorer(checked, scorer)).name,
+        scorer=fast.name,
         checks=(
-            Check(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
-            Check(name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"),
-            Check(name="effects", found=_effects(effects)),
-            Check(name="first load", found="a child process loaded, scored and explained with it"),
-            Check(name="golden rows, in place", found=n_golden),
-            Check(name="golden rows, DMatrix", found=n_golden),
-            Check(name="compiled scorer", found=_compiled(fast, n_golden)),
+            BundleCheck(name="digests", found="manifest, model and golden rows have the bytes that were packed"),
+            BundleCheck(
+                name="model facts", found=f"{manifest.objective}, {manifest.n_trees} trees by XGBoost {manifest.written_by}"
+            ),
+            BundleCheck(name="effects", found=_effects(effects)),
+            BundleCheck(name="first load", found="a child process loaded, scored and explained with it"),
+            BundleCheck(name="golden rows, in place", found=n_golden),
+            BundleCheck(name="golden rows, DMatrix", found=n_golden),
+            BundleCheck(name="compiled scorer", found=_compiled(fast.name == "compiled", n_golden, "scores")),
+            BundleCheck(name="compiled explainer", found=explained),
         ),
     )
 
@@ -126,10 +131,19 @@ def _effects(effects: Mapping[str, Effect]) -> str:
     return f"of the features {said}, whatever the row"
 
 
-def _compiled(scorer: Scorer, found: str) -> str:
-    return (
-        found if scorer.name == "compiled" else "not used here: XGBoost scores (the log says why, or the extra `fast` is absent)"
-    )
+def _explains(scorer: Scorer) -> bool:
+    """Whether the compiled explainer is installed and passes its certificate."""
+    from batchscore.models.xgboost_scorer import XGBoostScorer  # noqa: PLC0415 (as above)
+
+    if isinstance(scorer, XGBoostScorer):
+        return False
+    from batchscore.models.compiled_explainer import CompiledExplainer  # noqa: PLC0415 (needs the extra `fast`)
+
+    return isinstance(scorer, CompiledExplainer) and scorer.certify()
+
+
+def _compiled(used: bool, found: str, does: str) -> str:  # noqa: FBT001 (private)
+    return found if used else f"not used here: XGBoost {does} (the log says why, or the extra `fast` is absent)"
 
 
 def difference(a: Bundle, b: Bundle) -> BundleDiff:

@@ -2,8 +2,8 @@
 
 It is used when a certificate holds: equal bits on the bundle's golden rows, and on rows made of the model's own cut points,
 their neighbours, zeros, the largest and smallest floats, and missing values. After that a sample of every frame goes through
-XGBoost too, and one differing bit gives the whole frame to XGBoost. What is not a margin (probabilities, contributions) is
-XGBoost's anyway.
+XGBoost too, and one differing bit gives the whole frame to XGBoost. Probabilities are XGBoost's anyway; for contributions see
+`compiled_explainer`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class CompiledScorer:
         self.names: tuple[str, ...] = reference.names
         self.bundle_digest: str = reference.bundle_digest
         self.riders: Golden = reference.riders
+        self.explained_by: str = reference.explained_by
         self._of_thread = threading.local()  # attempts in other threads share this scorer: each hears of its own frames
 
     @property

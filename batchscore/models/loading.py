@@ -45,11 +45,12 @@ def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "faste
 
 
 def fastest_scorer(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
-    """The compiled scorer where it is installed and passes its certificate."""
+    """The compiled scorer where it is installed and passes its certificate; around either a compiled explainer, with its own."""
     try:
-        from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (needs the extra `fast`)
+        from batchscore.models.compiled_explainer import CompiledExplainer  # noqa: PLC0415 (needs the extra `fast`)
+        from batchscore.models.compiled_scorer import fastest  # noqa: PLC0415 (as above)
     except ImportError as error:
         if (error.name or "").partition(".")[0] != "llvmlite":
             raise
         return reference
-    return fastest(checked, reference)
+    return CompiledExplainer(fastest(checked, reference), reference, checked.facts)

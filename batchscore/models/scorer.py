@@ -1,7 +1,7 @@
 """The scorer: what turns a frame into margins, scores and contributions. A protocol; `loading` is the one way to get one.
 
-XGBoost is the reference. The compiled scorer gives its bits ten times faster (`tests/contract/scorer`, `make bench`), where
-the extra `fast` is installed.
+XGBoost is the reference. Compiled kernels give its margins ten times faster, and its contributions thirty times, to the bit
+(`tests/contract/scorer`, `make bench`), where the extra `fast` is installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ class Scorer(Protocol):
 
     @property
     def n_fallbacks(self) -> int:
-        """Frames of the calling thread so far whose margins came from the reference, because a sample of them differed."""
+        """Frames of the calling thread so far that the reference did again, because a sample of their bits differed."""
+
+    @property
+    def explained_by(self) -> str:
+        """Who computed the calling thread's last contributions: ``xgboost`` or ``compiled``."""
 
     @property
     def names(self) -> tuple[str, ...]:

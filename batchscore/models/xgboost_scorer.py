@@ -41,6 +41,7 @@ class XGBoostScorer:
         self.bundle_digest: str = checked.bundle.digest
         self.name: str = "xgboost"
         self.n_fallbacks: int = 0
+        self.explained_by: str = "xgboost"
         self._nthread = nthread
         self._booster = load_booster(checked.model, nthread=nthread, where=self.manifest.name)
         self._explaining = threading.Lock()  # only in-place prediction is documented as safe between threads

@@ -6,14 +6,14 @@ from rich.console import Console
 
 from batchscore.observe import tables
 from batchscore.observe.terminal import show_flags
-from batchscore.report.difference import Difference
+from batchscore.report.difference import RunDifference
 from batchscore.report.drift import in_words
 
 MAX_DATES = 30
 _WORDS = frozenset({"reads as"})  # columns of text
 
 
-def show_difference(found: Difference, console: Console) -> None:
+def show_difference(found: RunDifference, console: Console) -> None:
     """Pinned parts, stages, scores, flags: only what there is to say."""
     a, b = found.a, found.b
     tables.line(console, f"A {a.run_id} of {a.name}: {a.state}, opened {a.opened_at:%Y-%m-%d %H:%M} UTC")
@@ -39,7 +39,7 @@ def show_difference(found: Difference, console: Console) -> None:
         tables.line(console, f"could not be read: {gap}")
 
 
-def _show_pinned(found: Difference, console: Console) -> None:
+def _show_pinned(found: RunDifference, console: Console) -> None:
     if not found.pinned:
         tables.line(console, "every pinned part is the same: the two must give equal scores")
         return
@@ -49,7 +49,7 @@ def _show_pinned(found: Difference, console: Console) -> None:
     console.print(pinned)
 
 
-def _show_scores(found: Difference, console: Console) -> None:
+def _show_scores(found: RunDifference, console: Console) -> None:
     scores = tables.table("scores as of", "of A", "of B", "PSI", "reads as", words=_WORDS)
     for pair in found.scores[-MAX_DATES:]:
         psi = "–" if pair.psi is None else f"{pair.psi:.3f}"
@@ -58,7 +58,7 @@ def _show_scores(found: Difference, console: Console) -> None:
     _left(len(found.scores), console)
 
 
-def _show_flags(found: Difference, console: Console) -> None:
+def _show_flags(found: RunDifference, console: Console) -> None:
     flags = tables.table("flags as of", "of A", "of B", "new in B", "dropped from A", "at another rank", words=_WORDS)
     for pair in found.flags[-MAX_DATES:]:
         counts = (pair.n_a, pair.n_b, pair.n_new, pair.n_dropped, pair.n_moved)

@@ -55,14 +55,14 @@ Ranks = dict[AccountId, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class ComparisonLimits:
     """``budget``: accounts each side may select at an as-of; None: as many as run A did. ``n_sample``: disagreements shown."""
 
     budget: int | None = None
     n_sample: int = 20
 
 
-def compare_runs(reader: StoreReader, row_a: RunRow, row_b: RunRow, asked: Asked) -> Comparison:
+def compare_runs(reader: StoreReader, row_a: RunRow, row_b: RunRow, asked: ComparisonLimits) -> Comparison:
     """Run B against run A, each by the bundle that flags there.
 
     Raises:
@@ -77,7 +77,7 @@ def compare_runs(reader: StoreReader, row_a: RunRow, row_b: RunRow, asked: Asked
         return _compare(reader, committed_side(row_a, reader), committed_side(row_b, reader), asked)
 
 
-def compare_bundle(reader: StoreReader, row: RunRow, bundle: str, asked: Asked) -> Comparison:
+def compare_bundle(reader: StoreReader, row: RunRow, bundle: str, asked: ComparisonLimits) -> Comparison:
     """Another bundle on the frozen input of a run, against the one that flags there.
 
     ``bundle``: the name of one of the run's shadows, whose scores are taken as they stand; or the path of any bundle made for the
@@ -125,7 +125,7 @@ class _Row:
     codes: dict[str, float]
 
 
-def _compare(reader: StoreReader, a: ComparedSide, b: ComparedSide, asked: Asked) -> Comparison:
+def _compare(reader: StoreReader, a: ComparedSide, b: ComparedSide, asked: ComparisonLimits) -> Comparison:
     id_type = ID_TYPES[Definitions.of(a.row.plan).feature_set.account_id]
     dates: list[DatePair] = []
     drawn: dict[Kind, list[_Differs]] = {"new": [], "dropped": []}

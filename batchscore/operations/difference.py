@@ -10,12 +10,12 @@ from batchscore.keys import ACCOUNT_ID
 from batchscore.layout import decided_rows
 from batchscore.operations.report import Gaps, report_of
 from batchscore.ports import FlagRow, RunRow, StoreReader
-from batchscore.report.difference import MAX_SHOWN, Difference, flag_pairs, pinned_parts, score_pairs, stage_pairs
+from batchscore.report.difference import MAX_SHOWN, RunDifference, flag_pairs, pinned_parts, score_pairs, stage_pairs
 
 _ALL_FLAGS: Final = 10_000_000
 
 
-def difference(reader: StoreReader, run_a: str, run_b: str, store: str) -> Difference:
+def difference(reader: StoreReader, run_a: str, run_b: str, store: str) -> RunDifference:
     """From run A to run B.
 
     Raises:
@@ -26,7 +26,7 @@ def difference(reader: StoreReader, run_a: str, run_b: str, store: str) -> Diffe
     gaps = Gaps()
     decided = [_decision(row, gaps) for row in rows]
     new, dropped = _in_queue_of_one(reader, rows, decided)
-    return Difference(
+    return RunDifference(
         a=a.run,
         b=b.run,
         pinned=pinned_parts(rows[0].plan, rows[1].plan),

@@ -34,7 +34,7 @@ from batchscore.operations.for_a_person import told_to_a_person
 from batchscore.operations.frozen_account import FrozenAccount, lies_in, unknown_account
 from batchscore.operations.frozen_rows import frozen_rows
 from batchscore.operations.remade import features_again
-from batchscore.operations.selection import Asked, selection_of
+from batchscore.operations.selection import AccountAt, selection_of
 from batchscore.plan import Reasons, Stage
 from batchscore.ports import FlagRow, RunRow, StoreReader
 from batchscore.report.explanation import Explanation, FeatureSaid, FrozenRow, MadeAgain, Outcome, Selection
@@ -281,7 +281,7 @@ def _selection(frozen: FrozenAccount, scored: tuple[np.float32, np.float32] | No
         was, is_now = frozen.decision_row(frozen.decided), frozen.decision_row(again)
         checks.at("decision", true=was.equals(is_now), otherwise=f"it was {_taken(was)}, and would be {_taken(is_now)} now")
         score = None if scored is None else float(scored[1])
-        asked = Asked(row.plan.spec, frozen.ids[0], frozen.as_of, score)
+        asked = AccountAt(row.plan.spec, frozen.ids[0], frozen.as_of, score)
         return selection_of(asked, asked_again.scores(frozen.as_of), memory, frozen.decided)
     return None
 

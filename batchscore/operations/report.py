@@ -92,8 +92,6 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
     works = {stage: StageWork(stage, reader.receipts(run_id, stage), reused) for stage in Stage}
     histograms = score_histograms(row, reader, gaps)
     proof_state, proof = _proof(row, reader, stages.get(Stage.SCORE), gaps)
-    if proof is not None:
-        gaps += _miscounted(proof, histograms)
     flags = _flags(row, reader, gaps)
     rows = {
         "decide": sum(KeyDigest.parse(line.scored).n for line in proof.as_ofs) if proof and flags else None,
@@ -123,7 +121,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         alerts=tuple(alerts for work in works.values() for alerts in work.alerts()),
         slowest=slowest_of_all(works.values()),
         failures=reader.failures(run_id),
-        environment=_environment(row, works[Stage.SCORE]),
+        environment=_environment(row, works[Stage.SCORE], works[Stage.REASONS]),
         digests=_digests(row, proof) | _head(reader),
         gaps=tuple(gaps),
         next=tuple(_next(row, reader, before, flags, shlex.quote(store))),
@@ -164,7 +162,7 @@ def score_histograms(
 ) -> dict[datetime, Counts]:
     """As-of → counts of all scores committed so far, of those that flags come from or of a shadow bundle's.
 
-    Not hashed: the proof's counts are compared with them.
+    Not hashed: the proof hashes these files, and is not readable where one is damaged.
     """
     folder = Path(row.plan.spec.store)
     receipts = reader.receipts(row.run_id, Stage.SCORE) if shadow is None else _shadow_receipts(row, reader, shadow)
@@ -173,14 +171,6 @@ def score_histograms(
     if missing:
         gaps.append(f"histograms: {missing} of {len(paths)} score files of {row.run_id} are gone or cannot be read")
     return found
-
-
-def _miscounted(proof: Proof, histograms: dict[datetime, Counts]) -> Iterator[str]:
-    """As-ofs whose histogram holds other than the scores that were proven."""
-    for line in proof.as_ofs:
-        n_scored, n_counted = KeyDigest.parse(line.scored).n, sum(histograms.get(line.as_of, ()))
-        if n_scored != n_counted:
-            yield f"histogram of {line.as_of:%Y-%m-%d}: holds {n_counted:,} of {n_scored:,} scores"
 
 
 def _proof(
@@ -257,8 +247,7 @@ def _bundles(
         work = StageWork(Stage.SHADOW, _shadow_receipts(row, reader, shadow), reused)
         numbers = _shadow_numbers(row, reader, shadow)
         n_aside = sum(stage is Stage.SHADOW and number in numbers for stage, number in aside)
-        state, proof = _proof(row, reader, shadow_stage, gaps, shadow)
-        gaps += [f"{name}: {gap}" for gap in _miscounted(proof, mine)] if proof else []
+        state, _ = _proof(row, reader, shadow_stage, gaps, shadow)
         both = max(mine.keys() & histograms.keys(), default=None)
         yield _bundle(name, shadow, work, n_quarantined=n_aside, proof_state=state).model_copy(
             update={
@@ -330,6 +319,9 @@ def _flags(row: RunRow, reader: StoreReader, gaps: Gaps) -> Flags | None:
             "withheld": aside_by_why,
             "n_decided_kept": released_as.get(ReleasedAs.KEPT, 0),
             "n_evidence": released_as.get(ReleasedAs.EVIDENCE, 0),
+            "n_instead": released_as.get(ReleasedAs.INSTEAD, 0),
+            "n_suppressed": (n_suppressed := released_as.get(ReleasedAs.SUPPRESSED, 0)),
+            "n_overtaken": counted.n_overtaken - n_suppressed,
         }
         return counted.model_copy(update=more)
     return None
@@ -415,14 +407,16 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return max(0.0, (end - start).total_seconds()) if start and end else None
 
 
-def _environment(row: RunRow, score: StageWork) -> dict[str, str]:
+def _environment(row: RunRow, score: StageWork, reasons: StageWork) -> dict[str, str]:
     """What decides bits, and how the attempts ran; of the executor its kind and size, not its address."""
     libraries = {
         name.removeprefix(_LIBRARY): version for name, version in sorted(row.plan.pinned.items()) if name.startswith(_LIBRARY)
     }
     executor = _ADDRESS.sub("", row.executor) or "unknown"
-    scorers = ", ".join(f"{name} ({n:,} partitions)" for name, n in sorted(score.scorers.items()))
-    ran = {"executor": executor} | ({"scorer": scorers} if scorers else {})
+    ran = {"executor": executor}
+    for part, work in (("scorer", score), ("explainer", reasons)):
+        if work.scorers:
+            ran[part] = ", ".join(f"{name} ({n:,} partitions)" for name, n in sorted(work.scorers.items()))
     return ran | {"rows a partition": f"{row.plan.spec.partition_rows:,}", **libraries}
 
 

@@ -18,7 +18,7 @@ from batchscore.plan import Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
 from batchscore.spec import Value
 
-Asked = Literal["quarantined", "rejected"]
+SetAside = Literal["quarantined", "rejected"]
 _OF_SCORES: Final = ("feature set", "bundle ", "library ", "stage formats")  # pinned parts that change every score
 
 
@@ -43,7 +43,7 @@ class Retry(Value):
     """What `batchscore retry RUN` shows before it does it."""
 
     run_id: str
-    asked: Asked
+    asked: SetAside
     plan_digest: str
     changed: tuple[str, ...]  # pinned parts that differ; none: the next generation of the same plan
     n_quarantined: int
@@ -51,7 +51,7 @@ class Retry(Value):
     stages: tuple[StageRetry, ...]
 
 
-def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: Asked) -> Retry:
+def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: SetAside) -> Retry:
     """What a retry of ``row`` does, where ``made`` is the plan of its spec as the world is now.
 
     Raises:

@@ -20,7 +20,7 @@ _KNOWN: Final = frozenset({ACCOUNT_ID, "as_of", "rank", "score", "margin", "rele
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AccountAt:
     """Of whom it is asked: ``own``, an id as Arrow holds it, at an as-of of ``spec``; ``score`` None: it has none."""
 
     spec: RunSpec
@@ -34,7 +34,7 @@ class Asked:
         return self.spec.release == "latest" and self.as_of == self.spec.as_ofs()[-1]
 
 
-def selection_of(asked: Asked, scores: Iterable[pa.Table], memory: pa.Table, decided: pa.Table) -> Selection:
+def selection_of(asked: AccountAt, scores: Iterable[pa.Table], memory: pa.Table, decided: pa.Table) -> Selection:
     """Why the account was, or was not, selected.
 
     Args:
@@ -93,7 +93,7 @@ class _Place:
     n_better: int = 0
 
 
-def _placed(asked: Asked, scores: Iterable[pa.Table], blocked: pa.Array) -> _Place:
+def _placed(asked: AccountAt, scores: Iterable[pa.Table], blocked: pa.Array) -> _Place:
     """Over the scores, a table at a time; the order is decide's: the score, then the least id."""
     place = _Place()
     threshold = asked.spec.policy.threshold
@@ -113,7 +113,7 @@ def _n(mask: Any) -> int:
     return int(pc.sum(mask).as_py() or 0)
 
 
-def _because(asked: Asked, place: _Place, open_flags: pa.Array, blocked: pa.Array) -> Because:
+def _because(asked: AccountAt, place: _Place, open_flags: pa.Array, blocked: pa.Array) -> Because:
     """The first thing that stood in the way, in the order in which decide asks."""
     policy = asked.spec.policy
     if asked.score is None:

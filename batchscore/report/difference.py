@@ -57,7 +57,7 @@ class FlagPair(Value):
     n_moved: int
 
 
-class Difference(Value):
+class RunDifference(Value):
     """All of it, from run ``a`` to run ``b``.
 
     ``new_in_queue``: flags of B that `batchscore queue` shows now, of accounts that A flagged at no as-of; ``dropped_in_queue``

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError
 from batchscore.features.feature_set import AccountsTable
-from batchscore.files import verified, write_arrow
-from batchscore.keys import ACCOUNT_ID
+from batchscore.files import open_verified, write_arrow
+from batchscore.keys import ACCOUNT_ID, Words
 from batchscore.receipt import Output, Receipt
 
 _READERS: Final = 2  # threads, each of which holds one file
@@ -53,26 +53,29 @@ def read_groups(store: Path, files: Sequence[Output], columns: Sequence[str], am
         PartitionError: ``input_digest_mismatch``, ``file_missing`` or ``input_corrupt``.
     """
     wanted = among.take(pc.sort_indices(among))
+    sought = np.unique(wanted.to_numpy()) if pa.types.is_integer(wanted.type) else None
 
     def read(output: Output) -> pa.Table:
-        path = verified(str(store / output.path), output.sha256)
         try:
-            with pa.OSFile(str(path)) as stream:  # not mapped: a file that is cut meanwhile would end the process
+            # Not mapped: a file that is cut meanwhile would end the process.
+            with open_verified(str(store / output.path), output.sha256) as stream:
                 table = pa.ipc.open_file(stream).read_all().select(columns)
         except (OSError, pa.ArrowException) as error:
-            raise PartitionError("input_corrupt", "does not decode", where=path.name, remedy="restore the file") from error
-        return table.take(_places(table[ACCOUNT_ID].combine_chunks(), wanted))
+            where = Path(output.path).name
+            raise PartitionError("input_corrupt", "does not decode", where=where, remedy="restore the file") from error
+        ids = table[ACCOUNT_ID].combine_chunks()
+        places = pc.indices_nonzero(pc.is_in(ids, value_set=wanted)) if sought is None else _places(ids.to_numpy(), sought)
+        return table.take(places)
 
     with ThreadPoolExecutor(_READERS) as pool:
         return pa.concat_tables(pool.map(read, files), promote_options="permissive").combine_chunks()
 
 
-def _places(ids: pa.Array, wanted: pa.Array) -> pa.Array | npt.NDArray[Any]:
-    """Where ids (rising, each perhaps several times) are among those ``wanted`` (rising); in order."""
-    if not pa.types.is_integer(ids.type):
-        return pc.indices_nonzero(pc.is_in(ids, value_set=wanted))
-    held, sought = ids.to_numpy(), np.unique(wanted.to_numpy())
-    low, high = np.searchsorted(sought, held[[0, -1]]) if len(held) else (0, -1)
+def _places(held: Words, sought: Words) -> npt.NDArray[np.int64]:
+    """Where those that are ``held`` (rising, each perhaps several times) are among those ``sought`` (rising); in order."""
+    if not len(held):
+        return np.empty(0, np.int64)
+    low, high = np.searchsorted(sought, held[[0, -1]])
     sought = sought[low : high + 1]
     first, end = np.searchsorted(held, sought, side="left"), np.searchsorted(held, sought, side="right")
     n_of = end - first

@@ -30,7 +30,7 @@ _MOST_DIGITS: Final = 38  # of decimal128
 _UUID_BYTES: Final = 16
 TEXT_IN_BYTES: Final = pa.large_binary()  # bytes that must be UTF-8: they become text
 
-Asked = tuple[str, pa.DataType]
+TypedExpression = tuple[str, pa.DataType]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ class MySqlColumn:
         digits = self.precision or _MOST_DIGITS
         return self.kind in INTEGERS or (self.kind == "decimal" and self.scale == 0 and digits <= _MOST_WHOLE_DIGITS)
 
-    def asked_as(self, role: Role, quoted: str, cast: IdCast | None = None, *, in_binary: bool = False) -> Asked | None:
+    def asked_as(self, role: Role, quoted: str, cast: IdCast | None = None, *, in_binary: bool = False) -> TypedExpression | None:
         """The expression to select, and the Arrow type of its values; None when the type has no exact home in that role.
 
         ``cast``: what a spec declares account ids to become. ``in_binary``: how connectorx is answered and PyMySQL is not: a
@@ -71,13 +71,13 @@ class MySqlColumn:
             case "segment":
                 return (f"CAST({quoted} AS CHAR)", pa.string()) if self.is_whole else self._as_name(quoted)
 
-    def _as_name(self, quoted: str) -> Asked | None:
+    def _as_name(self, quoted: str) -> TypedExpression | None:
         return (f"CONVERT({quoted} USING utf8mb4)", pa.string()) if self.kind in _NAMES else None
 
-    def _as_bytes(self, quoted: str) -> Asked | None:
+    def _as_bytes(self, quoted: str) -> TypedExpression | None:
         return (f"HEX({quoted})", pa.binary()) if self.kind in BYTES else None
 
-    def _as_id(self, quoted: str, cast: IdCast | None) -> Asked | None:
+    def _as_id(self, quoted: str, cast: IdCast | None) -> TypedExpression | None:
         """Integers and text as they are; bytes are text too, unless they are declared to become it otherwise."""
         if cast == "text":
             return (f"CAST({quoted} AS CHAR)", pa.string()) if self.is_whole else None
@@ -92,7 +92,7 @@ class MySqlColumn:
             return f"CONVERT({quoted} USING utf8mb4)", pa.string()
         return (f"HEX({quoted})", TEXT_IN_BYTES) if self.kind in BYTES else None
 
-    def _as_number(self, quoted: str, *, in_binary: bool) -> Asked | None:
+    def _as_number(self, quoted: str, *, in_binary: bool) -> TypedExpression | None:
         if self.is_whole:
             return self._whole(quoted)
         if self.kind in {"bit", "year"}:
@@ -104,7 +104,7 @@ class MySqlColumn:
             return f"CAST({quoted} AS CHAR)", pa.decimal128(self.precision, self.scale or 0)
         return None
 
-    def _as_time(self, quoted: str) -> Asked | None:
+    def _as_time(self, quoted: str) -> TypedExpression | None:
         """Microseconds since 1970: of a TIMESTAMP in UTC whatever the session's zone is, of others as they are written."""
         if self.kind in TEXTS:
             return f"CONVERT({quoted} USING utf8mb4)", pa.string()
@@ -116,7 +116,7 @@ class MySqlColumn:
             exact, arrow = f"TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', {quoted})", pa.timestamp("us")
         return f"CASE WHEN {quoted} IS NULL THEN NULL ELSE COALESCE({exact}, {ZERO_DATE}) END", arrow
 
-    def _whole(self, quoted: str) -> Asked:
+    def _whole(self, quoted: str) -> TypedExpression:
         return as_whole(self, quoted), pa.uint64() if "unsigned" in self.declared else pa.int64()
 
 

@@ -11,7 +11,8 @@ from batchscore.database import is_mysql, translated
 from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
 from batchscore.store.desk import ReviewDesk
-from batchscore.store.ledger import LEASE_S, Ledger
+from batchscore.store.fencing import LEASE_S
+from batchscore.store.ledger import Ledger
 from batchscore.store.place import DATABASE, database_name, engine_of, require_place
 from batchscore.store.preflight import findings, require_ready
 from batchscore.store.reader import Reader

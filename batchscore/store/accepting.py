@@ -12,7 +12,7 @@ from batchscore.acceptance import Accepted
 from batchscore.audit import Act
 from batchscore.ports import RunHandle
 from batchscore.store.audit import AuditTrail, Done
-from batchscore.store.rows import moment
+from batchscore.store.rows import RowsOf, moment
 from batchscore.store.tables import acceptances
 
 
@@ -29,8 +29,13 @@ def put_accepted(
     trail.append(connection, [Done(act=Act.ACCEPTED, who=one.by, run_id=run.run_id, detail=one.entry) for one in new])
 
 
-def accepted_row(row: RowMapping) -> Accepted:
-    """A row of `acceptances`."""
+def accepted_of(rows_of: RowsOf, run_id: str) -> tuple[Accepted, ...]:
+    """What was accepted of the run that its plan pins otherwise, in order of time."""
+    query = sa.select(acceptances).where(acceptances.c.run_id == run_id)
+    return tuple(map(_accepted, rows_of(query.order_by(acceptances.c.accepted_at, acceptances.c.part))))
+
+
+def _accepted(row: RowMapping) -> Accepted:
     return Accepted(
         part=row["part"],
         was=row["was"],

@@ -1,4 +1,4 @@
-"""Appends to the audit trail, in the transaction of the change itself: what did not happen leaves no entry, and the reverse.
+"""The audit trail: appended to in the transaction of the change itself, so what did not happen leaves no entry, and the reverse.
 
 The key that hides account ids is a file in the store's folder, not a row: who has a copy of the tables cannot try ids.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +19,14 @@ from batchscore.database import clock
 from batchscore.errors import DatabaseFailed, Refused
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AccountId
+from batchscore.store.rows import RowsOf
 from batchscore.store.tables import audit, audit_head
 
 KEY: Final = "audit.key"
 CHAIN: Final = "store"  # the one row of `audit_head`
 _KEY_BYTES: Final = 32
 _ROWS_A_STATEMENT: Final = 500
+_PAGE: Final = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,19 @@ class AuditTrail:
             connection.execute(audit.insert(), rows[first : first + _ROWS_A_STATEMENT])
         reach(Point.AUDIT_APPENDING)
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
+
+
+def entries_of(rows_of: RowsOf, run_id: str | None) -> Iterator[tuple[AuditEntry, str]]:
+    """The trail, or what it says of one run: each entry and the digest that is held for it, in order; a page at a time."""
+    last = 0
+    while True:
+        page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE)
+        rows = rows_of(page if run_id is None else page.where(audit.c.run_id == run_id))
+        for row in rows:
+            last = row["number"]
+            yield AuditEntry(**{name: row[name] for name in AuditEntry.model_fields}), row["digest"]
+        if not rows:
+            return
 
 
 def held_key(folder: Path) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
@@ -13,7 +15,7 @@ import sqlalchemy as sa
 
 from batchscore.database import read
 from batchscore.failpoints import Point, reach
-from batchscore.plan import INDEXES, Stage
+from batchscore.plan import NAMED_BY_DIGEST, Stage
 from batchscore.store.tables import partitions, run_outputs, runs
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -27,24 +29,24 @@ class Cleaner:
         self._folder = folder
 
     def clean(self, *, grace: timedelta, apply: bool) -> tuple[Path, ...]:
-        """Files of stages, and key indexes, that no run refers to and that are older than ``grace``; deleted with ``apply``.
+        """Files that stages or drivers wrote, that no run refers to and that are older than ``grace``; deleted with ``apply``.
 
-        The grace period is what protects an attempt or a layout under way: its file is there before its receipt, or its
-        partitions, are committed. It is compared with file times, so it must be longer than any attempt, and than the clocks of
-        the hosts differ.
+        The grace period is what protects an attempt, a layout or a decision under way: its file is there before its receipt, its
+        partitions, or the run's row, are committed. It is compared with file times, so it must be longer than any attempt, and
+        than the clocks of the hosts differ.
         """
         limit = time.time() - grace.total_seconds()
         outputs = self._older(limit, *(stage.value for stage in Stage))
-        indexes = self._older(limit, INDEXES)
+        drivers = self._older(limit, *NAMED_BY_DIGEST)
         referenced = read(self._engine, _outputs, where="store") if outputs else frozenset()
-        named = read(self._engine, _indexes, where="store") if indexes else frozenset()
+        named = read(self._engine, _digests, where="store") if drivers else frozenset()
         found = [path for path in outputs if path.relative_to(self._folder).as_posix() not in referenced]
-        found += [path for path in indexes if path.stem not in named]
+        found += [path for path in drivers if path.stem not in named]
         if not apply:
             return tuple(found)
         deleted = []
         for path in found:
-            if _is_older(path, limit):  # a layout may have taken an old index up meanwhile
+            if _is_older(path, limit):  # a driver may have taken an old one up meanwhile
                 path.unlink(missing_ok=True)
                 deleted.append(path)
                 reach(Point.CLEAN_DELETED)
@@ -68,8 +70,14 @@ def _outputs(connection: sa.Connection) -> frozenset[str]:
     return frozenset(connection.execute(sa.select(run_outputs.c.path)).scalars())
 
 
-def _indexes(connection: sa.Connection) -> frozenset[str]:
-    """Digests that stand in the work of any run's partitions, those of key indexes among them; read a run at a time."""
-    ids = connection.execute(sa.select(runs.c.run_id)).scalars().all()
-    works = (connection.execute(sa.select(partitions.c.work).where(partitions.c.run_id == run_id)).scalars() for run_id in ids)
-    return frozenset(digest for of_run in works for work in of_run if INDEXES in work for digest in _DIGEST.findall(work))
+def _digests(connection: sa.Connection) -> frozenset[str]:
+    """SHA-256 of all that runs name by it: in their plans, in their rows, in their partitions' work. Read a run at a time."""
+    found: set[str] = set()
+    for run_id in connection.execute(sa.select(runs.c.run_id)).scalars().all():
+        of_run = runs.c.run_id == run_id
+        row = connection.execute(sa.select(runs.c.plan, runs.c.decision_sha256, runs.c.memory_sha256).where(of_run)).one()
+        found |= {row.decision_sha256, row.memory_sha256} - {None}
+        found.add(sha256(json.loads(row.plan)["feature_set"].encode()).hexdigest())  # its partitions may not be laid out yet
+        for work in connection.execute(sa.select(partitions.c.work).where(partitions.c.run_id == run_id)).scalars():
+            found.update(_DIGEST.findall(work))
+    return frozenset(found)

@@ -7,11 +7,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.desk import Happened
-from batchscore.flag import FlagState, ReleasedAs
+from batchscore.flag import FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
 from batchscore.store.past import same_flag
 from batchscore.store.reviewed import IDS_A_STATEMENT, Key, claims, dispositions, flags
-from batchscore.store.tables import runs
+from batchscore.store.tables import counts_as_evidence, runs
 
 FLAGS_A_TRANSACTION: Final = 10_000
 _evidence: Final = flags.alias("evidence")
@@ -56,7 +56,7 @@ def _old(queue: str, before: int, after: Any, or_free: sa.ColumnElement[bool] | 
     newer = (
         sa.select(_evidence.c.run_id)
         .where(_evidence.c.queue == flags.c.queue, _evidence.c.account_id == flags.c.account_id)
-        .where(_evidence.c.overtaken_by == flags.c.run_id, _evidence.c.released_as == ReleasedAs.EVIDENCE.value)
+        .where(_evidence.c.overtaken_by == flags.c.run_id, counts_as_evidence(_evidence))
         .where(_evidence.c.opened_at >= before, _evidence.c.run_id.in_(_seen))
         .exists()
     )

@@ -19,7 +19,7 @@ _OF_REVIEWER: Final = {
     "claims": "INSERT, UPDATE",
     "dispositions": "INSERT",
     "suppressions": "INSERT, UPDATE",
-    "flags": "UPDATE (state, open_marker, closed_at, overtaken_by, released_as)",
+    "flags": "UPDATE (state, open_marker, closed_at, overtaken_by, released_as, turns, turned_at)",
     "queues": "INSERT, UPDATE",
     "audit": "INSERT",
     "audit_head": "UPDATE",

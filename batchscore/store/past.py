@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import from_json
 
-from batchscore.flag import TOUCHED, FlagState, ReleasedAs
+from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import PastFlag, RunRow
-from batchscore.store.rows import account_id_of, from_microseconds, microseconds
-from batchscore.store.tables import dispositions_table, flags_table, runs
+from batchscore.store.rows import RowsOf, account_id_of, from_microseconds, microseconds
+from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
 
@@ -19,10 +19,8 @@ _flags = flags_table("raw")
 _decided = dispositions_table("raw")
 _seen = _flags.alias("seen")  # the evidence that a decision speaks of
 
-Rows = Callable[[sa.Select[Any]], Sequence[sa.RowMapping]]
 
-
-def past_flags(rows_of: Rows, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
+def past_flags(rows_of: RowsOf, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
     """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
     Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time, so that a caller
@@ -86,7 +84,7 @@ def _newest_evidence() -> sa.ScalarSelect[Any]:
         sa.select(added.c.run_id)
         .select_from(added.join(theirs, theirs.c.run_id == added.c.run_id))
         .where(_flags.c.open_marker == 1, added.c.queue == _flags.c.queue, added.c.account_id == _flags.c.account_id)
-        .where(added.c.overtaken_by == _flags.c.run_id, added.c.released_as == ReleasedAs.EVIDENCE.value)
+        .where(added.c.overtaken_by == _flags.c.run_id, counts_as_evidence(added))
         .where(theirs.c.released_at.is_not(None), theirs.c.undo_begun_at.is_(None))
         .order_by(added.c.as_of.desc(), theirs.c.released_at.desc(), added.c.run_id.desc())
         .limit(1)
@@ -97,7 +95,7 @@ def _newest_evidence() -> sa.ScalarSelect[Any]:
 
 def towards_abuse(reasons: str) -> Iterable[str]:
     """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
-    return dict.fromkeys(reason["code"] for reason in json.loads(reasons) if reason["contribution"] > 0)
+    return dict.fromkeys([reason["code"] for reason in from_json(reasons) if reason["contribution"] > 0])
 
 
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:

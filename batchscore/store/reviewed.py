@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from batchscore.database import clock
 from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
-from batchscore.store.past import Rows, same_flag
-from batchscore.store.rows import account_id_of, flag_of, from_microseconds, moment
+from batchscore.store.past import same_flag
+from batchscore.store.rows import RowsOf, account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
 
 IDS_A_STATEMENT: Final = 500
@@ -92,7 +92,7 @@ def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
 
 
-def decided_labels(rows_of: Rows, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+def decided_labels(rows_of: RowsOf, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
     """What people decided in a queue, by account and time; a page of accounts at a time. Of two reviewers the second settles it.
 
     What was corrected is there too, each time it was decided; a flag that is inconclusive by its newest decision says nothing,
@@ -217,7 +217,7 @@ def _reviewed(
             flag=flag_of(one),
             released_at=_moment(released[one["run_id"]].released_at),
             withdrawn_at=None if one["run_id"] in decided_on else moment(released[one["run_id"]].undo_begun_at),
-            kept=one["run_id"] != row["run_id"] and one["released_as"] in _CHANGED_NOTHING,
+            **({} if one["run_id"] == row["run_id"] else _turned(one)),
         )
         for number, one in enumerate(in_order, start=1)
     )
@@ -231,6 +231,16 @@ def _reviewed(
         decided=said,
         undone=released[row["run_id"]].undo_begun_at is not None,
     )
+
+
+def _turned(row: sa.RowMapping) -> dict[str, Any]:
+    """Of evidence on another run's flag: whether it counts, and what undos made of that."""
+    turned_at = row["turned_at"]
+    return {
+        "kept": (row["released_as"] in _CHANGED_NOTHING) != bool(row["turns"] % 2),
+        "turns": row["turns"],
+        "turned_at": None if turned_at is None else from_microseconds(turned_at),
+    }
 
 
 def _claim(row: sa.RowMapping) -> Claim:

@@ -30,6 +30,7 @@ REVISIONS: Final = (
     "0013",
     "0014",
     "0015",
+    "0016",
 )
 _VERSION: Final = sa.table("alembic_version", sa.column("version_num"))
 
@@ -56,9 +57,14 @@ def require_current(connection: sa.Connection) -> None:
         )
 
 
+def has_version(connection: sa.Connection) -> bool:
+    """Whether alembic's table is there, if empty: an upgrade has begun."""
+    return sa.inspect(connection).has_table(_VERSION.name)
+
+
 def revision_of(connection: sa.Connection) -> str | None:
     """The revision of the store's tables; None before there are any."""
-    if not sa.inspect(connection).has_table(_VERSION.name):
+    if not has_version(connection):
         return None
     revision: str | None = connection.execute(sa.select(_VERSION.c.version_num)).scalar_one_or_none()
     return revision

@@ -224,8 +224,9 @@ def flags_table(id_kind: str) -> sa.Table:
 
     ``open_marker`` is 1 while the flag stands (open, claimed, awaiting) and null otherwise: unique with queue and account, it
     lets the database itself hold at most one for each. ``overtaken_by`` is the run whose flag an overtaken one is evidence on.
-    ``released_as`` is what its release made of it: opened, evidence (on a flag that stood), or kept (a person had decided for
-    this as-of); ``release_ordinal`` counts a run's flags from 1, in the order of keys: the event of its release numbers them so.
+    ``released_as`` is what its release made of it (`flag.ReleasedAs`), for ever; ``turns`` counts how often undos turned it
+    since, between evidence and unmoved, the last at ``turned_at``. ``release_ordinal`` counts a run's flags from 1, in the order
+    of keys: the event of its release numbers them so.
     """
     return sa.Table(
         "flags",
@@ -249,10 +250,18 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("group_key", sa.String(255), nullable=False, server_default=""),
         sa.Column("since", sa.String(1024), nullable=False, server_default=""),
         sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"),
+        sa.Column("turns", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("turned_at", sa.BigInteger),
         sa.UniqueConstraint("queue", "account_id", "open_marker", name="one_open_flag"),
         sa.Index("flags_by_run", "run_id", "release_ordinal"),
         sa.Index("flags_before_reviewers", "queue", "open_marker", sa.text("as_of DESC"), "rank", "run_id"),
     )
+
+
+def counts_as_evidence(flags: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a flag that gave way is evidence on the one that stands, by now: as it was released, or turned since."""
+    came_so = sa.case((flags.c.released_as == "evidence", 1), else_=0)
+    return came_so != flags.c.turns.bitwise_and(1)
 
 
 def claims_table(id_kind: str) -> sa.Table:

@@ -28,7 +28,8 @@ from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.flags import lock_queue
 from batchscore.store.outbox import Change, append_events
 from batchscore.store.rows import account_id_of
-from batchscore.store.tables import audit, dispositions_table, flags_table, runs
+from batchscore.store.tables import audit, counts_as_evidence, dispositions_table, flags_table, runs
+from batchscore.store.turning import Stands, Turn, take_turns, turns_at
 
 ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
@@ -36,7 +37,7 @@ _FIRST: Final = object()
 
 _flags: Final = flags_table("raw")
 _decided: Final = dispositions_table("raw")
-_OWN: Final = (_flags.c.account_id, _flags.c.state)
+_OWN: Final = (_flags.c.account_id, _flags.c.state, _flags.c.overtaken_by)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,14 +56,15 @@ class _Step:
 
     ``withdrawn``: the run's own flag is taken back. ``heir``: the run whose flag is opened in its place; ``heir_seen``: it is
     released, so that reviewers see that at once. ``stands``: the run that the other flags, which gave way to this one, have
-    given way to instead.
+    given way to instead. ``turns``: what other runs say of the flag that stands, where that changes now that this run is gone.
     """
 
     account_id: Any
-    withdrawn: bool
-    heir: str | None
-    heir_seen: bool
-    stands: str | None
+    withdrawn: bool = False
+    heir: str | None = None
+    heir_seen: bool = False
+    stands: str | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,14 +83,15 @@ def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
         Refused: ``nothing_to_undo``: the run released nothing.
     """
     refuse_unreleased(row)
-    n_to_withdraw = n_to_restore = 0
+    n_to_withdraw = n_to_restore = n_to_turn = 0
     left: list[LeftFlag] = []
     for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
         for page in _pages(engine, row.run_id, queue):
             n_to_withdraw += sum(step.withdrawn for step in page.steps)
             n_to_restore += sum(step.heir is not None for step in page.steps)
+            n_to_turn += sum(len(step.turns) for step in page.steps)
             left += page.left
-    states, n_restored = read(engine, lambda connection: _counted(connection, row.run_id), where="store")
+    states, n_restored, n_turned = read(engine, lambda connection: _counted(connection, row.run_id), where="store")
     n_evidence = read(engine, lambda connection: _evidence(connection, row.run_id), where="store")
     return Undo(
         run_id=row.run_id,
@@ -101,6 +104,7 @@ def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
         n_restored=n_restored + n_to_restore,
         n_overtaken=states.get(FlagState.OVERTAKEN, 0),
         n_evidence=n_evidence,
+        n_turned=n_turned + n_to_turn,
         left=tuple(left),
     )
 
@@ -154,7 +158,7 @@ def _begin(connection: sa.Connection, run_id: str, undoing: Undoing) -> str | No
 def _end(connection: sa.Connection, run_id: str, undoing: Undoing) -> None:
     if _locked(connection, run_id).undone_at is None:
         connection.execute(runs.update().where(runs.c.run_id == run_id).values(undone_at=undoing.now))
-        states, n_restored = _counted(connection, run_id)
+        states, n_restored, _ = _counted(connection, run_id)
         said = f"{states.get(FlagState.WITHDRAWN, 0)} withdrawn, {n_restored} restored"
         undoing.trail.append(connection, [Done(act=Act.UNDONE, who=undoing.by, run_id=run_id, detail=said)])
 
@@ -210,6 +214,9 @@ def _said(run_id: str, by: str, steps: Iterable[_Step]) -> Iterator[Done]:
         if step.heir is not None:
             detail = f"the flag of {step.heir}"
             yield Done(act=Act.RESTORED, who=by, run_id=run_id, account_id=account_id, detail=detail)
+        for turn in step.turns:
+            detail = f"that of {turn.run_id}: {turn.becomes}"
+            yield Done(act=Act.TURNED, who=by, run_id=run_id, account_id=account_id, detail=detail)
 
 
 def _changes(run_id: str, by: str, queue: str, steps: Iterable[_Step]) -> Iterator[Change]:
@@ -218,6 +225,9 @@ def _changes(run_id: str, by: str, queue: str, steps: Iterable[_Step]) -> Iterat
             yield Change(Happened.WITHDRAWN, by, queue, step.account_id, run_id, FlagState.WITHDRAWN)
         if step.heir is not None and step.heir_seen:
             yield Change(Happened.RESTORED, by, queue, step.account_id, step.heir, FlagState.OPEN)
+        for turn in step.turns:
+            if turn.seen:
+                yield Change(Happened(turn.becomes), by, queue, step.account_id, turn.run_id, FlagState.OVERTAKEN)
 
 
 def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], at: int) -> None:
@@ -242,6 +252,7 @@ def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_S
     for standing, ids in sorted(stands.items()):
         gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
         connection.execute(_flags.update().where(gave_way).values(overtaken_by=standing))
+    take_turns(connection, queue, {step.account_id: step.turns for step in steps}, at)
 
 
 def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[_Page]:
@@ -293,8 +304,21 @@ def _steps(connection: sa.Connection, run_id: str, queue: str, own: Sequence[Any
         )
         for row in connection.execute(there):
             others[row.account_id].append(row)
-    steps = (_step(run_id, row, others[row.account_id]) for row in own)
-    return [step for step in steps if step is not None]
+    steps = {row.account_id: _step(run_id, row, others[row.account_id]) for row in own}
+    standing = {row.account_id: _stands(run_id, row, steps[row.account_id], others[row.account_id]) for row in own}
+    turns = turns_at(connection, queue, run_id, {one: found for one, found in standing.items() if found is not None})
+    whole = (replace(step or _Step(account_id=one), turns=turns.get(one, ())) for one, step in steps.items())
+    return [step for step in whole if step.withdrawn or step.stands is not None or step.turns]
+
+
+def _stands(run_id: str, own: Any, step: _Step | None, others: Sequence[Any]) -> Stands | None:
+    """Whose flag stands at the account once the step is done, and which flags have given way to it; None where none does."""
+    before = next((row.run_id for row in others if row.open_marker == 1), None)
+    stands = before or (step.heir if step is not None else None)
+    added = own.state == FlagState.OVERTAKEN and own.overtaken_by == stands
+    if stands is None or not (added or step is not None):
+        return None
+    return Stands(stands, frozenset({stands, run_id}))
 
 
 def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
@@ -331,12 +355,13 @@ def _queues(connection: sa.Connection, run_id: str) -> tuple[str, ...]:
     return tuple(connection.execute(query).scalars())
 
 
-def _counted(connection: sa.Connection, run_id: str) -> tuple[dict[str, int], int]:
-    """How many flags of the run stand in each state, and how many of other runs its undo restored so far."""
+def _counted(connection: sa.Connection, run_id: str) -> tuple[dict[str, int], int, int]:
+    """How many flags of the run stand in each state, and how many of other runs its undo restored, and turned, so far."""
     by_state = sa.select(_flags.c.state, sa.func.count().label("n")).where(_flags.c.run_id == run_id).group_by(_flags.c.state)
-    restored = sa.select(sa.func.count()).where(audit.c.run_id == run_id, audit.c.act == Act.RESTORED.value)
+    by_act = sa.select(audit.c.act, sa.func.count().label("n")).where(audit.c.run_id == run_id).group_by(audit.c.act)
     states: dict[str, int] = {row.state: row.n for row in connection.execute(by_state)}
-    return states, int(connection.execute(restored).scalar_one())
+    acts: dict[str, int] = {row.act: row.n for row in connection.execute(by_act)}
+    return states, acts.get(Act.RESTORED, 0), acts.get(Act.TURNED, 0)
 
 
 def _evidence(connection: sa.Connection, run_id: str) -> int:
@@ -347,6 +372,6 @@ def _evidence(connection: sa.Connection, run_id: str) -> int:
         .where(_decided.c.run_id == _flags.c.overtaken_by, _decided.c.evidence_run == run_id)
         .exists()
     )
-    added = (_flags.c.state == FlagState.OVERTAKEN.value) & (_flags.c.released_as == ReleasedAs.EVIDENCE.value)
+    added = (_flags.c.state == FlagState.OVERTAKEN.value) & counts_as_evidence(_flags)
     query = sa.select(sa.func.count()).select_from(_flags).where(_flags.c.run_id == run_id, added, ~decided_on)
     return int(connection.execute(query).scalar_one())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from batchscore.operations.doctor.finding import Diagnosis, Finding
+from batchscore.operations.doctor.finding import CheckFound, Diagnosis
 from tests.acceptance.real_cluster import RealCluster, apart
 from tests.acceptance.test_commands import batchscore
 
@@ -36,7 +36,7 @@ def cluster(place: Path) -> Iterator[RealCluster]:
         yield started
 
 
-def examined(folder: Path, *arguments: str) -> tuple[int, dict[str, Finding]]:
+def examined(folder: Path, *arguments: str) -> tuple[int, dict[str, CheckFound]]:
     done = batchscore(folder, "doctor", *arguments, "--json")
     return done.returncode, {finding.check: finding for finding in Diagnosis.model_validate_json(done.stdout).findings}
 

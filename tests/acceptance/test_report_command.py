@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscore.report.difference import Difference
+from batchscore.report.difference import RunDifference
 from batchscore.report.model import Report
 from batchscore.store import open_reader
 from tests.small_world import SmallWorld, make_small_world
@@ -60,7 +60,7 @@ def test_report_and_diff_print_one_model_each_as_json(finished: SmallWorld) -> N
     told = Report.model_validate_json(batchscore(finished.folder, "report", b, "--json").stdout)
     assert told.drift is not None
     assert told.drift.against_run == a
-    found = Difference.model_validate_json(batchscore(finished.folder, "report", "diff", a, b, "--json").stdout)
+    found = RunDifference.model_validate_json(batchscore(finished.folder, "report", "diff", a, b, "--json").stdout)
     assert found.pinned == ()
 
 

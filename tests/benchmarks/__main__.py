@@ -23,6 +23,7 @@ from tests.benchmarks import (
     bench_explorer,
     bench_features,
     bench_mysql,
+    bench_reasons,
     bench_score,
 )
 from tests.benchmarks.figure import Figure
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "score parquet": bench_score.score_parquet,
     "compiled scorer": bench_compiled.compiled_scorer,
     "compiled scorer rows that differ": bench_compiled.equal_bits,
+    "reasons": bench_reasons.reasons,
     "bundle corrupted": bench_bundle.corrupted,
     "bundle first load": bench_bundle.first_load,
     "memory": bench_score.memory,

@@ -16,7 +16,7 @@ import pytest
 import batchscore
 from batchscore.errors import Refused
 from batchscore.flag import FlagState
-from batchscore.operations.compare import Asked, compare_bundle, compare_runs
+from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
 from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, PastFlag, RunRow, StoreReader
 from batchscore.report.comparison import Comparison
@@ -97,7 +97,7 @@ def test_it_is_what_a_sort_of_everything_says(world: SmallWorld, row: RunRow) ->
 
 
 def test_the_reasons_add_up_to_the_margins(world: SmallWorld, row: RunRow) -> None:
-    found = compare_bundle(open_reader(world.store), row, "candidate", Asked(n_sample=500))
+    found = compare_bundle(open_reader(world.store), row, "candidate", ComparisonLimits(n_sample=500))
     for why in found.why:
         of_kind = [one for one in found.sample if one.kind == why.kind]
         assert why.n == len(of_kind) > 0
@@ -133,11 +133,11 @@ def test_two_runs_are_compared_at_the_as_ofs_of_both_with_the_memory_of_the_firs
     reader = open_reader(world.store)
     other = reader.newest_finished("other")
     assert other is not None
-    found = compare_runs(reader, row, other, Asked())
+    found = compare_runs(reader, row, other, ComparisonLimits())
     assert [pair.as_of_a for pair in found.dates] == AS_OFS[1:]
     assert found.dates[0].n_b == BUDGET, "equal budget: more than the other run itself selected"
     assert (found.b.bundle, found.memory_of) == ("candidate", row.run_id)
-    backwards = compare_runs(reader, other, row, Asked())
+    backwards = compare_runs(reader, other, row, ComparisonLimits())
     assert backwards.dates[0].n_a == backwards.dates[0].n_b == 5
 
 
@@ -180,7 +180,7 @@ def test_precision_is_of_what_people_decided(world: SmallWorld, row: RunRow) -> 
     only_b = next(who for who in b if who not in a)
     own = dict(zip(a, (FlagState.CONFIRMED, FlagState.CONFIRMED, FlagState.CLEARED, FlagState.OPEN), strict=False))
     reviewed: Any = Reviewed(reader, row, own, {only_b: FlagState.CLEARED, a[0]: FlagState.CLEARED})
-    found = compare_bundle(reviewed, row, "candidate", Asked())
+    found = compare_bundle(reviewed, row, "candidate", ComparisonLimits())
     mine, theirs = found.precision_a, found.precision_b
     assert (mine.n_decided, mine.n_confirmed) == (3, 2), "its own flag speaks first"
     assert mine.precision == pytest.approx(2 / 3)

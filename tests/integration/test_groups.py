@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,6 +85,10 @@ def test_a_decision_is_the_same_by_files_of_groups_and_by_the_snapshots_of_an_ea
     _, row, reader = ran
     assert groups_beside(reader.receipts(row.run_id, Stage.FREEZE)), "a freeze with groups leaves them"
     by_files = asked_again(row, reader)
+    for most_whole in (0, 1 << 30):  # hashed as a stream, or held and read in one
+        monkeypatch.setattr("batchscore.files._known", OrderedDict())
+        monkeypatch.setattr("batchscore.files.MOST_WHOLE_BYTES", most_whole)
+        assert asked_again(row, reader).equals(by_files)
     assert by_files["segment"].null_count < len(by_files)
     assert by_files["group"].null_count < len(by_files)
     without = [
@@ -92,7 +97,6 @@ def test_a_decision_is_the_same_by_files_of_groups_and_by_the_snapshots_of_an_ea
     ]
     assert groups_beside(without) is None
     monkeypatch.setattr(decision, "groups_beside", lambda _: groups_beside(without))
-    monkeypatch.setattr(decision, "KEPT_BYTES", 3_000)  # scores are read anew for each pass
     assert asked_again(row, reader).equals(by_files)
 
 

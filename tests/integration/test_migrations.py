@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from batchscore.audit import BEGINNING
 from batchscore.database import open_engine
 from batchscore.errors import Refused
 from batchscore.store import DATABASE, open_reader, open_store, schema, tables
+from batchscore.store.migrate import SCRIPTS
 from tests.contract.store.conftest import make_plan
 
 RUN = """
@@ -40,3 +42,10 @@ def test_a_run_of_the_first_version_is_read_after_the_next_write(tmp_path: Path)
     with engine.connect() as connection:
         columns = {column["name"] for column in sa.inspect(connection).get_columns("runs")}
     assert columns == {column.name for column in tables.runs.c}
+
+
+def test_migrations_make_nothing_but_by_steps_that_may_be_begun_again() -> None:
+    for script in (SCRIPTS / "versions").glob("*.py"):
+        names = {node.id for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Name)}
+        assert "Steps" in names, f"{script.name}: use batchscore.store.steps"
+        assert not names & {"op", "connection"}, f"{script.name}: what `op` makes cannot be made again after a cut on MySQL"

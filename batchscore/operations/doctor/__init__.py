@@ -1,6 +1,6 @@
 """doctor: looks at the machine, the store, a spec and a cluster, and says what is wrong and its fix. Changes nothing.
 
-To add a check, write a function `Patient → Seen | None` (None: it does not apply) and add it to `CHECKS`. A check that
+To add a check, write a function `Patient → Remark | None` (None: it does not apply) and add it to `CHECKS`. A check that
 raises one of our errors is a failure with that error's words and remedy.
 """
 
@@ -11,9 +11,9 @@ from typing import Final
 
 from batchscore.errors import BatchscoreError
 from batchscore.operations.doctor import asked, machine, place
-from batchscore.operations.doctor.finding import Diagnosis, Finding, Patient, Seen
+from batchscore.operations.doctor.finding import CheckFound, Diagnosis, Patient, Remark
 
-Check = Callable[[Patient], Seen | None]
+Check = Callable[[Patient], Remark | None]
 
 CHECKS: Final[dict[str, Check]] = {
     "python": machine.python,
@@ -53,19 +53,19 @@ def diagnose(patient: Patient) -> Diagnosis:
     return Diagnosis(healthy=all(finding.level != "fail" for finding in findings), findings=findings)
 
 
-def _look(name: str, check: Check, patient: Patient) -> Finding | None:
+def _look(name: str, check: Check, patient: Patient) -> CheckFound | None:
     try:
         seen = check(patient)
     except BatchscoreError as error:
         found = f"{error.code} {error.reason}: {error.what}" + "".join(
             f"; {problem.where}: {problem.what}" for problem in error.problems
         )
-        return Finding(check=name, level="fail", found=found, remedy=error.remedy or f"batchscore help {error.code}")
+        return CheckFound(check=name, level="fail", found=found, remedy=error.remedy or f"batchscore help {error.code}")
     except Exception as error:  # noqa: BLE001 (one check that breaks must not hide the others)
-        return Finding(
+        return CheckFound(
             check=name, level="fail", found=f"could not be looked at ({type(error).__name__})", remedy="report it to batchscore"
         )
-    return None if seen is None else Finding(check=name, level=seen.level, found=seen.found, remedy=seen.remedy)
+    return None if seen is None else CheckFound(check=name, level=seen.level, found=seen.found, remedy=seen.remedy)
 
 
-__all__ = ["CHECKS", "Diagnosis", "Finding", "Patient", "diagnose"]
+__all__ = ["CHECKS", "CheckFound", "Diagnosis", "Patient", "diagnose"]

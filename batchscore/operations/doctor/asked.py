@@ -10,7 +10,7 @@ from batchscore.executors.look import look_at_cluster
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bundle import read_manifest
 from batchscore.models.loading import load_scorer
-from batchscore.operations.doctor.finding import Patient, Seen, fail, ok
+from batchscore.operations.doctor.finding import Patient, Remark, fail, ok
 from batchscore.planner import make_plan
 from batchscore.settings import database_url
 from batchscore.spec import RunSpec, read_spec
@@ -22,7 +22,7 @@ def _databases(spec: RunSpec) -> list[str]:
     return sorted(named | ({spec.database} if spec.database else set()))
 
 
-def spec(patient: Patient) -> Seen | None:
+def spec(patient: Patient) -> Remark | None:
     """The spec and its feature set are read without a mistake; each mistake is told with its line."""
     if patient.spec_path is None:
         return None
@@ -30,7 +30,7 @@ def spec(patient: Patient) -> Seen | None:
     return ok(f"{read.name}, with {len(read_feature_set(Path(read.feature_set)).names)} features")
 
 
-def secrets(patient: Patient) -> Seen | None:
+def secrets(patient: Patient) -> Remark | None:
     """Each database the spec names has its URL in the environment. The URL is never shown."""
     if patient.spec is None:
         return None
@@ -40,7 +40,7 @@ def secrets(patient: Patient) -> Seen | None:
     return ok(f"set: {', '.join(names)}" if names else "the spec names no database")
 
 
-def databases(patient: Patient) -> Seen | None:
+def databases(patient: Patient) -> Remark | None:
     """Each database answers, read only."""
     if patient.spec is None or not (names := _databases(patient.spec)):
         return None
@@ -54,7 +54,7 @@ def databases(patient: Patient) -> Seen | None:
     return ok(f"answer: {', '.join(names)}")
 
 
-def review_database(patient: Patient) -> Seen | None:
+def review_database(patient: Patient) -> Remark | None:
     """A review database on MySQL has its tables, and server, tables and account are as a driver needs them."""
     if patient.spec is None or patient.spec.database is None:
         return None
@@ -64,7 +64,7 @@ def review_database(patient: Patient) -> Seen | None:
     return ok(f"{patient.spec.database} is ready for a driver")
 
 
-def inputs(patient: Patient) -> Seen | None:
+def inputs(patient: Patient) -> Remark | None:
     """Every input file is there and can be read."""
     if patient.spec is None:
         return None
@@ -75,7 +75,7 @@ def inputs(patient: Patient) -> Seen | None:
     return ok(f"there: {', '.join(sorted(places))}" if places else "no files are named")
 
 
-def plan(patient: Patient) -> Seen | None:
+def plan(patient: Patient) -> Remark | None:
     """The spec plans without a mistake."""
     if patient.spec is None:
         return None
@@ -83,7 +83,7 @@ def plan(patient: Patient) -> Seen | None:
     return ok(f"plan {made.digest[:12]}")
 
 
-def golden(patient: Patient) -> Seen | None:
+def golden(patient: Patient) -> Remark | None:
     """The bundle's golden rows give on this machine the bits they gave when it was packed."""
     if patient.spec is None:
         return None
@@ -93,7 +93,7 @@ def golden(patient: Patient) -> Seen | None:
     return ok(f"{sum(bundle.manifest.n_golden for bundle in bundles)} golden rows reproduced to the bit")
 
 
-def cluster(patient: Patient) -> Seen | None:
+def cluster(patient: Patient) -> Remark | None:
     """The scheduler answers, over TLS unless it is here, and its workers run this driver's versions."""
     if patient.scheduler is None:
         return None
@@ -101,7 +101,7 @@ def cluster(patient: Patient) -> Seen | None:
     return ok(f"{look.n_workers} worker(s), versions equal to this driver's")
 
 
-def shared_folder(patient: Patient) -> Seen | None:
+def shared_folder(patient: Patient) -> Remark | None:
     """This driver reads what each worker writes into the store's folder, as the commit protocol demands."""
     if patient.scheduler is None or patient.store is None:
         return None

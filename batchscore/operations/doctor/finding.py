@@ -11,7 +11,7 @@ from batchscore.spec import RunSpec, Value
 Level = Literal["ok", "warn", "fail"]
 
 
-class Finding(Value):
+class CheckFound(Value):
     """One check: what was found, and for a warning or a failure what mends it."""
 
     check: str
@@ -24,7 +24,7 @@ class Diagnosis(Value):
     """All findings, in the order they were made; ``healthy`` when none is a failure."""
 
     healthy: bool
-    findings: tuple[Finding, ...]
+    findings: tuple[CheckFound, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,7 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Remark:
     """What a check returns; its name is added where the checks are listed."""
 
     level: Level
@@ -51,16 +51,16 @@ class Seen:
     remedy: str = ""
 
 
-def ok(found: str) -> Seen:
+def ok(found: str) -> Remark:
     """Nothing to do."""
-    return Seen("ok", found)
+    return Remark("ok", found)
 
 
-def warn(found: str, remedy: str) -> Seen:
+def warn(found: str, remedy: str) -> Remark:
     """It will run, but not as well, or not as safely, as it could."""
-    return Seen("warn", found, remedy)
+    return Remark("warn", found, remedy)
 
 
-def fail(found: str, remedy: str) -> Seen:
+def fail(found: str, remedy: str) -> Remark:
     """A run would be refused, die, or be unsafe."""
-    return Seen("fail", found, remedy)
+    return Remark("fail", found, remedy)

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from packaging.requirements import Requirement
 
-from batchscore.operations.doctor.finding import Patient, Seen, fail, ok, warn
+from batchscore.operations.doctor.finding import Patient, Remark, fail, ok, warn
 from batchscore.settings import MAX_PARTITION_BYTES
 
 GIB: Final = 1 << 30
@@ -26,13 +26,13 @@ MIN_SQLITE: Final = (3, 37, 0)
 _INSTALL: Final = "install the lock file: make env, or pip install -r requirements.lock"
 
 
-def python(_patient: Patient) -> Seen:
+def python(_patient: Patient) -> Remark:
     """3.11 or newer, and not a build that changes how things run."""
     found = ".".join(map(str, sys.version_info[:3]))
     return ok(found) if sys.version_info >= (3, 11) else fail(found, "use Python 3.11 or newer: make env PYTHON=python3.12")
 
 
-def libraries(_patient: Patient) -> Seen:
+def libraries(_patient: Patient) -> Remark:
     """Every core dependency at or above the floor that pyproject.toml states."""
     wrong = []
     needed = [Requirement(text) for text in requires("batchscore") or [] if "extra ==" not in text]
@@ -49,7 +49,7 @@ def libraries(_patient: Patient) -> Seen:
     return fail("; ".join(wrong), _INSTALL) if wrong else ok(f"{len(needed)} libraries at or above their floors")
 
 
-def extras(_patient: Patient) -> Seen:
+def extras(_patient: Patient) -> Remark:
     """What the extras add: a run goes on without, but slower or with less. A version below an extra's floor counts as absent."""
     wanted = [Requirement(text) for text in requires("batchscore") or [] if "extra ==" in text]
     absent = [
@@ -63,7 +63,7 @@ def extras(_patient: Patient) -> Seen:
     return warn(f"absent: {', '.join(f'{name} (extra {extra})' for name, extra in absent)}", f"pip install 'batchscore[{named}]'")
 
 
-def xgboost_once(_patient: Patient) -> Seen:
+def xgboost_once(_patient: Patient) -> Remark:
     """One of xgboost and xgboost-cpu: both hold the same module, and the later install wins file by file."""
     found = [f"{name} {_version(name)}" for name in ("xgboost", "xgboost-cpu") if _version(name)]
     if len(found) == 1:
@@ -80,7 +80,7 @@ def _version(name: str) -> str:
         return ""
 
 
-def cores(patient: Patient) -> Seen:
+def cores(patient: Patient) -> Remark:
     """Workers against the cores this process may use and the container's limit on them."""
     allowed = float(len(os.sched_getaffinity(0)))
     quota, _, period = _cgroup("cpu.max").partition(" ")
@@ -92,7 +92,7 @@ def cores(patient: Patient) -> Seen:
     return ok(found)
 
 
-def memory(patient: Patient) -> Seen:
+def memory(patient: Patient) -> Remark:
     """Memory against the largest partition times the workers."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     total = pages * size
@@ -110,7 +110,7 @@ def _cgroup(name: str) -> str:
         return ""
 
 
-def temporary_space(_patient: Patient) -> Seen:
+def temporary_space(_patient: Patient) -> Remark:
     """Room in the temporary folder: Dask's workers spill there."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
@@ -118,13 +118,13 @@ def temporary_space(_patient: Patient) -> Seen:
     return ok(found) if free >= GIB else warn(found, "free space, or set TMPDIR to a larger disk")
 
 
-def open_files(_patient: Patient) -> Seen:
+def open_files(_patient: Patient) -> Remark:
     """The limit of open files: a driver holds a few for each worker and input."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return ok(f"{limit:,} may be open") if limit >= MIN_FILES else warn(f"only {limit} may be open", "ulimit -n 4096")
 
 
-def utf8(_patient: Patient) -> Seen:
+def utf8(_patient: Patient) -> Remark:
     """File names and output as UTF-8."""
     found = (sys.getfilesystemencoding(), getattr(sys.stdout, "encoding", None) or "utf-8")
     if all(name.casefold().replace("-", "") == "utf8" for name in found):
@@ -132,7 +132,7 @@ def utf8(_patient: Patient) -> Seen:
     return warn(f"file names {found[0]}, output {found[1]}", "export LC_ALL=C.UTF-8 (or PYTHONUTF8=1)")
 
 
-def zones(_patient: Patient) -> Seen:
+def zones(_patient: Patient) -> Remark:
     """A zone database, for naive timestamps with a declared zone."""
     try:
         ZoneInfo("Europe/Berlin")
@@ -141,7 +141,7 @@ def zones(_patient: Patient) -> Seen:
     return ok("zones by name are known")
 
 
-def loopback(_patient: Patient) -> Seen:
+def loopback(_patient: Patient) -> Remark:
     """A port on 127.0.0.1: the local cluster talks over it."""
     try:
         with socket.socket() as listener:
@@ -151,7 +151,7 @@ def loopback(_patient: Patient) -> Seen:
     return ok("a port on 127.0.0.1 can be had")
 
 
-def clock(_patient: Patient) -> Seen:
+def clock(_patient: Patient) -> Remark:
     """The wall clock is set, and agrees with the clock of SQLite, by which leases run."""
     connection = sqlite3.connect(":memory:")
     (theirs,) = connection.execute("SELECT (julianday('now') - 2440587.5) * 86400.0").fetchone()
@@ -162,7 +162,7 @@ def clock(_patient: Patient) -> Seen:
     return ok("set, and level with SQLite's") if apart < 1 else warn(f"{apart:.1f} s from SQLite's", "see why the clock jumps")
 
 
-def sqlite(_patient: Patient) -> Seen:
+def sqlite(_patient: Patient) -> Remark:
     """A SQLite that is new enough, and its write-ahead log."""
     if sqlite3.sqlite_version_info < MIN_SQLITE:
         return fail(sqlite3.sqlite_version, f"use a Python with SQLite {'.'.join(map(str, MIN_SQLITE))} or newer")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from batchscore.operations.doctor.finding import Patient, Seen, fail, ok, warn
+from batchscore.operations.doctor.finding import Patient, Remark, fail, ok, warn
 from batchscore.operations.doctor.machine import GIB
 from batchscore.store import DATABASE, database_name, open_reader
 
@@ -35,7 +35,7 @@ def _probe(folder: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-def writable(patient: Patient) -> Seen | None:
+def writable(patient: Patient) -> Remark | None:
     """The driver and its workers may write there."""
     if patient.store is None:
         return None
@@ -46,7 +46,7 @@ def writable(patient: Patient) -> Seen | None:
     return ok(f"{patient.store}: {there}")
 
 
-def local_disk(patient: Patient) -> Seen | None:
+def local_disk(patient: Patient) -> Remark | None:
     """SQLite's write-ahead log needs shared memory between processes: no network file system has it."""
     if patient.store is None or database_name(patient.store) is not None:
         return None
@@ -67,7 +67,7 @@ def _file_system(folder: Path) -> str:
     return found
 
 
-def free_space(patient: Patient) -> Seen | None:
+def free_space(patient: Patient) -> Remark | None:
     """Room for snapshots, rollups and scores."""
     if patient.store is None:
         return None
@@ -76,7 +76,7 @@ def free_space(patient: Patient) -> Seen | None:
     return ok(found) if free >= GIB else warn(found, "free space: batchscore clean shows files no run needs")
 
 
-def durable_writes(patient: Patient) -> Seen | None:
+def durable_writes(patient: Patient) -> Remark | None:
     """Fsync of a file and of its folder: without it a receipt may outlive what it tells of."""
     if patient.store is None:
         return None
@@ -97,7 +97,7 @@ def durable_writes(patient: Patient) -> Seen | None:
     return ok("files and folders can be flushed")
 
 
-def hard_links(patient: Patient) -> Seen | None:
+def hard_links(patient: Patient) -> Remark | None:
     """A file is published by a hard link to its final name, because that never overwrites."""
     if patient.store is None:
         return None
@@ -111,7 +111,7 @@ def hard_links(patient: Patient) -> Seen | None:
     return ok("work")
 
 
-def tables(patient: Patient) -> Seen | None:
+def tables(patient: Patient) -> Remark | None:
     """The version of the store's tables is this code's."""
     if patient.store is None:
         return None

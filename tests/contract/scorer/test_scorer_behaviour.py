@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from batchscore.errors import AttemptFailed, Refused
 from batchscore.models.bundle import ReasonTemplate, read_checked
-from batchscore.models.compiled_scorer import fastest
 from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.golden import N_RIDERS
+from batchscore.models.loading import fastest_scorer
 from batchscore.models.machine import this_machine
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.scorer import Scorer, require_riders
@@ -40,7 +40,7 @@ def xgboost_scorer(reference: Reference, nthread: int) -> Scorer:
 
 def compiled_scorer(reference: Reference, nthread: int) -> Scorer:
     checked = read_checked(reference)
-    return fastest(checked, XGBoostScorer(checked, nthread=nthread))
+    return fastest_scorer(checked, XGBoostScorer(checked, nthread=nthread))
 
 
 SCORERS: dict[str, Callable[[Reference, int], Scorer]] = {"xgboost": xgboost_scorer, "compiled": compiled_scorer}
@@ -162,11 +162,23 @@ def test_no_rows_give_no_scores(case: Case) -> None:
 
 
 def test_contributions_are_exact(case: Case) -> None:
-    frame = conform(rows(50, seed=4), NAMES)
+    frame = conform(rows(700, seed=4), NAMES)
     found = case.scorer.contributions(frame)
-    assert found.shape == (50, len(NAMES) + 1)
+    assert found.shape == (700, len(NAMES) + 1)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found.sum(axis=1, dtype=np.float64), case.scorer.margin(frame), atol=1e-5)
+
+
+def test_contributions_have_the_bits_of_xgboost_however_many_rows_are_asked_for(case: Case) -> None:
+    frame = conform(rows(700, seed=5), NAMES)
+    matrix = xgb.DMatrix(frame.matrix, missing=np.nan, feature_names=list(NAMES))
+    expected = case.booster.predict(matrix, pred_contribs=True, iteration_range=case.rounds)
+    scorer = case.make(case.reference, 1)
+    assert scorer.contributions(frame.take(np.arange(2))).tobytes() == expected[:2].tobytes()
+    assert scorer.contributions(frame).tobytes() == expected.tobytes()
+    assert scorer.explained_by == scorer.name
+    assert scorer.contributions(frame.take(np.arange(2))).tobytes() == expected[:2].tobytes()
+    assert scorer.n_fallbacks == 0
 
 
 def test_the_score_of_any_margin_is_xgboosts(case: Case) -> None:

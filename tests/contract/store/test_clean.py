@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from batchscore.files import write_named_by_digest
-from batchscore.plan import INDEXES, KeyRange, Partition, Reference, Score, Stage
+from batchscore.plan import DECISIONS, FEATURE_SETS, INDEXES, KeyRange, Partition, Reconsider, Reference, Score, Stage
 from batchscore.store import Ledger, open_cleaner
 from tests.contract.store.conftest import AS_OF, make_partitions, make_plan, make_receipt
 
@@ -57,3 +57,32 @@ def test_an_index_stays_while_work_of_a_run_refers_to_it_or_a_layout_just_took_i
     assert set(cleaner.clean(grace=timedelta(hours=1), apply=True)) == lost
     assert {path.name for path in folder.iterdir()} == {Path(kept.path).name for kept in (accounts, mails, taken_up)}
     assert cleaner.clean(grace=timedelta(hours=1), apply=True) == ()
+
+
+def test_what_a_driver_named_by_its_digest_stays_while_a_run_names_it(store: Ledger, store_folder: Path) -> None:
+    decisions, feature_sets = store_folder / DECISIONS, store_folder / FEATURE_SETS
+    plan = make_plan(store_folder)
+
+    def written(held: bytes, folder: Path) -> Reference:
+        return write_named_by_digest(held, folder, "parquet")
+
+    read_by_run, of_nobody = (written(held, feature_sets) for held in (plan.feature_set.encode(), b"of a plan that was not run"))
+    decided, remembered, looked_at = (written(held, decisions) for held in (b"decision", b"memory", b"to look closer at"))
+    unrecorded, taken_up = (written(held, decisions) for held in (b"its driver died", b"decided once more"))
+    for path in (*decisions.iterdir(), *feature_sets.iterdir()):
+        os.utime(path, (time.time() - 7_200,) * 2)
+    run, _ = store.open(plan, owner="me")
+    cleaner = open_cleaner(store_folder)
+    lost = {Path(one.path) for one in (of_nobody, unrecorded)}
+    between = set(cleaner.clean(grace=timedelta(hours=1), apply=False))
+    assert between == lost | {Path(one.path) for one in (decided, remembered, looked_at, taken_up)}, "only its plan names any yet"
+    elsewhere = Reference(path="x", sha256="0" * 64)
+    score = Score(feature_set=read_by_run, bundle=elsewhere, snapshots=elsewhere, rollups={}, keys=KeyRange(), as_ofs=(AS_OF,))
+    closer = Partition.of(Reconsider(score=score, candidates=looked_at, names=()), number=0, n_rows=10, reads={"a": 1})
+    store.lay_out(run, Stage.RECONSIDER, [closer])
+    store.record_decision(run, decided, remembered)
+    store.close(run, "failed", "later")
+    assert written(b"decided once more", decisions) == taken_up
+    assert set(cleaner.clean(grace=timedelta(hours=1), apply=True)) == lost
+    kept = {Path(one.path) for one in (read_by_run, decided, remembered, looked_at, taken_up)}
+    assert {*decisions.iterdir(), *feature_sets.iterdir()} == kept

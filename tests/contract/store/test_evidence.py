@@ -114,6 +114,16 @@ def test_evidence_that_a_person_decided_on_stays_when_its_run_is_undone(store: L
     assert remembered(store, store_folder).run_id == three.run_id
 
 
+def test_a_second_reviewer_that_decided_evidence_asked_for_is_asked_for_still(store: Ledger, store_folder: Path) -> None:
+    sweep(store, store_folder, "one", flags=(7,))
+    two, _ = sweep(store, store_folder, "two", adds=(7,), as_of=AS_OF + DAY, second_reviewer=True)
+    assert open_desk(store_folder).decide([says(evidence=2)]) == 1
+    store.undo(two.run_id, by="cid", why="wrong model")
+    assert (held(store_folder).state, held(store_folder).needs_second) == (FlagState.AWAITING, True)
+    with dba_engine(store_folder).begin() as connection:
+        assert connection.execute(sa.text("SELECT second_reviewer FROM review_flags")).scalar_one() == 1
+
+
 def test_what_only_adds_opens_nothing_when_its_flag_left_the_queue_meanwhile(store: Ledger, store_folder: Path) -> None:
     one, _ = sweep(store, store_folder, "one", flags=(7, 8, 9))
     desk = open_desk(store_folder)
@@ -134,7 +144,7 @@ def test_what_adds_to_a_flag_that_was_withdrawn_meanwhile_stands_in_its_place(st
     one, _ = sweep(store, store_folder, "one", flags=(7,))
     store.undo(one.run_id, by="cid", why="wrong model")
     two, count = sweep(store, store_folder, "two", adds=(7,), as_of=AS_OF + DAY)
-    assert count == ReleaseCount(n_flags=1, n_overtaken=0)
+    assert count == ReleaseCount(n_flags=1, n_overtaken=0, n_instead=1)
     assert (held(store_folder).flag.run_id, held(store_folder).version) == (two.run_id, 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,15 @@ EXTREMES = np.array(
 )
 
 
+N_CODES = 70  # more than one word of XGBoost's bits
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What to draw. ``lopsided`` trees grow from one leaf at a time; others level by level, each node with chance ``full``."""
+    """What to draw. ``lopsided`` trees grow from one leaf at a time; others level by level, each node with chance ``full``.
+
+    The last ``n_categorical`` features are categories, up to `N_CODES` of them. ``base_score`` is drawn where none is given.
+    """
 
     n_features: int
     n_trees: int
@@ -28,6 +35,13 @@ class Shape:
     n_cuts: int
     lopsided: bool = False
     full: float = 0.9
+    n_categorical: int = 0
+    base_score: float | None = None
+
+    @property
+    def types(self) -> list[str]:
+        """Of features, as a DMatrix wants them."""
+        return ["q"] * (self.n_features - self.n_categorical) + ["c"] * self.n_categorical
 
 
 def random_model(shape: Shape, seed: int) -> tuple[bytes, xgb.Booster]:
@@ -40,7 +54,8 @@ def random_model(shape: Shape, seed: int) -> tuple[bytes, xgb.Booster]:
     booster["tree_info"] = [0] * shape.n_trees
     booster["iteration_indptr"] = list(range(shape.n_trees + 1))
     booster["gbtree_model_param"]["num_trees"] = str(shape.n_trees)
-    document["learner"]["learner_model_param"]["base_score"] = f"[{chance.uniform(0.01, 0.99):E}]"
+    document["learner"]["learner_model_param"]["base_score"] = f"[{shape.base_score or chance.uniform(0.01, 0.99):E}]"
+    document["learner"]["feature_types"] = shape.types if shape.n_categorical else []
     payload = json.dumps(document).encode()
     return payload, xgb.Booster({"nthread": 1}, model_file=bytearray(payload))
 
@@ -77,13 +92,30 @@ def _tree(number: int, shape: Shape, cuts: Any, chance: np.random.Generator) -> 
     inner = np.array(left) >= 0
     values = chance.normal(scale=10.0 ** chance.integers(-3, 3), size=n).astype(np.float32)
     conditions = np.where(inner, chance.choice(cuts, n), values)
+    asked = chance.integers(0, shape.n_features, n)
+    default_left = chance.integers(0, 2, n)
+    by_code = inner & (asked >= shape.n_features - shape.n_categorical)
+    codes = [np.unique(chance.integers(0, N_CODES, chance.integers(1, 9))).tolist() for _ in range(int(by_code.sum()))]
+    sizes = [len(held) for held in codes]
     return {
-        "base_weights": values.tolist(), "categories": [], "categories_nodes": [], "categories_segments": [],
-        "categories_sizes": [], "default_left": chance.integers(0, 2, n).tolist(), "id": number, "left_children": left,
+        "base_weights": values.tolist(), "categories": [*chain.from_iterable(codes)],
+        "categories_nodes": np.flatnonzero(by_code).tolist(),
+        "categories_segments": (np.cumsum(sizes, dtype=int) - sizes).tolist(),
+        "categories_sizes": sizes, "default_left": default_left.tolist(), "id": number, "left_children": left,
         "loss_changes": [0.0] * n, "parents": parents, "right_children": right, "split_conditions": conditions.tolist(),
-        "split_indices": chance.integers(0, shape.n_features, n).tolist(), "split_type": [0] * n, "sum_hessian": [1.0] * n,
+        "split_indices": asked.tolist(), "split_type": by_code.astype(int).tolist(), "sum_hessian": _covers(left, right, chance),
         "tree_param": {"num_deleted": "0", "num_feature": str(shape.n_features), "num_nodes": str(n), "size_leaf_vector": "1"},
     }  # fmt: skip
+
+
+def _covers(left: list[int], right: list[int], chance: np.random.Generator) -> list[float]:
+    """The rows of training that came by each node, in weight; children come after their parent."""
+    covers = np.full(len(left), 10.0 ** chance.uniform(-2, 5), np.float32)
+    for node in np.flatnonzero(np.array(left) >= 0).tolist():
+        share = np.float32(chance.beta(0.5, 0.5) * 0.998 + 0.001)
+        covers[left[node]], covers[right[node]] = covers[node] * share, covers[node] * (1 - share)
+    found: list[float] = covers.tolist()
+    return found
 
 
 def _levels(shape: Shape, chance: np.random.Generator) -> tuple[list[int], list[int], list[int]]:

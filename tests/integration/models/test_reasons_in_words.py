@@ -29,6 +29,7 @@ class FixedScorer:
     bundle_digest = "fixed"
     name = "fixed"
     n_fallbacks = 0
+    explained_by = "fixed"
 
     def __init__(self, contributions: dict[str, tuple[float, str, str]], bias: float = 0.25) -> None:
         """``contributions``: feature → (contribution, code, sentence)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchscore.decide.guard import Drift, Missing, Profile, judge, not_seen, profile_of
+from batchscore.decide.guard import Missing, Profile, ScoreDrift, judge, not_seen, profile_of
 from batchscore.policy import Guard
 
 GUARD = Guard(factor=3, least=20, most=5_000, psi=0.25, missing=0.1)
@@ -53,7 +53,7 @@ def test_one_odd_run_among_the_last_is_no_new_normal() -> None:
 
 
 def test_drift_is_told_in_reviews_a_day_and_missing_features_by_their_partitions() -> None:
-    drifts = [Drift(against="r-1", psi=0.4, more_a_day=120), Drift(against="r-2", psi=0.2, more_a_day=9)]
+    drifts = [ScoreDrift(against="r-1", psi=0.4, more_a_day=120), ScoreDrift(against="r-2", psi=0.2, more_a_day=9)]
     missing = [Missing(feature="mails_7d", n=3, n_partitions=20), Missing(feature="age", n=2, n_partitions=20)]
     found = judge(profile(), [profile()], GUARD, budget=500, drifts=drifts, missing=missing)
     assert [str(finding.problem()) for finding in found] == [

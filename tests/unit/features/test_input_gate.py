@@ -20,7 +20,7 @@ from batchscore.features.input_gate import (
     NO_ROWS,
     NOT_COMPLETE,
     DayCounts,
-    Judged,
+    JudgedDays,
     days_needed,
     is_silent,
     judge,
@@ -62,7 +62,7 @@ def logged(n_of: Mapping[date, int], *, usual: int = 1_000, until: date = date(2
     return [(None, day, day, n) for day in days if (n := n_of.get(day, usual))]
 
 
-def judged(rows: Sequence[Known], gate: TableGate, *as_ofs: datetime, incomplete: tuple[date, ...] = ()) -> Judged:
+def judged(rows: Sequence[Known], gate: TableGate, *as_ofs: datetime, incomplete: tuple[date, ...] = ()) -> JudgedDays:
     return judge("mails", gate, counts_of(rows), days_needed(as_ofs or [AS_OF], SET, "mails"), incomplete)
 
 

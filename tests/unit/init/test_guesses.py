@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from batchscore.errors import Refused
 from batchscore.features.feature_set import TimeColumn
 from batchscore.init.columns import Column, Kind
-from batchscore.init.guess import Said, guess_accounts, guess_events
+from batchscore.init.guess import NamedColumns, guess_accounts, guess_events
 from batchscore.init.text import quoted, table_name
 
 
@@ -20,11 +20,11 @@ def columns(**kinds: Kind) -> tuple[Column, ...]:
     )
 
 
-ACCOUNTS, _ = guess_accounts(columns(user_id="integer", created_at="time"), Said())
+ACCOUNTS, _ = guess_accounts(columns(user_id="integer", created_at="time"), NamedColumns())
 
 
 def test_an_account_is_told_by_the_usual_names() -> None:
-    accounts, guessed = guess_accounts(columns(user_id="text", signed_up="time", plan="integer", banned="bool"), Said())
+    accounts, guessed = guess_accounts(columns(user_id="text", signed_up="time", plan="integer", banned="bool"), NamedColumns())
     assert (accounts.key, accounts.kind) == ("user_id", "string")
     assert accounts.created_at == TimeColumn(column="signed_up")
     assert [column.name for column in accounts.others] == ["plan"]
@@ -33,13 +33,13 @@ def test_an_account_is_told_by_the_usual_names() -> None:
 
 
 def test_a_bare_id_beside_a_user_id_is_the_rows_own() -> None:
-    events, _ = guess_events(columns(id="integer", user_id="integer", sent_at="time"), ACCOUNTS, Said())
+    events, _ = guess_events(columns(id="integer", user_id="integer", sent_at="time"), ACCOUNTS, NamedColumns())
     assert events.key == "user_id"
 
 
 def test_an_accounts_bare_id_is_found_under_another_name_in_events() -> None:
-    accounts, _ = guess_accounts(columns(id="integer", created_at="time"), Said())
-    events, _ = guess_events(columns(id="integer", account_id="integer", at="time"), accounts, Said())
+    accounts, _ = guess_accounts(columns(id="integer", created_at="time"), NamedColumns())
+    events, _ = guess_events(columns(id="integer", account_id="integer", at="time"), accounts, NamedColumns())
     assert (accounts.key, events.key) == ("id", "account_id")
 
 
@@ -56,7 +56,7 @@ def test_what_cannot_be_told_of_accounts_is_refused_with_the_candidates(
     found: tuple[Column, ...], candidates: tuple[str, ...]
 ) -> None:
     with pytest.raises(Refused) as refused:
-        guess_accounts(found, Said())
+        guess_accounts(found, NamedColumns())
     assert refused.value.reason == "column_unclear"
     assert all(candidate in str(refused.value) for candidate in candidates)
 
@@ -74,12 +74,12 @@ def test_what_cannot_be_told_of_events_is_refused_with_the_candidates(
     found: tuple[Column, ...], candidates: tuple[str, ...]
 ) -> None:
     with pytest.raises(Refused) as refused:
-        guess_events(found, ACCOUNTS, Said())
+        guess_events(found, ACCOUNTS, NamedColumns())
     assert all(candidate in str(refused.value) for candidate in candidates)
 
 
 def test_a_column_that_is_named_needs_no_guess() -> None:
-    said = Said(key="nick", created_at="first", event_at="queued", known_at="moment")
+    said = NamedColumns(key="nick", created_at="first", event_at="queued", known_at="moment")
     accounts, _ = guess_accounts(columns(user_id="text", nick="text", first="time"), said)
     events, _ = guess_events(columns(nick="text", moment="time", queued="time"), accounts, said)
     assert (accounts.key, events.key) == ("nick", "nick")
@@ -92,11 +92,11 @@ def time(name: str) -> TimeColumn:
 
 def test_a_named_column_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(Refused, match="name one of: 'created_at'"):
-        guess_accounts(columns(user_id="text", created_at="time"), Said(created_at="born"))
+        guess_accounts(columns(user_id="text", created_at="time"), NamedColumns(created_at="born"))
 
 
 def test_the_only_time_of_events_is_when_they_happened_and_were_known() -> None:
-    events, _ = guess_events(columns(user_id="integer", moment="time"), ACCOUNTS, Said())
+    events, _ = guess_events(columns(user_id="integer", moment="time"), ACCOUNTS, NamedColumns())
     assert (events.event_at, events.known_at) == (time("moment"), None)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from batchscore.errors import Refused
 from batchscore.operations import doctor
-from batchscore.operations.doctor import CHECKS, Diagnosis, Finding, Patient, diagnose
-from batchscore.operations.doctor.finding import Seen
+from batchscore.operations.doctor import CHECKS, CheckFound, Diagnosis, Patient, diagnose
+from batchscore.operations.doctor.finding import Remark
 from tests.small_world import SmallWorld, make_small_world
 
 
@@ -20,7 +20,7 @@ def world(tmp_path: Path) -> SmallWorld:
     return make_small_world(tmp_path, n_accounts=50)
 
 
-def found(diagnosis: Diagnosis, check: str) -> Finding:
+def found(diagnosis: Diagnosis, check: str) -> CheckFound:
     return next(finding for finding in diagnosis.findings if finding.check == check)
 
 
@@ -124,10 +124,10 @@ def test_a_store_of_newer_code_fails(world: SmallWorld) -> None:
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuses(_patient: Patient) -> Seen:
+    def refuses(_patient: Patient) -> Remark:
         raise Refused("run_taken", "somebody has it", remedy="wait")
 
-    def breaks(_patient: Patient) -> Seen:
+    def breaks(_patient: Patient) -> Remark:
         raise ZeroDivisionError
 
     monkeypatch.setattr(doctor, "CHECKS", {"refuses": refuses, "breaks": breaks})

@@ -1,7 +1,8 @@
 """A run's row says where its attempts ran, so that a report can."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from batchscore.store.steps import Steps
 
 revision = "0002"
 down_revision = "0001"
@@ -9,4 +10,5 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Runs of before are left without it."""
-    op.add_column("runs", sa.Column("executor", sa.String(255), nullable=False, server_default=""))
+    steps = Steps(revision)
+    steps.add_column("runs", sa.Column("executor", sa.String(255), nullable=False, server_default=""))

@@ -1,7 +1,8 @@
 """A run's row says how long it waited for a live source, and how far replicas were behind."""
 
 import sqlalchemy as sa
-from alembic import op
+
+from batchscore.store.steps import Steps
 
 revision = "0005"
 down_revision = "0004"
@@ -9,5 +10,6 @@ down_revision = "0004"
 
 def upgrade() -> None:
     """Runs of before waited for none."""
-    op.add_column("runs", sa.Column("held_back_s", sa.Double, nullable=False, server_default="0"))
-    op.add_column("runs", sa.Column("worst_lag_s", sa.Double))
+    steps = Steps(revision)
+    steps.add_column("runs", sa.Column("held_back_s", sa.Double, nullable=False, server_default="0"))
+    steps.add_column("runs", sa.Column("worst_lag_s", sa.Double))

@@ -3,27 +3,26 @@
 Of flags that were overtaken before, nobody wrote down by which run: the undo of a run of that time restores none.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
-from alembic import op
 from sqlalchemy.dialects import mysql
+
+from batchscore.store.steps import Steps
 
 revision = "0007"
 down_revision = "0006"
 
-IN_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 
 
 def upgrade() -> None:
     """The reviewers' view leaves out what an undo has begun to withdraw: all of it at once."""
-    op.add_column("runs", sa.Column("undo_begun_at", sa.Double))
-    op.add_column("runs", sa.Column("undone_at", sa.Double))
-    op.add_column("runs", sa.Column("undone_by", sa.String(255)))
-    op.add_column("runs", sa.Column("undone_why", LONG))
-    op.add_column("flags", sa.Column("overtaken_by", sa.String(40)))
-    op.create_table(
+    steps = Steps(revision)
+    steps.add_column("runs", sa.Column("undo_begun_at", sa.Double))
+    steps.add_column("runs", sa.Column("undone_at", sa.Double))
+    steps.add_column("runs", sa.Column("undone_by", sa.String(255)))
+    steps.add_column("runs", sa.Column("undone_why", LONG))
+    steps.add_column("flags", sa.Column("overtaken_by", sa.String(40)))
+    steps.create_table(
         "audit",
         sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("at", sa.BigInteger, nullable=False),
@@ -33,20 +32,19 @@ def upgrade() -> None:
         sa.Column("account", sa.String(64), nullable=False),
         sa.Column("detail", LONG, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
-        **IN_MYSQL,
     )
-    op.create_index("ix_audit_run_id", "audit", ["run_id"])
-    head = op.create_table(
+    steps.create_index("ix_audit_run_id", "audit", ["run_id"])
+    steps.create_table(
         "audit_head",
         sa.Column("chain", sa.String(16), primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
-        **IN_MYSQL,
     )
-    op.bulk_insert(head, [{"chain": "store", "number": 0, "digest": "0" * 64}])
-    op.execute("DROP VIEW review_queue")
-    op.execute(
-        "CREATE VIEW review_queue AS SELECT flags.*, runs.released_at FROM flags JOIN runs ON runs.run_id = flags.run_id "
+    begins = f"INSERT INTO audit_head (chain, number, digest) VALUES ('store', 0, '{'0' * 64}')"  # noqa: S608 (fixed text)
+    steps.execute(begins, unless="EXISTS (SELECT 1 FROM audit_head)")
+    steps.view(
+        "review_queue",
+        "SELECT flags.*, runs.released_at FROM flags JOIN runs ON runs.run_id = flags.run_id "
         "WHERE runs.released_at IS NOT NULL AND flags.open_marker = 1 "
-        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')"
+        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')",
     )

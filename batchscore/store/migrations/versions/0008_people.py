@@ -7,13 +7,14 @@ the beginning hears of all flags that stand.
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import context, op
+from alembic import context
 from sqlalchemy.dialects import mysql
+
+from batchscore.store.steps import Steps
 
 revision = "0008"
 down_revision = "0007"
 
-IN_MYSQL: dict[str, Any] = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 INTEGER_ID = sa.BigInteger().with_variant(mysql.BIGINT(unsigned=True), "mysql")
 STRING_ID = sa.LargeBinary(255).with_variant(mysql.VARBINARY(255), "mysql")
@@ -24,24 +25,24 @@ SAME = "flags.queue = counted.queue AND flags.account_id = counted.account_id AN
 
 def upgrade() -> None:
     """Make the tables, and number what is there."""
+    steps = Steps(revision)
     held = INTEGER_ID if context.config.attributes["id_kind"] == "integer" else STRING_ID
-    op.add_column("flags", sa.Column("released_as", sa.String(16), nullable=False, server_default="opened"))
-    op.add_column("flags", sa.Column("release_ordinal", sa.Integer, nullable=False, server_default="0"))
-    op.add_column("flags", sa.Column("group_key", sa.String(255), nullable=False, server_default=""))
-    op.add_column("flags", sa.Column("since", sa.String(1024), nullable=False, server_default=""))
-    op.add_column("flags", sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"))
-    op.create_index("flags_by_run", "flags", ["run_id", "release_ordinal"])
-    op.drop_index("ix_flags_run_id", "flags")
-    op.create_table(
+    steps.add_column("flags", sa.Column("released_as", sa.String(16), nullable=False, server_default="opened"))
+    steps.add_column("flags", sa.Column("release_ordinal", sa.Integer, nullable=False, server_default="0"))
+    steps.add_column("flags", sa.Column("group_key", sa.String(255), nullable=False, server_default=""))
+    steps.add_column("flags", sa.Column("since", sa.String(1024), nullable=False, server_default=""))
+    steps.add_column("flags", sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"))
+    steps.create_index("flags_by_run", "flags", ["run_id", "release_ordinal"])
+    steps.drop_index("ix_flags_run_id", "flags")
+    steps.create_table(
         "claims",
         *_of_flag(held),
         sa.Column("reviewer", sa.String(255), nullable=False),
         sa.Column("claimed_at", sa.BigInteger, nullable=False),
         sa.Column("until", sa.BigInteger, nullable=False),
         sa.Column("ended_at", sa.BigInteger),
-        **IN_MYSQL,
     )
-    op.create_table(
+    steps.create_table(
         "dispositions",
         *_of_flag(held),
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
@@ -54,9 +55,8 @@ def upgrade() -> None:
         sa.Column("evidence_run", sa.String(40), nullable=False),
         sa.Column("why", LONG, nullable=False),
         sa.Column("source", sa.String(16), nullable=False),
-        **IN_MYSQL,
     )
-    op.create_table(
+    steps.create_table(
         "suppressions",
         sa.Column("queue", sa.String(64), primary_key=True),
         sa.Column("scope", sa.String(16), primary_key=True),
@@ -66,9 +66,8 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(255), nullable=False),
         sa.Column("why", LONG, nullable=False),
         sa.Column("removed_by", sa.String(255)),
-        **IN_MYSQL,
     )
-    op.create_table(
+    steps.create_table(
         "events",
         sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("n", sa.BigInteger, nullable=False),
@@ -79,26 +78,26 @@ def upgrade() -> None:
         sa.Column("account_id", held),
         sa.Column("run_id", sa.String(40), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
-        **IN_MYSQL,
     )
-    op.execute("UPDATE flags SET released_as = 'evidence' WHERE state = 'overtaken'")
-    if context.get_context().dialect.name == "mysql":
-        op.execute(f"UPDATE flags JOIN {COUNTED} AS counted ON {SAME} SET flags.release_ordinal = counted.n")  # noqa: S608 (our names)
+    steps.execute("UPDATE flags SET released_as = 'evidence' WHERE state = 'overtaken'")
+    if steps.on_mysql:
+        steps.execute(f"UPDATE flags JOIN {COUNTED} AS counted ON {SAME} SET flags.release_ordinal = counted.n")  # noqa: S608 (our names)
     else:
-        op.execute(f"UPDATE flags SET release_ordinal = counted.n FROM {COUNTED} AS counted WHERE {SAME}")  # noqa: S608 (our names)
-    op.execute(
+        steps.execute(f"UPDATE flags SET release_ordinal = counted.n FROM {COUNTED} AS counted WHERE {SAME}")  # noqa: S608 (our names)
+    steps.execute(
         "INSERT INTO events (number, n, at, act, who, queue, account_id, run_id, state) "
         "SELECT SUM(n) OVER (ORDER BY released_at, run_id), n, ROUND(released_at * 1000000), "
         "'released', lease_owner, queue, NULL, run_id, '' "
         "FROM (SELECT runs.run_id, runs.released_at, runs.lease_owner, MIN(flags.queue) AS queue, COUNT(*) AS n FROM runs "
         "JOIN flags ON flags.run_id = runs.run_id WHERE runs.released_at IS NOT NULL "
-        "GROUP BY runs.run_id, runs.released_at, runs.lease_owner) AS released"
+        "GROUP BY runs.run_id, runs.released_at, runs.lease_owner) AS released",
+        unless="EXISTS (SELECT 1 FROM events)",
     )
-    op.execute("DROP VIEW review_queue")
-    op.execute(
-        "CREATE VIEW review_queue AS SELECT flags.*, runs.released_at FROM flags JOIN runs ON runs.run_id = flags.run_id "
+    steps.view(
+        "review_queue",
+        "SELECT flags.*, runs.released_at FROM flags JOIN runs ON runs.run_id = flags.run_id "
         "WHERE runs.released_at IS NOT NULL AND flags.open_marker = 1 "
-        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')"
+        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')",
     )
 
 

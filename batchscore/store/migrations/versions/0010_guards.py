@@ -5,7 +5,7 @@ those say; and of a flag that a person touched, nothing else changes. Rights do 
 write those two tables.
 """
 
-from alembic import context, op
+from batchscore.store.steps import Steps
 
 revision = "0010"
 down_revision = "0009"
@@ -67,7 +67,8 @@ VIEWS = {
 
 def upgrade() -> None:
     """Make triggers and views."""
-    on_mysql = context.get_context().dialect.name == "mysql"
+    steps = Steps(revision)
+    on_mysql = steps.on_mysql
     differs = " OR ".join(f"NOT (NEW.{quoted(name)} {'<=>' if on_mysql else 'IS'} OLD.{quoted(name)})" for name in FIXED)
     same = "<=>" if on_mysql else "IS"
     moved = f"(NEW.state = OLD.state AND NOT (NEW.open_marker {same} OLD.open_marker AND NEW.closed_at {same} OLD.closed_at))"
@@ -75,28 +76,28 @@ def upgrade() -> None:
         f"(OLD.state IN {TOUCHED} AND ({differs} OR {moved} OR NEW.state <> ({SAID}))) "
         f"OR (OLD.state NOT IN {TOUCHED} AND NEW.state IN {TOUCHED} AND NEW.state <> ({SAID}))"
     )
-    guard("flags_of_people_stay", "UPDATE ON flags", touched, on_mysql=on_mysql)
-    guard("flags_of_people_are_not_deleted", "DELETE ON flags", f"OLD.state IN {TOUCHED}", on_mysql=on_mysql)
+    steps.trigger("flags_of_people_stay", "UPDATE ON flags", forbidden=touched, says=MESSAGES["flags_of_people_stay"])
+    steps.trigger(
+        "flags_of_people_are_not_deleted",
+        "DELETE ON flags",
+        forbidden=f"OLD.state IN {TOUCHED}",
+        says=MESSAGES["flags_of_people_are_not_deleted"],
+    )
     if not on_mysql:  # there a trigger on each insert makes a release half as long again; `verify` finds what it would refuse
-        guard("flags_begin_untouched", "INSERT ON flags", "NEW.state NOT IN ('open', 'overtaken')", on_mysql=on_mysql)
-    guard("dispositions_stay", "UPDATE ON dispositions", "1 = 1", on_mysql=on_mysql)
-    guard("dispositions_are_not_deleted", "DELETE ON dispositions", "1 = 1", on_mysql=on_mysql)
-    op.create_index("events_by_account", "events", ["queue", "account_id"])
-    op.create_index("ix_events_run_id", "events", ["run_id"])
+        steps.trigger(
+            "flags_begin_untouched",
+            "INSERT ON flags",
+            forbidden="NEW.state NOT IN ('open', 'overtaken')",
+            says=MESSAGES["flags_begin_untouched"],
+        )
+    steps.trigger("dispositions_stay", "UPDATE ON dispositions", forbidden="1 = 1", says=MESSAGES["dispositions_stay"])
+    steps.trigger(
+        "dispositions_are_not_deleted", "DELETE ON dispositions", forbidden="1 = 1", says=MESSAGES["dispositions_are_not_deleted"]
+    )
+    steps.create_index("events_by_account", "events", ["queue", "account_id"])
+    steps.create_index("ix_events_run_id", "events", ["run_id"])
     for name, query in VIEWS.items():
-        op.execute(f"DROP VIEW IF EXISTS {name}")
-        op.execute(f"CREATE VIEW {name} AS {query}")
-
-
-def guard(name: str, event: str, forbidden: str, *, on_mysql: bool) -> None:
-    """A trigger that refuses a row's change where ``forbidden`` is true. MySQL keeps what a cut upgrade made: made anew."""
-    op.execute(f"DROP TRIGGER IF EXISTS {name}")
-    if on_mysql:
-        refuse = f"SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MESSAGES[name]}'"
-        op.execute(f"CREATE TRIGGER {name} BEFORE {event} FOR EACH ROW\nIF {forbidden} THEN {refuse}; END IF")
-    else:
-        refuse = f"SELECT RAISE(ABORT, '{MESSAGES[name]}')"
-        op.execute(f"CREATE TRIGGER {name} BEFORE {event} FOR EACH ROW WHEN {forbidden} BEGIN {refuse}; END")
+        steps.view(name, query)
 
 
 def quoted(name: str) -> str:

@@ -5,7 +5,8 @@ person's is refused as it comes. MySQL asks them.
 """
 
 import sqlalchemy as sa
-from alembic import context, op
+
+from batchscore.store.steps import Steps
 
 revision = "0012"
 down_revision = "0011"
@@ -46,34 +47,30 @@ ASKS_TWO = (
 
 def upgrade() -> None:
     """Triggers for SQLite, indexes and views for both."""
-    on_mysql = context.get_context().dialect.name == "mysql"
-    if on_mysql:  # a store that was at 0010 early may have it: it makes a release half as long again
-        op.execute("DROP TRIGGER IF EXISTS flags_begin_untouched")
+    steps = Steps(revision)
+    if steps.on_mysql:  # a store that was at 0010 early may have it: it makes a release half as long again
+        steps.drop_trigger("flags_begin_untouched")
     else:
         for name, (event, forbidden, message) in GUARDS.items():
-            op.execute(f"DROP TRIGGER IF EXISTS {name}")
-            refuse = f"SELECT RAISE(ABORT, '{message}')"
-            op.execute(f"CREATE TRIGGER {name} BEFORE {event} FOR EACH ROW WHEN {forbidden} BEGIN {refuse}; END")
-    op.create_index("flags_before_reviewers", "flags", ["queue", "open_marker", sa.text("as_of DESC"), "rank", "run_id"])
-    op.create_index("claims_by_end", "claims", ["queue", "ended_at", "until"])
-    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if on_mysql else "INTEGER)")
-    op.execute("DROP VIEW IF EXISTS review_evidence")
-    op.execute(
-        "CREATE VIEW review_evidence AS "
+            steps.trigger(name, event, forbidden=forbidden, says=message)
+    steps.create_index("flags_before_reviewers", "flags", ["queue", "open_marker", sa.text("as_of DESC"), "rank", "run_id"])
+    steps.create_index("claims_by_end", "claims", ["queue", "ended_at", "until"])
+    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if steps.on_mysql else "INTEGER)")
+    steps.view(
+        "review_evidence",
         "SELECT flags.queue, flags.account_id, COALESCE(flags.overtaken_by, flags.run_id) AS run_id, "
         "flags.run_id AS evidence_run, flags.released_as, flags.as_of, flags.rank, flags.score, flags.margin, flags.reasons, "
         f"flags.bundle_digest, {whole.format('runs.released_at')} AS released_at, "
         f"{whole.format('runs.undo_begun_at')} AS withdrawn_at "
-        "FROM flags JOIN runs ON runs.run_id = flags.run_id WHERE runs.released_at IS NOT NULL"
+        "FROM flags JOIN runs ON runs.run_id = flags.run_id WHERE runs.released_at IS NOT NULL",
     )
-    op.execute("DROP VIEW IF EXISTS review_flags")
-    op.execute(
-        "CREATE VIEW review_flags AS "
+    steps.view(
+        "review_flags",
         "SELECT flags.queue, flags.account_id, flags.run_id, flags.state, flags.as_of, flags.rank, flags.score, flags.margin, "
         f"flags.reasons, flags.since, flags.group_key, {ASKS_TWO} AS second_reviewer, flags.bundle_digest, flags.opened_at, "
         "flags.closed_at, claims.reviewer AS claimed_by, claims.until AS claimed_until "
         "FROM flags JOIN runs ON runs.run_id = flags.run_id LEFT JOIN claims ON claims.queue = flags.queue "
         "AND claims.account_id = flags.account_id AND claims.run_id = flags.run_id AND claims.ended_at IS NULL "
         "WHERE runs.released_at IS NOT NULL AND flags.state <> 'overtaken' "
-        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')"
+        "AND (runs.undo_begun_at IS NULL OR flags.state <> 'open')",
     )

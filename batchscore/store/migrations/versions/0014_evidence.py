@@ -1,6 +1,6 @@
 """Evidence that says nothing new (`unmoved`) makes no version; evidence that a person decided on stays when its run is undone."""
 
-from alembic import context, op
+from batchscore.store.steps import Steps
 
 revision = "0014"
 down_revision = "0013"
@@ -16,14 +16,13 @@ SAID_AS = "CASE WHEN flags.overtaken_by IS NULL AND flags.released_as = 'unmoved
 
 def upgrade() -> None:
     """The view of evidence."""
-    on_mysql = context.get_context().dialect.name == "mysql"
-    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if on_mysql else "INTEGER)")
-    op.execute("DROP VIEW IF EXISTS review_evidence")
-    op.execute(
-        "CREATE VIEW review_evidence AS "
+    steps = Steps(revision)
+    whole = "CAST(ROUND({} * 1000000) AS " + ("SIGNED)" if steps.on_mysql else "INTEGER)")
+    steps.view(
+        "review_evidence",
         "SELECT flags.queue, flags.account_id, COALESCE(flags.overtaken_by, flags.run_id) AS run_id, "
         f"flags.run_id AS evidence_run, {SAID_AS} AS released_as, flags.as_of, flags.`rank`, flags.score, flags.margin, "
         f"flags.reasons, flags.bundle_digest, {whole.format('runs.released_at')} AS released_at, "
         f"CASE WHEN {DECIDED_ON} THEN NULL ELSE {whole.format('runs.undo_begun_at')} END AS withdrawn_at "
-        "FROM flags JOIN runs ON runs.run_id = flags.run_id WHERE runs.released_at IS NOT NULL"
+        "FROM flags JOIN runs ON runs.run_id = flags.run_id WHERE runs.released_at IS NOT NULL",
     )

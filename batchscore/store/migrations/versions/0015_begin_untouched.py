@@ -4,7 +4,7 @@
 against 1.10 s without; beside the driver's own work nothing of it is seen.
 """
 
-from alembic import context, op
+from batchscore.store.steps import Steps
 
 revision = "0015"
 down_revision = "0014"
@@ -14,9 +14,8 @@ MESSAGE = "a flag begins open or overtaken: only people make more of it"
 
 def upgrade() -> None:
     """SQLite has the trigger since 0010."""
-    if context.get_context().dialect.name == "mysql":
-        op.execute("DROP TRIGGER IF EXISTS flags_begin_untouched")
-        op.execute(
-            "CREATE TRIGGER flags_begin_untouched BEFORE INSERT ON flags FOR EACH ROW\n"
-            f"IF NEW.state NOT IN ('open', 'overtaken') THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '{MESSAGE}'; END IF"
+    steps = Steps(revision)
+    if steps.on_mysql:
+        steps.trigger(
+            "flags_begin_untouched", "INSERT ON flags", forbidden="NEW.state NOT IN ('open', 'overtaken')", says=MESSAGE
         )

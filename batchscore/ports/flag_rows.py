@@ -1,0 +1,133 @@
+"""Rows of the review queue as they go over the ports: flags as each reader needs them, suppressions, what an undo leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal, NamedTuple
+
+from batchscore.flag import BEFORE_REVIEWERS, Flag, FlagState, ReleasedAs
+from batchscore.spec import Value
+
+
+class PastFlag(NamedTuple):
+    """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
+
+    ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
+    are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
+    person last decided, None if nobody did. ``n_evidence``: how many released runs that stand selected the account while this
+    flag stood, the first included. A tuple, since a queue remembers hundreds of thousands.
+    """
+
+    account_id: int | str
+    opened_at: datetime
+    closed_at: datetime | None
+    run_id: str
+    as_of: datetime
+    state: FlagState
+    score: float
+    reason_codes: tuple[str, ...]
+    decided_at: datetime | None
+    n_evidence: int
+    margin: float | None = None
+    second_reviewer: bool = False
+
+
+class Suppression(Value):
+    """Accounts that are scored and not flagged from ``begins_at`` up to ``until``: why, and who answers for it.
+
+    ``key``: the account id as text, the domain, or the value of the segment. One that was removed has ended when it was.
+    """
+
+    scope: Literal["account", "domain", "segment"]
+    key: str
+    owner: str
+    why: str
+    begins_at: datetime
+    until: datetime
+
+
+class FlagRow(Value):
+    """A released flag as a reviewer sees it."""
+
+    flag: Flag
+    state: str
+    released_at: datetime
+
+
+class HeldFlag(Value):
+    """A flag of a run as the table holds it, before whomever it stands.
+
+    ``is_open``: it counts as its account's open flag. ``released_as``: what its release made of it.
+    """
+
+    flag: Flag
+    state: str
+    is_open: bool
+    opened_at: datetime
+    released_as: ReleasedAs = ReleasedAs.OPENED
+
+
+class ReleaseCount(Value):
+    """What a release did. ``n_flags`` opened; ``n_instead`` of them beyond the budget, in the place of flags withdrawn since.
+
+    ``n_overtaken``: flags that did not open. Of these ``n_decided_kept`` for what a person had decided; ``n_evidence`` added to a
+    flag that stands; the others said nothing new. ``n_suppressed``: kept back, since a suppression came after the run decided.
+    """
+
+    n_flags: int
+    n_overtaken: int
+    n_decided_kept: int = 0
+    n_evidence: int = 0
+    n_instead: int = 0
+    n_suppressed: int = 0
+
+    @classmethod
+    def of(cls, counts: Mapping[ReleasedAs, int]) -> ReleaseCount:
+        """Of how many flags there are of each kind."""
+        n_flags = sum(counts.get(kind, 0) for kind in BEFORE_REVIEWERS)
+        n_suppressed = counts.get(ReleasedAs.SUPPRESSED, 0)
+        return cls(
+            n_flags=n_flags,
+            n_overtaken=sum(counts.values()) - n_flags - n_suppressed,
+            n_decided_kept=counts.get(ReleasedAs.KEPT, 0),
+            n_evidence=counts.get(ReleasedAs.EVIDENCE, 0),
+            n_instead=counts.get(ReleasedAs.INSTEAD, 0),
+            n_suppressed=n_suppressed,
+        )
+
+    def said(self, flags: str = "flags") -> str:
+        """In words, for the audit trail."""
+        more = f", {self.n_suppressed} suppressed since" if self.n_suppressed else ""
+        return f"{self.n_flags} {flags}, {self.n_overtaken} overtaken{more}"
+
+
+class LeftFlag(Value):
+    """A flag that an undo leaves, since a person touched it: ``state`` says what they made of it."""
+
+    queue: str
+    account_id: int | str
+    state: str
+
+
+class Undo(Value):
+    """What the undo of a run does; of one that was ``applied``, in part or whole: what it did and what is still to do.
+
+    ``n_withdrawn``: its flags that no person touched. ``n_restored``: flags of other runs that stand again in their place.
+    ``n_overtaken``: its flags that were never before the reviewers, ``n_evidence`` of them evidence on flags of other runs, which
+    goes with the run unless a person decided on it. ``n_turned``: evidence of later runs that says something new, or does so no
+    more, now that the run's is gone. ``left``: the others.
+    """
+
+    run_id: str
+    released_at: datetime | None
+    begun_at: datetime | None
+    undone_at: datetime | None
+    by: str
+    why: str
+    n_withdrawn: int
+    n_restored: int
+    n_overtaken: int
+    n_evidence: int = 0
+    n_turned: int = 0
+    left: tuple[LeftFlag, ...]
