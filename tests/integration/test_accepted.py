@@ -13,12 +13,12 @@ import pytest
 
 import batchscore
 from batchscore import planner
-from batchscore.layout import definitions
 from batchscore.attempt import attempt
 from batchscore.audit import Act
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, Refused
 from batchscore.executors.inline import InlineExecutor
+from batchscore.layout import definitions
 from batchscore.operations.report import report_of, write_page
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
