@@ -1,4 +1,4 @@
-"""The report of a run: gathered from what it left so far, and written as a page. `batchscore.report` counts and draws what it says.
+"""The report of a run: gathered from what it left so far, and written as a page. What it says is counted in `batchscore.report`.
 
 | module | what |
 |---|---|
