@@ -16,7 +16,6 @@ from __future__ import annotations
 from batchscore.layout.definitions import Definitions, what_it_reads
 from batchscore.layout.explained import lay_out_reasons, lay_out_reconsider
 from batchscore.layout.left import (
-    KEYS_SCHEMA,
     decided_rows,
     flags_of,
     frozen_events,
@@ -32,7 +31,6 @@ from batchscore.layout.rollups import earlier_rollups, lay_out_merge, lay_out_ro
 from batchscore.layout.scores import in_one_pass, lay_out_score, lay_out_shadow
 
 __all__ = [
-    "KEYS_SCHEMA",
     "Definitions",
     "decided_rows",
     "earlier_rollups",

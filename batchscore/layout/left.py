@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,9 +20,7 @@ from batchscore.keys import ACCOUNT_ID, in_range, key_digest
 from batchscore.layout.definitions import Definitions
 from batchscore.plan import FreezeEvents, FreezeSql, Merge, Partition, Reference, Rollup, Score
 from batchscore.receipt import Output, Receipt
-from batchscore.report.proof import KeysSetAside
-
-KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
+from batchscore.report.proof import KeysSetAside, keys_from_footer
 
 
 def outputs_of(receipts: Iterable[Receipt], role: str) -> list[Output]:
@@ -82,13 +80,13 @@ def decided_rows(decision: Reference, *standings: str) -> pa.Table:
 
 
 def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
-    """A score receipt with the key digests that its output ``keys`` holds: ``scored 2002-08-19T00:00:00+00:00`` and so on.
+    """A score receipt with the key digests in its file's footer: ``scored 2002-08-19T00:00:00+00:00`` and so on.
 
     Also ``outside``, ``repeated``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
     """
-    (output,) = outputs_of([receipt], "keys")
-    table = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
-    return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
+    (output,) = outputs_of([receipt], "scores")
+    footer = pq.read_metadata(verified(str(definitions.store / output.path), output.sha256)).metadata
+    return receipt.model_copy(update={"keys": keys_from_footer(footer)})
 
 
 def keys_set_aside(definitions: Definitions, work: Score, as_of: datetime) -> KeysSetAside:

@@ -22,7 +22,7 @@ from batchscore.layout import Definitions
 from batchscore.operations.report.facts import audit_head_of, digests_of, environment_of, next_commands, run_facts, stages_of
 from batchscore.operations.report.flagged import flags_of_run
 from batchscore.operations.report.gaps import Gaps
-from batchscore.operations.report.scored import bundles_of, drift_of, miscounted, proof_of, score_histograms
+from batchscore.operations.report.scored import bundles_of, drift_of, proof_of, score_histograms
 from batchscore.plan import Score, Stage
 from batchscore.ports import RunRow, StoreReader
 from batchscore.report.limits import budgets
@@ -44,8 +44,6 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
     works = {stage: StageWork(stage, reader.receipts(run_id, stage), reused) for stage in Stage}
     histograms = score_histograms(row, reader, gaps)
     proof_state, proof = proof_of(row, reader, stages.get(Stage.SCORE), gaps)
-    if proof is not None:
-        gaps += miscounted(proof, histograms)
     flags = flags_of_run(row, reader, gaps)
     rows = {
         "decide": sum(KeyDigest.parse(line.scored).n for line in proof.as_ofs) if proof and flags else None,
