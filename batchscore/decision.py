@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
-from batchscore.decide.memory import Memory, Moment, remember
+from batchscore.decide.memory import Memory, Moment, read_at, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
@@ -161,6 +161,13 @@ def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterab
     return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
 
 
+def memory_read_at(row: RunRow) -> datetime | None:
+    """When the run read the memory that it decided by; None for a run of an earlier release."""
+    assert row.memory is not None, "memory is recorded with the decision"
+    with open_verified(row.memory.path, row.memory.sha256) as stream:
+        return read_at(pq.read_schema(stream))
+
+
 def reserve_of(row: RunRow) -> pa.Table:
     """What the decision keeps in reserve for the released as-of, by rank; nothing when the run releases nothing."""
     assert row.decision is not None, "asked for once the run has decided"
@@ -179,9 +186,9 @@ def flags_of_rows(
     decided = sort_by_key(decided)
     reasons = _Reasons(definitions, explained, decided["as_of"][0])
     queue, digest, as_of = row.plan.spec.policy.queue, definitions.bundle.sha256, decided["as_of"][0].as_py()
-    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer"]
+    names = [ACCOUNT_ID, "rank", "score", "margin", "group", "since", "second_reviewer", "domain", "segment"]
     for batch in decided.select(names).to_batches(max_chunksize=_FLAGS_AT_ONCE):
-        for account_id, rank, score, margin, group, since, second in zip(*batch.to_pydict().values(), strict=True):
+        for account_id, rank, score, margin, group, since, second, *place in zip(*batch.to_pydict().values(), strict=True):
             yield WrittenFlag(
                 queue=queue,
                 account_id=account_id,
@@ -195,6 +202,8 @@ def flags_of_rows(
                 group=group or "",
                 since=since or "",
                 second_reviewer=second,
+                domain=place[0],
+                segment=place[1],
             )
 
 

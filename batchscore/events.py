@@ -127,6 +127,8 @@ class Released(Event):
     n_flags: int
     n_overtaken: int
     n_evidence: int = 0  # of these: added to flags that stand
+    n_instead: int = 0  # of n_flags, beyond the budget: they were to add to flags that were withdrawn since
+    n_suppressed: int = 0  # kept back: a suppression came since the run decided
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -130,9 +130,15 @@ class Flag(Value):
         return REASONS.dump_json(self.reasons).decode()
 
 
+_NOT_KEPT: Final = frozenset({"reasons_json", "domain", "segment"})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WrittenFlag:
-    """A `Flag` on its way from the files into the queue, its reasons the JSON that both keep: reading it costs most."""
+    """A `Flag` on its way from the files into the queue, its reasons the JSON that both keep: reading it costs most.
+
+    ``domain``, ``segment``: the account's, by which it may be suppressed; the queue does not keep them.
+    """
 
     queue: str
     account_id: AccountId
@@ -146,6 +152,8 @@ class WrittenFlag:
     group: str
     since: str
     second_reviewer: bool
+    domain: str | None = None
+    segment: str | None = None
 
     @property
     def reasons(self) -> tuple[Reason, ...]:
@@ -154,7 +162,7 @@ class WrittenFlag:
 
     def read(self) -> Flag:
         """The flag, its reasons as values."""
-        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "reasons_json"}
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _NOT_KEPT}
         return Flag(**held, reasons=self.reasons)
 
 

@@ -45,7 +45,7 @@ from batchscore.plan import (
 )
 from batchscore.ports import StoreReader
 from batchscore.receipt import Output, Receipt
-from batchscore.report.proof import KeysSetAside
+from batchscore.report.proof import KeysSetAside, keys_from_footer
 from batchscore.settings import library_versions
 from batchscore.sources.freeze import plan_rollup
 
@@ -54,7 +54,6 @@ FLAGS_PER_PARTITION: Final = 500  # of reasons: each flag may cost a row group o
 RANGES_PER_PARTITION: Final = 16  # of reasons: few flags far apart are read by all workers, and not by one while the others wait
 AS_OFS_PER_PARTITION: Final = 32  # windows slide over the rollups once for so many; what an attempt repeats stays bounded
 GUARDED_EVERY: Final = 16  # of so many score partitions of a backfill, one is guarded against leaks; the first always is
-KEYS_SCHEMA: Final = pa.schema([("name", pa.string()), ("keys", pa.string())])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -394,13 +393,13 @@ def flags_of(decided: pa.Table, work: Score) -> pa.Table:
 
 
 def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
-    """A score receipt with the key digests that its output ``keys`` holds: ``scored 2002-08-19T00:00:00+00:00`` and so on.
+    """A score receipt with the key digests in its file's footer: ``scored 2002-08-19T00:00:00+00:00`` and so on.
 
     Also ``outside``, ``repeated``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
     """
-    (output,) = _outputs([receipt], "keys")
-    table = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
-    return receipt.model_copy(update={"keys": dict(zip(table["name"].to_pylist(), table["keys"].to_pylist(), strict=True))})
+    (output,) = _outputs([receipt], "scores")
+    footer = pq.read_metadata(verified(str(definitions.store / output.path), output.sha256)).metadata
+    return receipt.model_copy(update={"keys": keys_from_footer(footer)})
 
 
 def keys_set_aside(definitions: Definitions, work: Score, as_of: datetime) -> KeysSetAside:

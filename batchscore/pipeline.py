@@ -15,7 +15,7 @@ from typing import Final
 
 from batchscore.admission import judge_input
 from batchscore.budgets import judge_errors
-from batchscore.decision import evidence_to_release, flags_to_release, make_decision, to_reconsider
+from batchscore.decision import evidence_to_release, flags_to_release, make_decision, memory_read_at, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
@@ -279,9 +279,16 @@ class _Walk:
         self._waits.until_free()  # the last moment at which a person keeps the flags from the reviewers: a release is not cut
         explained = tuple(self._reader.receipts(self._run_id, Stage.REASONS))
         flags, evidence = (made(row, self._definitions, explained) for made in (flags_to_release, evidence_to_release))
-        count = self._store.release(self._handle, flags, evidence)
+        count = self._store.release(self._handle, flags, evidence, memory_read_at(row))
         self._observer(
-            Released(run_id=self._run_id, n_flags=count.n_flags, n_overtaken=count.n_overtaken, n_evidence=count.n_evidence)
+            Released(
+                run_id=self._run_id,
+                n_flags=count.n_flags,
+                n_overtaken=count.n_overtaken,
+                n_evidence=count.n_evidence,
+                n_instead=count.n_instead,
+                n_suppressed=count.n_suppressed,
+            )
         )
 
     def limit(self, proof: Proof) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from batchscore.digest import digest_of
 from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Gentle, IdCast, RunSpec, SqlSource, Value
+from batchscore.where import Where, outline_of
 
 
 class Stage(StrEnum):
@@ -32,7 +33,7 @@ class Stage(StrEnum):
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
 STAGE_FORMAT: Final[dict[Stage, int]] = {
-    Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 3, Stage.RECONSIDER: 1, Stage.REASONS: 2
+    Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 4, Stage.RECONSIDER: 1, Stage.REASONS: 2
 }  # fmt: skip
 
 
@@ -105,6 +106,7 @@ class FreezeSql(Value):
     sql_table: str
     key: tuple[str, ...] = ()  # as the source declares it
     id_cast: IdCast | None = None
+    where: Where = Field(default=(), exclude_if=lambda where: not where)  # as the source declares it
     low: KeyBound | None = None
     high: KeyBound | None
     opened_for: str  # the run: a live table is never the same input twice
@@ -300,6 +302,7 @@ class Plan(Showable, Value):
             ("threshold", "none" if policy.threshold is None else f"{policy.threshold:g}"),
             ("budget", "none" if policy.budget is None else f"{policy.budget:,}"),
             ("release", spec.release),
+            *((f"rows of {table}", f"where {said}") for table, said in _outlines(spec)),
             *(("warning", warning) for warning in self.warnings),
         ]
         numbers = [[_said(stage.n_partitions), _said(stage.n_rows), _said(stage.n_bytes)] for stage in self.stages]
@@ -311,6 +314,12 @@ class Plan(Showable, Value):
     def differences(self, pinned: dict[str, str]) -> tuple[str, ...]:
         """Names of the pinned parts in which this plan and ``pinned`` differ."""
         return tuple(sorted(name for name in self.pinned.keys() | pinned.keys() if self.pinned.get(name) != pinned.get(name)))
+
+
+def _outlines(spec: RunSpec) -> list[tuple[str, str]]:
+    """Of each live table that is filtered: by what columns, and the beginning of the filter's digest."""
+    filtered = {table: source.sql.where for table, source in spec.sources.items() if source.sql is not None and source.sql.where}
+    return [(table, outline_of(where)) for table, where in sorted(filtered.items())]
 
 
 def _said(n: int | None) -> str:

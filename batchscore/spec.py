@@ -32,6 +32,7 @@ from batchscore.values import (
     parse_duration,
     parse_moment,
 )
+from batchscore.where import Where
 
 # Values and policy have modules of their own; whoever reads a spec finds them here.
 __all__ = [
@@ -154,7 +155,8 @@ class SqlSource(Value):
     another index. Of events it is the key along which the table grows, such as an auto-increment. ``reread``: of events, how long
     after they were known their rows may still change, or come with a key below that of others; what is older is read once for
     all runs. ``id_cast``: what account ids of MySQL become, exactly: ``text``, the digits of an integer; ``hex``, bytes
-    as lower-case hex; ``uuid``, BINARY(16) as 8-4-4-4-12 of these.
+    as lower-case hex; ``uuid``, BINARY(16) as 8-4-4-4-12 of these. ``where``: which rows are read, by conditions on any columns
+    of the table, which need not be features; the others are as if they were not there.
     """
 
     url: str = Field(pattern=NAME)
@@ -163,6 +165,7 @@ class SqlSource(Value):
     key: tuple[SqlColumn, ...] = Field(default=(), exclude_if=lambda key: not key)
     id_cast: IdCast | None = Field(default=None, exclude_if=lambda cast: cast is None)
     reread: Duration | None = Field(default=None, exclude_if=lambda reread: reread is None)
+    where: Where = Field(default=(), exclude_if=lambda where: not where)
     gentle: Gentle = Gentle()
 
     @model_validator(mode="after")

@@ -13,8 +13,8 @@ from typing import Any, Final
 from batchscore.cli.outputs import OUTPUTS
 from batchscore.features.definitions import OF_EVENTS, OVER_EVENTS, PYTHON
 from batchscore.features.feature_set import FeatureSet
-from batchscore.features.where import OPERATORS
 from batchscore.spec import DURATION, NAME, RunSpec
+from batchscore.where import OPERATORS
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _DURATION: Final = {"type": "string", "pattern": DURATION.pattern, "description": "Whole days or hours, such as 7d or 12h."}
@@ -44,6 +44,8 @@ def schema_of(name: str) -> dict[str, Any]:
 
 def _spec() -> dict[str, Any]:
     schema: dict[str, Any] = _as_written(RunSpec.model_json_schema(by_alias=True))
+    schema["$defs"].pop("Condition")
+    schema["$defs"]["SqlSource"]["properties"]["where"] = _where()
     schema["properties"]["as_of"] = {
         "description": "One date, a list of dates, or a range.",
         "anyOf": [_MOMENT, {"type": "array", "items": _MOMENT, "minItems": 1}, {"$ref": "#/$defs/AsOfRange"}],
@@ -100,13 +102,13 @@ def _where() -> dict[str, Any]:
         "prefixItems": [
             {"type": "string", "minLength": 1},
             operator,
-            {"anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array")]},
+            {"anyOf": [{"type": kind} for kind in ("boolean", "number", "string", "array", "null")]},
         ],
         "minItems": 3,
         "maxItems": 3,
     }
     conditions = {"type": "array", "items": condition, "minItems": 1}
-    described = "An AND of [column, op, value], or an OR of lists of them. A null satisfies no condition."
+    described = "An AND of [column, op, value], or an OR of lists of them. A null satisfies none but [column, is, null]."
     return {"anyOf": [conditions, {"type": "array", "items": conditions}], "description": described}
 
 

@@ -6,6 +6,7 @@ or bound parameter ever stands in a message.
 
 from batchscore.database.engine import clock, is_mysql, now, open_engine
 from batchscore.database.failures import code_of, translated
+from batchscore.database.inserting import insert_missing
 from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
 
@@ -13,6 +14,7 @@ __all__ = [
     "clock",
     "code_of",
     "columns_of_table",
+    "insert_missing",
     "is_mysql",
     "now",
     "open_engine",

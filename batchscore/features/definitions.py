@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from batchscore.features.where import Where
 from batchscore.spec import NAME, Duration, Value
+from batchscore.where import Where
 
 Name = Annotated[str, Field(pattern=NAME)]
 Column = Annotated[str, Field(min_length=1, max_length=255)]

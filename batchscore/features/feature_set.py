@@ -40,12 +40,12 @@ from batchscore.features.sentences import (
     explained,
     sentence_of,
 )
-from batchscore.features.where import columns_of
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
 from batchscore.shown import Showable, Shown, ShownTable
 from batchscore.spec import Count, Duration, PositiveDuration, Probability, Value, format_duration
+from batchscore.where import columns_of
 
 Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]

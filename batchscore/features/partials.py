@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from batchscore.features.definitions import OverEvents
-from batchscore.features.where import Where, digest_of_where
+from batchscore.where import Where, digest_of_where
 
 Part = Literal["n", "last_at", "valid", "sum", "square", "min", "max", "first", "last", "distinct", "top"]
 _PARTS_OF: Final[dict[str, tuple[Part, ...]]] = {

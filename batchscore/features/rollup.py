@@ -39,8 +39,9 @@ from batchscore.features.measured import (
     value_type,
 )
 from batchscore.features.partials import Partial
-from batchscore.features.where import Where, mask_of, refusal_of
+from batchscore.features.where import mask_of, refusal_of
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
+from batchscore.where import Where
 
 KEYS: Final = (ACCOUNT_ID, "event_grain", "known_grain")
 EVENTS: Final = (Partial(None, "n"), Partial(None, "last_at"))  # of every rollup

@@ -57,8 +57,8 @@ from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.partials import Partial
 from batchscore.features.rollup import EVENTS, ends_of, flattened, whole
 from batchscore.features.stretches import Pairs, Stretches
-from batchscore.features.where import Where
 from batchscore.keys import ACCOUNT_ID, positions
+from batchscore.where import Where
 
 _US_A_DAY: Final = 86_400_000_000
 _NEVER: Final = np.iinfo(np.int64).min

@@ -142,6 +142,7 @@ class MetricsObserver:
                 self._flags.labels(spec, "released").set(event.n_flags)
                 self._flags.labels(spec, "overtaken").set(event.n_overtaken)
                 self._flags.labels(spec, "evidence").set(event.n_evidence)
+                self._flags.labels(spec, "suppressed").set(event.n_suppressed)
             case Waiting():
                 self._wait(is_waiting=bool(event.reason))
 

@@ -169,6 +169,14 @@ def _deadline(event: DeadlineJudged) -> str:
 
 
 def _released(event: Released) -> str:
+    more = (
+        (event.n_instead, "beyond the budget, in the place of flags withdrawn since"),
+        (event.n_suppressed, "suppressed since"),
+    )
+    return "; ".join([_before(event), *(f"{n:,} {what}" for n, what in more if n)])
+
+
+def _before(event: Released) -> str:
     if event.n_overtaken:
         added = f", {event.n_evidence:,} of them with new evidence" if event.n_evidence else ""
         return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already{added}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,8 @@ from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
 from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
+
+SUPPRESSED_SINCE: Final = "suppressed_since"  # beside `decide.memory.Withheld`, which decide knows of
 
 
 class WithheldShown(Value):
@@ -77,7 +80,8 @@ def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool
     memory = _memory_now(row, reader)
     kinds = _withheld_now(left, row, memory, reader)
     free = left.filter(pa.array([kind is None for kind in kinds], pa.bool_()))
-    gone = [held[account] for account in kept[ACCOUNT_ID].to_pylist() if account in held]
+    came = [held[account] for account in kept[ACCOUNT_ID].to_pylist() if account in held]
+    gone = [flag for flag in came if flag.released_as is not ReleasedAs.SUPPRESSED]
     n_open = len(memory.open_accounts()) + sum(flag.is_open for flag in held.values())
     asked = [] if count is None else [count]
     n_next = max(0, min([len(free), *_paces(row, gone, n_open, now), *asked]))
@@ -91,26 +95,36 @@ def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool
         next_rank=free["rank"][0].as_py() if len(free) else None,
         n_later=len(free) - n_next,
         n_evidence=reader.released_as(run_id).get(ReleasedAs.EVIDENCE, 0),
-        never_flagged=_counted(decided_rows(row.decision, WITHHELD)["withheld"].to_pylist()),
+        never_flagged=_counted([*decided_rows(row.decision, WITHHELD)["withheld"].to_pylist(), *map(_kept_back, held.values())]),
     )
     return _let_go(folder, row, reader, free.slice(0, n_next), shown, by) if apply and n_next else shown
 
 
 def would_have_been(folder: Path, run_id: str) -> tuple[WithheldShown, ...]:
-    """Whom decide withheld at the last as-of of the run, best score first.
+    """Whom decide withheld at the last as-of of the run, best score first; then whom a suppression kept back since.
 
     Raises:
         Refused: ``run_unknown``, or ``run_unfinished``: it has not decided.
     """
-    row = open_reader(folder).run(run_id)
+    reader = open_reader(folder)
+    row = reader.run(run_id)
     if row.decision is None:
         raise Refused("run_unfinished", f"{run_id} has not decided yet: it is {row.stands}", remedy=f"batchscore status {run_id}")
     rows = decided_rows(row.decision, WITHHELD)
     last = pa.scalar(row.plan.spec.as_ofs()[-1], rows.schema.field("as_of").type)
-    return tuple(
+    withheld = [
         WithheldShown(account_id=one[ACCOUNT_ID], score=one["score"], withheld=one["withheld"], why=one["why"])
         for one in rows.filter(pc.equal(rows["as_of"], last)).to_pylist()
-    )
+    ]
+    since = sorted((one.flag for one in reader.flags(run_id) if _kept_back(one)), key=lambda flag: flag.rank)
+    for flag in since if row.released_at is not None else ():
+        why = "a suppression came since the run decided"
+        withheld.append(WithheldShown(account_id=flag.account_id, score=flag.score, withheld=SUPPRESSED_SINCE, why=why))
+    return tuple(withheld)
+
+
+def _kept_back(flag: HeldFlag) -> str | None:
+    return SUPPRESSED_SINCE if flag.released_as is ReleasedAs.SUPPRESSED else None
 
 
 def _let_go(folder: Path, row: RunRow, reader: StoreReader, chosen: pa.Table, shown: ReserveShown, by: str) -> ReserveShown:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from batchscore.flag import Flag, FlagState
+from batchscore.flag import BEFORE_REVIEWERS, Flag, FlagState, ReleasedAs
 from batchscore.spec import Value
 
 
-class PastFlag(Value):
+class PastFlag(NamedTuple):
     """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
 
     ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
     are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
     person last decided, None if nobody did. ``n_evidence``: how many released runs that stand selected the account while this
-    flag stood, the first included.
+    flag stood, the first included. A tuple, since a queue remembers hundreds of thousands.
     """
 
     account_id: int | str
@@ -55,25 +56,50 @@ class FlagRow(Value):
 
 
 class HeldFlag(Value):
-    """A flag of a run as the table holds it, before whomever it stands. ``is_open``: it counts as its account's open flag."""
+    """A flag of a run as the table holds it, before whomever it stands.
+
+    ``is_open``: it counts as its account's open flag. ``released_as``: what its release made of it.
+    """
 
     flag: Flag
     state: str
     is_open: bool
     opened_at: datetime
+    released_as: ReleasedAs = ReleasedAs.OPENED
 
 
 class ReleaseCount(Value):
-    """What a release did. ``n_overtaken``: flags that did not open.
+    """What a release did. ``n_flags`` opened; ``n_instead`` of them beyond the budget, in the place of flags withdrawn since.
 
-    Of these ``n_decided_kept`` for what a person had decided; ``n_evidence`` added to a flag that stands; the others said
-    nothing new.
+    ``n_overtaken``: flags that did not open. Of these ``n_decided_kept`` for what a person had decided; ``n_evidence`` added to a
+    flag that stands; the others said nothing new. ``n_suppressed``: kept back, since a suppression came after the run decided.
     """
 
     n_flags: int
     n_overtaken: int
     n_decided_kept: int = 0
     n_evidence: int = 0
+    n_instead: int = 0
+    n_suppressed: int = 0
+
+    @classmethod
+    def of(cls, counts: Mapping[ReleasedAs, int]) -> ReleaseCount:
+        """Of how many flags there are of each kind."""
+        n_flags = sum(counts.get(kind, 0) for kind in BEFORE_REVIEWERS)
+        n_suppressed = counts.get(ReleasedAs.SUPPRESSED, 0)
+        return cls(
+            n_flags=n_flags,
+            n_overtaken=sum(counts.values()) - n_flags - n_suppressed,
+            n_decided_kept=counts.get(ReleasedAs.KEPT, 0),
+            n_evidence=counts.get(ReleasedAs.EVIDENCE, 0),
+            n_instead=counts.get(ReleasedAs.INSTEAD, 0),
+            n_suppressed=n_suppressed,
+        )
+
+    def said(self, flags: str = "flags") -> str:
+        """In words, for the audit trail."""
+        more = f", {self.n_suppressed} suppressed since" if self.n_suppressed else ""
+        return f"{self.n_flags} {flags}, {self.n_overtaken} overtaken{more}"
 
 
 class LeftFlag(Value):

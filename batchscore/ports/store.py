@@ -80,8 +80,18 @@ class Store(Protocol):
     def record_decision(self, run: RunHandle, decision: Reference, memory: Reference) -> RunRow:
         """Fix the decision, once; a second call keeps the first. Returns the row as it stands."""
 
-    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
-        """Insert flags, then evidence on others, each in key order; the last transaction sets released_at. Repeatable."""
+    def release(
+        self,
+        run: RunHandle,
+        flags: Iterator[AnyFlag],
+        evidence: Iterable[AnyFlag] = (),
+        memory_read_at: datetime | None = None,
+    ) -> ReleaseCount:
+        """Insert flags, then evidence on others, each in key order; the last transaction sets released_at. Repeatable.
+
+        What people wrote after ``memory_read_at``, which decide did not see, keeps accounts from the reviewers: a suppression
+        that holds by now, and a decision on a flag of the account.
+        """
 
     def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.

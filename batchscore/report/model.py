@@ -176,6 +176,8 @@ class Flags(Value):
     n_overtaken: int
     n_decided_kept: int = 0  # of these: a person had decided on evidence as new, and that stays
     n_evidence: int = 0  # added to flags of earlier runs that stand
+    n_instead: int = 0  # opened beyond the budget: they were to add to flags that were withdrawn since
+    n_suppressed: int = 0  # kept back: a suppression came since the run decided
     n_withdrawn: int = 0  # by an undo
     n_reserve: int = 0  # ranked below the flags, for `batchscore release`
     withheld: dict[str, int] = Field(default_factory=dict)  # why → accounts that would have been flagged

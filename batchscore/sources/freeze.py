@@ -79,7 +79,7 @@ def live_source(work: FreezeSql | FreezeEvents, gentle: Gentle) -> SqlSource:
     """The table that ``work`` reads."""
     if isinstance(work, FreezeEvents):
         return work.source.model_copy(update={"gentle": gentle})
-    return SqlSource(url=work.url, table=work.sql_table, key=work.key, id_cast=work.id_cast, gentle=gentle)
+    return SqlSource(url=work.url, table=work.sql_table, key=work.key, id_cast=work.id_cast, where=work.where, gentle=gentle)
 
 
 def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
@@ -195,6 +195,7 @@ def live_range(
         sql_table=source.table,
         key=source.key,
         id_cast=source.id_cast,
+        where=source.where,
         low=bounds[0],
         high=bounds[1],
         opened_for=opened_for,

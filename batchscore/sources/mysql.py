@@ -21,6 +21,7 @@ from batchscore.plan import KeyBound
 from batchscore.sources.mysql_columns import MySqlColumn, Role, TypedExpression, carried, columns_of, exact, resulting
 from batchscore.sources.mysql_fast import FastReader
 from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
+from batchscore.sources.where_sql import in_mysql, problems_in_mysql
 from batchscore.spec import IdCast, SqlSource
 
 FIRST_PAGE_ROWS: Final = 10_000
@@ -40,6 +41,7 @@ def problems_of(
         column = found.get(name)
         if column is not None:
             yield from _problems_of(column, role, f"{table}.{name}", kind, source.id_cast)
+    yield from problems_in_mysql(source.where, found, table)
     yield from problems_of_key(connection, source, table, next(name for name, role in roles if role == "key"), found)
 
 
@@ -82,6 +84,9 @@ class PageReader:
         expressions = [expression for expression, _ in self._asked.values()]
         self._selected = list(dict.fromkeys([*expressions, *self._key.asked]))
         self._key_places = [self._selected.index(expression) for expression in self._key.asked]
+        self._kept = ""  # what keeps rows of a range from being read
+        if source.where:
+            self._kept = f" AND {in_mysql(source.where, found, self._quote, self._table)}"
         self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
     def _asked_as(self, column: MySqlColumn | None, name: str, role: Role) -> TypedExpression:
@@ -96,7 +101,7 @@ class PageReader:
         """Rows whose key is null, which no range holds."""
         if not self._key.nullable:
             return 0
-        query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL"  # noqa: S608 (quoted names)
+        query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL{self._kept}"  # noqa: S608 (quoted names)
         return int(read(self._engine, lambda connection: connection.exec_driver_sql(query).scalar_one(), where=self._where))
 
     def rows_without_key(self, n_rows: int) -> pa.Table:
@@ -104,7 +109,7 @@ class PageReader:
         return pa.table({name: pa.nulls(n_rows, resulting(kind)) for name, (_, kind) in self._asked.items()})
 
     def last_rows(self, high: KeyBound, n_rows: int) -> pa.Table:
-        """The ``n_rows`` rows with the largest keys up to ``high``, the last first."""
+        """The ``n_rows`` rows with the largest keys up to ``high``, the last first, whether a filter keeps them or not."""
         falling = ", ".join(f"{name} DESC" for name in self._key.quoted)
         found = self._key.between(None, as_bound(high))
         return self._made(self._by_driver(f"{self._select()} WHERE {found} ORDER BY {falling} LIMIT {n_rows}"))
@@ -130,7 +135,8 @@ class PageReader:
 
     def _ask(self, low: Bound | None, high: Bound) -> tuple[str, int, float]:
         """Begin to read a page: its query, how many rows it may have, and when that was."""
-        query = f"{self._select()} WHERE {self._key.between(low, high)} ORDER BY {self._key.order} LIMIT {self._n_page}"
+        which = f"WHERE {self._key.between(low, high)}{self._kept}"
+        query = f"{self._select()} {which} ORDER BY {self._key.order} LIMIT {self._n_page}"
         if self._fast is not None:
             self._fast.ask(query)
         return query, self._n_page, time.monotonic()
@@ -148,7 +154,7 @@ class PageReader:
 
     def _with_whole_group(self, page: pa.Table) -> pa.Table:
         """The page with all keys that the collation holds equal to its last: they may straddle the page's end."""
-        same = self._by_driver(f"{self._select()} WHERE {self._key.equal(self._last_key(page))}")
+        same = self._by_driver(f"{self._select()} WHERE {self._key.equal(self._last_key(page))}{self._kept}")
         names = [f"c{place}" for place in self._key_places]
         theirs = same.select(names).group_by(names).aggregate([])
         page = page.cast(same.schema)

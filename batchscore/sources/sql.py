@@ -29,6 +29,7 @@ from batchscore.sources.mysql import PageReader, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of
 from batchscore.sources.mysql_fast import can_read_fast, fast_reader, warm_up
 from batchscore.sources.mysql_key import cut_ranges, paging_key
+from batchscore.sources.where_sql import in_sqlite, problems_in_sqlite
 from batchscore.spec import SqlSource
 
 PAGE_ROWS = 10_000  # tests make it smaller
@@ -88,7 +89,9 @@ def inspect_table(
         problems += [problem for name in groups for problem in _problems_of_group(name, types, accounts)]
         if is_mysql(connection):
             problems += problems_of(connection, source, accounts.table, _roles(accounts, columns, groups, categories), kind)
-        elif source.key or source.id_cast:
+        else:
+            problems += problems_in_sqlite(source.where, types, accounts.table)
+        if not is_mysql(connection) and (source.key or source.id_cast):
             what = "a table of SQLite is one range, by the account id as it stands"
             problems.append(Problem(where=f"sources.{accounts.table}", what=what, remedy="remove key and id_cast"))
         if source.reread is not None:
@@ -187,7 +190,10 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
 
 
 def observed_rows(connection: sa.Connection, source: SqlSource, table: str) -> tuple[str, int]:
-    """What is observed of a table's rows, and how many: of MySQL what the server estimates, exact where they are few."""
+    """What is observed of a table's rows, and how many: of MySQL what the server estimates, exact where they are few.
+
+    They are all rows: to count those that a filter keeps would be to read the table.
+    """
     if not is_mysql(connection):
         return rows_of(table), int(connection.execute(sa.select(sa.func.count()).select_from(_table(source, []))).scalar_one())
     asked = sa.text(
@@ -231,10 +237,11 @@ def read_pages(  # noqa: PLR0913 (what of a table, and the two that few callers 
     n_read = 0
     table = _table(source, names)
     key = table.c[accounts.key]
-    wanted = sa.select(*(table.c[name] for name in names))
     seen: dict[str, set[str]] = {name: set() for name in names}
     with connected(source) as connection:
-        n_null = connection.execute(sa.select(sa.func.count()).select_from(table).where(key.is_(None))).scalar_one()
+        wanted = _kept(sa.select(*(table.c[name] for name in names)), connection, source)
+        nulls = _kept(sa.select(sa.func.count()).select_from(table).where(key.is_(None)), connection, source)
+        n_null = connection.execute(nulls).scalar_one()
         connection.rollback()
         for first in range(0, n_null, PAGE_ROWS):  # of such a row nothing is used but that it is there
             nothing = [(None,) * len(names)] * min(PAGE_ROWS, n_null - first)
@@ -313,6 +320,16 @@ def _table(source: SqlSource, names: Sequence[str]) -> sa.TableClause:
     return sa.table(
         sa.sql.quoted_name(source.table, quote=True), *(sa.column(sa.sql.quoted_name(name, quote=True)) for name in names)
     )
+
+
+def _kept(rows: sa.Select[Any], connection: sa.Connection, source: SqlSource) -> sa.Select[Any]:
+    """Of rows of a SQLite table, those that the source's filter keeps."""
+    if not source.where:
+        return rows
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    # With the table's name: SQLite takes a quoted name alone, of a column that is gone, for text.
+    condition, parameters = in_sqlite(source.where, lambda name: f"{quote(source.table)}.{quote(name)}")
+    return rows.where(sa.text(condition).bindparams(**parameters))
 
 
 def _times(accounts: AccountsTable) -> list[TimeColumn]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -21,17 +22,17 @@ import sqlalchemy as sa
 
 from batchscore.audit import Act
 from batchscore.database import clock, transact
-from batchscore.desk import Happened
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
-from batchscore.flag import AnyFlag, FlagState, ReleasedAs
+from batchscore.flag import BEFORE_REVIEWERS, AnyFlag, FlagState, ReleasedAs
 from batchscore.plan import Plan
 from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store.audit import Done
 from batchscore.store.fencing import Fence
 from batchscore.store.inserting import Insertion, ReviewDatabase, next_ordinal
-from batchscore.store.outbox import Change, append_events, append_release
-from batchscore.store.rows import from_microseconds, stored_id
+from batchscore.store.kept_back import Late
+from batchscore.store.outbox import Change, append_events, append_release, told_as
+from batchscore.store.rows import from_microseconds, microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT = 500  # tests make these two smaller
@@ -41,10 +42,25 @@ DAY: Final = 86_400_000_000  # microseconds
 _flags: Final = flags_table("raw")
 
 
-def release(
-    run: RunHandle, flags: Iterator[AnyFlag], fence: Fence, database: ReviewDatabase, evidence: Iterable[AnyFlag] = ()
-) -> ReleaseCount:
-    """Insert ``flags``, then ``evidence`` (each in key order), and set ``released_at``; a released run is left as it is.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ToRelease:
+    """What a run releases: ``flags``, then ``evidence`` on others, each in key order.
+
+    ``memory_read_at``: what people wrote since, decide did not see. None: unknown, as of a run of an earlier release.
+    """
+
+    flags: Iterable[AnyFlag]
+    evidence: Iterable[AnyFlag] = ()
+    memory_read_at: datetime | None = None
+
+    @property
+    def since(self) -> int | None:
+        """``memory_read_at`` in microseconds."""
+        return None if self.memory_read_at is None else microseconds(self.memory_read_at)
+
+
+def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewDatabase) -> ReleaseCount:
+    """Insert what is asked for, and set ``released_at``; a released run is left as it is.
 
     Raises:
         Fenced: a newer driver has the run.
@@ -55,7 +71,8 @@ def release(
         row = connection.execute(sa.select(runs.c.released_at, runs.c.plan).where(runs.c.run_id == run.run_id)).one()
         if row.released_at is None:
             _refuse_behind(connection, run)
-        return row.released_at, _insertion_of(run, row.plan, database, clock(connection, database.now))
+        at = clock(connection, database.now)
+        return row.released_at, replace(_insertion_of(run, row.plan, database, at), since=asked.since)
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
@@ -64,21 +81,22 @@ def release(
         if connection.execute(sa.select(runs.c.run_id).where(unreleased)).first() is None:
             return
         _refuse_behind(connection, run)
+        at = clock(connection, database.now)
+        late.keep_back(connection, queue, at)
         connection.execute(runs.update().where(unreleased).values(released_at=database.now))
         reach(Point.RELEASING)
         count = _count(connection, run)
-        if count.n_flags or count.n_overtaken:
-            said = f"{count.n_flags} flags, {count.n_overtaken} overtaken"
-            database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
-            at = clock(connection, database.now)
+        if count != ReleaseCount.of({}):
+            done = Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=count.said())
+            database.trail.append(connection, [done])
             append_release(connection, run.run_id, run.owner, queue, at)
 
-    queue = ""
+    queue, late = "", Late(run.run_id, database.now, asked.since)
     released, insertion = fence.write(run, look)
     if released is None:
         reach(Point.RELEASE_BEGUN)
-        for how, those in ((insertion, flags), (replace(insertion, adding=True), evidence)):
-            for part in _parts(those, ROWS_A_TRANSACTION):
+        for how, those in ((insertion, asked.flags), (replace(insertion, adding=True), asked.evidence)):
+            for part in _parts(late.noting(those, database.largest_id), ROWS_A_TRANSACTION):
                 queue = part[0].queue
                 fence.write(run, _Inserting(how, part))
                 reach(Point.FLAGS_INSERTED)
@@ -97,12 +115,11 @@ def release_more(
     Raises:
         Refused: ``id_too_large``, or ``nothing_to_release``: the run is not released, or an undo of it was begun.
     """
-    added = [0, 0, 0, 0]  # opened, overtaken, of these kept, of these evidence
+    added: Counter[ReleasedAs] = Counter()
     for part in _parts(flags, ROWS_A_TRANSACTION):
         addition = _Addition(run_id, part, by, database, per_day)
-        counted = transact(engine, addition, where="store", landed=addition.landed)
-        added = [before + more for before, more in zip(added, counted, strict=True)]
-    return ReleaseCount(n_flags=added[0], n_overtaken=added[1], n_decided_kept=added[2], n_evidence=added[3])
+        added += transact(engine, addition, where="store", landed=addition.landed)
+    return ReleaseCount.of(added)
 
 
 class _Addition:
@@ -123,7 +140,7 @@ class _Addition:
         there = sa.select(_flags.c.release_ordinal).where(of_run, _flags.c.release_ordinal == ordinal)
         return connection.execute(there.where(_flags.c.account_id == account_id)).first() is not None
 
-    def __call__(self, connection: sa.Connection) -> tuple[int, int, int, int]:
+    def __call__(self, connection: sa.Connection) -> Counter[ReleasedAs]:
         run, database = self._run, self._database
         asked = (runs.c.released_at, runs.c.undo_begun_at, runs.c.plan)
         of_run = sa.select(*asked).where(runs.c.run_id == run.run_id).with_for_update()
@@ -148,12 +165,11 @@ class _Addition:
         made = connection.execute(new.order_by(_flags.c.release_ordinal)).all()
         self._last = (made[-1].account_id, made[-1].release_ordinal) if made else None
         counts = Counter(ReleasedAs(one.released_as) for one in made)
-        n_overtaken = len(made) - counts[ReleasedAs.OPENED]
         if made:
-            said = f"{counts[ReleasedAs.OPENED]} more flags, {n_overtaken} overtaken"
+            said = ReleaseCount.of(counts).said("more flags")
             database.trail.append(connection, [Done(act=Act.RELEASED, who=run.owner, run_id=run.run_id, detail=said)])
             append_events(connection, [_came(run.owner, queue, one) for one in made], at)
-        return counts[ReleasedAs.OPENED], n_overtaken, counts[ReleasedAs.KEPT], counts[ReleasedAs.EVIDENCE]
+        return counts
 
     def _within_pace(self, connection: sa.Connection, at: int, released_at: int) -> list[AnyFlag]:
         """Those that may go at that moment, in key order: the queue is locked, so nobody else counts the same places as free."""
@@ -161,6 +177,7 @@ class _Addition:
             return self._flags
         mine = _flags.c.run_id == self._run.run_id
         today = (_flags.c.opened_at >= at - at % DAY) & (_flags.c.opened_at > released_at)  # the release's own came before it
+        today &= _flags.c.released_as != ReleasedAs.SUPPRESSED.value
         n_today = connection.execute(sa.select(sa.func.count()).select_from(_flags).where(mine, today)).scalar_one()
         ids = [stored_id(flag.account_id, self._database.largest_id) for flag in self._flags]
         there = set(connection.execute(sa.select(_flags.c.account_id).where(mine, _flags.c.account_id.in_(ids))).scalars())
@@ -171,8 +188,8 @@ class _Addition:
 
 
 def _came(who: str, queue: str, row: Any) -> Change:
-    state = FlagState.OPEN if row.released_as == ReleasedAs.OPENED else FlagState.OVERTAKEN
-    return Change(Happened(row.released_as), who, queue, row.account_id, row.run_id, state)
+    act, state = told_as(row.released_as)
+    return Change(act, who, queue, row.account_id, row.run_id, state)
 
 
 def _refuse_behind(connection: sa.Connection, run: RunHandle) -> None:
@@ -227,12 +244,12 @@ def lock_queue(connection: sa.Connection, queue: str) -> None:
 def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     counted = sa.select(_flags.c.state, _flags.c.released_as, sa.func.count().label("n")).where(_flags.c.run_id == run.run_id)
     rows = connection.execute(counted.group_by(_flags.c.state, _flags.c.released_as)).all()
-    return ReleaseCount(
-        n_flags=sum(row.n for row in rows if row.state != FlagState.OVERTAKEN),
-        n_overtaken=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN),
-        n_decided_kept=sum(row.n for row in rows if row.released_as == ReleasedAs.KEPT),
-        n_evidence=sum(row.n for row in rows if row.state == FlagState.OVERTAKEN and row.released_as == ReleasedAs.EVIDENCE),
-    )
+    counts: Counter[ReleasedAs] = Counter()
+    for row in rows:  # one that stands in the place of a withdrawn flag is before the reviewers, whatever it came as
+        came_before, is_before = row.released_as in BEFORE_REVIEWERS, row.state != FlagState.OVERTAKEN
+        now = ReleasedAs.OPENED if is_before else ReleasedAs.UNMOVED
+        counts[ReleasedAs(row.released_as) if came_before == is_before else now] += row.n
+    return ReleaseCount.of(counts)
 
 
 def _parts(flags: Iterator[AnyFlag] | Iterable[AnyFlag], size: int) -> Iterator[list[AnyFlag]]:

@@ -1,7 +1,8 @@
 """A statement's worth of a run's flags goes into the queue's table: what each meets there, and the rows that say so.
 
 An account has one flag that stands in a queue. Ours opens where none does; else it is evidence on the one that stands, or
-changes nothing: a person has decided on evidence as new, or the newest says as much already, or is of a later as-of. What adds
+changes nothing: a person has decided on evidence as new, or since the run read its memory; or the newest says as much already,
+or is of a later as-of. Ours is kept back where a suppression holds by now. What adds
 to a flag that stood when its run decided (``adding``) took no place of the budget, and so opens none: where that flag has left
 the queue meanwhile by a decision or by its age, ours changes nothing; where it was withdrawn, it is as if it had never been.
 """
@@ -24,6 +25,7 @@ from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence
 from batchscore.ports import RunHandle
 from batchscore.store.audit import AuditTrail
+from batchscore.store.kept_back import DecidedOn, decided_since, suppressed_among
 from batchscore.store.past import towards_abuse
 from batchscore.store.rows import (
     FLAGS_OWN,
@@ -56,13 +58,17 @@ class ReviewDatabase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Insertion:
-    """How flags of a run are inserted: when (microseconds), what of them is evidence (``least``), and whether they only add."""
+    """How flags of a run are inserted: when (microseconds), what of them is evidence (``least``), and whether they only add.
+
+    ``since``: when the run read its memory (microseconds); what a person decided since, it did not see.
+    """
 
     run: RunHandle
     database: ReviewDatabase
     opened_at: int
     least: MoreEvidence
     adding: bool = False
+    since: int | None = None
 
     def insert(self, connection: sa.Connection, flags: Sequence[AnyFlag]) -> None:
         """Insert flags of one queue and as-of; the run's own that are there stay as they are. Needs the queue's lock."""
@@ -73,30 +79,54 @@ class Insertion:
             there[row.account_id].append(row)
         ours = {account_id for account_id, rows in there.items() if any(row.run_id == self.run.run_id for row in rows)}
         own = dict(zip(ids, flags, strict=True))
+        ours |= self._suppressed(connection, {one: flag for one, flag in own.items() if one not in ours})
         free = {account_id: rows for account_id, rows in there.items() if account_id not in ours}
-        met = {account_id: self._meet(connection, held, own[account_id], rows) for account_id, rows in free.items()}
+        since = decided_since(connection, flags[0].queue, list(free), self.since)
+        met = {account_id: self._meet(connection, held, own[account_id], rows, since) for account_id, rows in free.items()}
         on = {account_id: one.newest for account_id, one in met.items() if one and one.released_as is ReleasedAs.EVIDENCE}
         newest = _said_by(connection, held, on)
         ordinal = next_ordinal(connection, self.run)
+        opens = ReleasedAs.INSTEAD if self.adding else ReleasedAs.OPENED
         rows_of: dict[FlagsShare, list[FlagOwn]] = {}
         for flag, account_id in zip(flags, ids, strict=True):
             if account_id in ours:
                 continue
             found = met.get(account_id)
-            winner, released_as = (None, ReleasedAs.OPENED) if found is None else (found.run_id, found.released_as)
+            winner, released_as = (None, opens) if found is None else (found.run_id, found.released_as)
             if account_id in newest and not says_more(Said.by(flag), newest[account_id], self.least):
                 released_as = ReleasedAs.UNMOVED
             shared = FlagsShare(winner, released_as, flag.bundle_digest, flag.second_reviewer)
             rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
             ordinal += 1
+        self._write(connection, flags[0], rows_of)
+
+    def _suppressed(self, connection: sa.Connection, flags: Mapping[Any, AnyFlag]) -> set[Any]:
+        """Keep back those of which a suppression holds by now; the accounts."""
+        if not flags:
+            return set()
+        queue = next(iter(flags.values())).queue
+        kept = suppressed_among(connection, self.database.now, queue, flags)
+        ordinal = next_ordinal(connection, self.run) if kept else 0
+        rows_of: dict[FlagsShare, list[FlagOwn]] = {}
+        for account_id, flag in flags.items():
+            if account_id in kept:
+                shared = FlagsShare(None, ReleasedAs.SUPPRESSED, flag.bundle_digest, flag.second_reviewer)
+                rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
+                ordinal += 1
+        self._write(connection, next(iter(flags.values())), rows_of)
+        return set(kept)
+
+    def _write(self, connection: sa.Connection, like: AnyFlag, rows_of: Mapping[FlagsShare, list[FlagOwn]]) -> None:
         for shared, rows in rows_of.items():
-            columns = flags_share(flags[0], self.opened_at, shared)
+            columns = flags_share(like, self.opened_at, shared)
             for part in _bounded(rows):
                 values = tuple(value for row in part for value in row)
                 connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
                 reach(Point.FLAGS_INSERTING)
 
-    def _meet(self, connection: sa.Connection, held: sa.ColumnElement[bool], flag: AnyFlag, rows: Sequence[Any]) -> _Met | None:
+    def _meet(
+        self, connection: sa.Connection, held: sa.ColumnElement[bool], flag: AnyFlag, rows: Sequence[Any], since: DecidedOn
+    ) -> _Met | None:
         """What one account's flag meets; None: nothing, it opens."""
         as_of = microseconds(flag.as_of)
         flags = [row for row in rows if row.run_id != self.run.run_id and row.state not in _GONE]
@@ -113,6 +143,8 @@ class Insertion:
             if row.as_of == as_of or (row.as_of > as_of and row.state in DECIDED):
                 decided = row.state in DECIDED
                 return _Met(row.run_id, ReleasedAs.KEPT if decided else ReleasedAs.EVIDENCE, _newest_on(row, rows))
+            if row.state in DECIDED and (row.account_id, row.run_id) in since:
+                return _Met(row.run_id, ReleasedAs.KEPT, row)
             if self.adding:
                 return _Met(row.run_id, ReleasedAs.KEPT if row.state in DECIDED else ReleasedAs.UNMOVED, row)
         return None

@@ -33,7 +33,7 @@ from batchscore.store.audit import AuditTrail
 from batchscore.store.committing import accept_receipts, new_receipts
 from batchscore.store.counting import FailedAttempt, count_failure, count_suspicion, log_failure
 from batchscore.store.fencing import LEASE_S, Fence, Lease
-from batchscore.store.flags import release, release_more
+from batchscore.store.flags import ToRelease, release, release_more
 from batchscore.store.holding import Approval, put_hold
 from batchscore.store.inserting import ReviewDatabase
 from batchscore.store.laying_out import all_done_before, fix_layout
@@ -124,8 +124,8 @@ class Ledger:
         """
 
         def accept(connection: sa.Connection) -> tuple[int, ...]:
-            new = new_receipts(connection, run, receipts)
-            accept_receipts(connection, run, new, self._fence.clock(connection))
+            new, at = new_receipts(connection, run, receipts, self._now)
+            accept_receipts(connection, run, new, at)
             return tuple(receipt.number for receipt in new)
 
         committed = self._fence.write(run, accept)
@@ -170,10 +170,17 @@ class Ledger:
         reach(Point.DECISION_RECORDED)
         return row
 
-    def release(self, run: RunHandle, flags: Iterator[AnyFlag], evidence: Iterable[AnyFlag] = ()) -> ReleaseCount:
+    def release(
+        self,
+        run: RunHandle,
+        flags: Iterator[AnyFlag],
+        evidence: Iterable[AnyFlag] = (),
+        memory_read_at: datetime | None = None,
+    ) -> ReleaseCount:
         """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
+        asked = ToRelease(flags=flags, evidence=evidence, memory_read_at=memory_read_at)
         database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release(run, flags, self._fence, database, evidence)
+        return release(run, asked, self._fence, database)
 
     def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.desk import Happened, QueueEvent
-from batchscore.flag import FlagState
+from batchscore.flag import BEFORE_REVIEWERS, FlagState
 from batchscore.store.rows import account_id_of, from_microseconds
 from batchscore.store.tables import events_table, flags_table
 
@@ -93,16 +93,24 @@ def _released(connection: sa.Connection, row: sa.RowMapping, after: int, limit: 
         yield _of_release(row, flag)
 
 
+def told_as(released_as: str) -> tuple[Happened, FlagState]:
+    """What the event of a flag's release says, and what the flag became by it."""
+    if released_as in BEFORE_REVIEWERS:
+        return Happened.OPENED, FlagState.OPEN
+    return Happened(released_as), FlagState.OVERTAKEN
+
+
 def _of_release(row: sa.RowMapping, flag: sa.RowMapping) -> QueueEvent:
+    act, state = told_as(flag["released_as"])
     return QueueEvent(
         number=row["number"] - row["n"] + flag["release_ordinal"],
         at=from_microseconds(row["at"]),
-        act=Happened(flag["released_as"]),
+        act=act,
         who=row["who"],
         queue=flag["queue"],
         account_id=account_id_of(flag["account_id"]),
         run_id=flag["run_id"],
-        state=FlagState.OPEN if flag["released_as"] == Happened.OPENED else FlagState.OVERTAKEN,
+        state=state,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -11,7 +12,7 @@ from sqlalchemy import RowMapping, Select
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
-from batchscore.flag import REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
+from batchscore.flag import BEFORE_REVIEWERS, REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
@@ -37,6 +38,7 @@ def microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
+@lru_cache(maxsize=1_024)  # the flags of a release share theirs
 def from_microseconds(us: int) -> datetime:
     """The inverse of `microseconds`."""
     return EPOCH + us * MICROSECOND
@@ -155,7 +157,7 @@ SINCE_CHARS: Final = 1_024
 
 
 class FlagsShare(NamedTuple):
-    """What several flags of one release have in common; ``overtaken_by`` is None for those that open."""
+    """What several flags of one release have in common; ``overtaken_by`` is None for those that open, or are suppressed."""
 
     overtaken_by: str | None
     released_as: ReleasedAs
@@ -165,16 +167,16 @@ class FlagsShare(NamedTuple):
 
 def flags_share(flag: AnyFlag, opened_at: int, shared: FlagsShare) -> dict[str, str | int | None]:
     """The columns of `flags` that those have in common."""
-    overtaken_by = shared.overtaken_by
+    is_open = shared.released_as in BEFORE_REVIEWERS
     return {
         "queue": flag.queue,
         "run_id": flag.run_id,
         "as_of": microseconds(flag.as_of),
-        "state": (FlagState.OPEN if overtaken_by is None else FlagState.OVERTAKEN).value,
-        "open_marker": 1 if overtaken_by is None else None,
+        "state": (FlagState.OPEN if is_open else FlagState.OVERTAKEN).value,
+        "open_marker": 1 if is_open else None,
         "opened_at": opened_at,
-        "closed_at": None if overtaken_by is None else opened_at,
-        "overtaken_by": overtaken_by,
+        "closed_at": None if is_open else opened_at,
+        "overtaken_by": shared.overtaken_by,
         "released_as": shared.released_as.value,
         "bundle_digest": shared.bundle_digest,
         "second_reviewer": int(shared.second_reviewer),
@@ -226,7 +228,11 @@ def flag_row(row: RowMapping) -> FlagRow:
 def held_flag(row: RowMapping) -> HeldFlag:
     """A row of `flags`, whatever its state."""
     return HeldFlag(
-        flag=flag_of(row), state=row["state"], is_open=row["open_marker"] == 1, opened_at=from_microseconds(row["opened_at"])
+        flag=flag_of(row),
+        state=row["state"],
+        is_open=row["open_marker"] == 1,
+        opened_at=from_microseconds(row["opened_at"]),
+        released_as=row["released_as"],
     )
 
 

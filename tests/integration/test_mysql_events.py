@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -125,6 +126,21 @@ def test_a_table_that_grew_without_end_is_cut_further_and_its_first_ranges_stay(
     assert [(work.low, work.closed) for work in read] == [(2400, True), (3200, False)]
     _, read = live_run(world, "live", as_of="[2026-01-10]")
     assert [work.low for work in read] == [3200]
+
+
+def test_another_filter_reads_closed_ranges_anew_and_has_the_bits_of_the_rows_it_keeps(world: SmallWorld, mails: Mails) -> None:
+    where = "1d, where: [[label, ==, ham], [bytes, is not, null]]"
+    _, all_of_them = live_run(world, "all", **LATER)
+    filtered, read = live_run(world, "all", reread=where, **LATER)
+    assert [(work.low, work.high, work.closed) for work in read] == [(work.low, work.high, work.closed) for work in all_of_them]
+    assert any(work.closed for work in read)
+    again, read_again = live_run(world, "all", reread=f"{where}, gentle: {{page_s: 0.4}}", **LATER)
+    assert again == filtered
+    assert not any(work.closed for work in read_again)
+    for path in (world.folder / "mails").rglob("*.parquet"):
+        rows = pq.ParquetFile(path).read()
+        pq.write_table(rows.filter(pc.equal(rows["label"].cast(pa.string()), "ham")), path)
+    assert files_run(world, "files", **LATER) == filtered
 
 
 def test_an_empty_table_counts_as_no_mail(world: SmallWorld, mails: Mails) -> None:

@@ -88,6 +88,31 @@ def test_who_stands_in_the_queue_is_withheld_and_makes_the_budget_less(world: Sm
     assert Verified.model_validate_json(call("verify", second, "--store", world.store, "--json").stdout).true
 
 
+def test_a_suppression_while_a_run_is_held_keeps_the_account_back_and_the_decision_stays_what_it_was(world: SmallWorld) -> None:
+    world.spec(**GROUPS, policy="{queue: abuse, budget: 8, domain: network, guard: {most: 1}}")
+    with pytest.raises(Held, match="release_held"):
+        call("run", world.spec_path, "--inline")
+    run_id = open_reader(world.store).runs()[0].run_id
+    flags = {flag["account_id"]: flag for flag in decided(world, run_id)}
+    network = next(flag["domain"] for flag in flags.values() if flag["domain"])
+    alone = next(account_id for account_id, flag in flags.items() if flag["domain"] != network)
+    kept = {alone} | {account_id for account_id, flag in flags.items() if flag["domain"] == network}
+    why = ("--until", "30d", "--owner", "trust", "--why", "a mailing", "--by", "ann", "--queue", "abuse", "--store", world.store)
+    for named in (("account", str(alone)), ("domain", network)):
+        assert call("suppress", "add", *named, *why).code == 0
+    assert call("approve", run_id, "--by", "ann", "--store", world.store).code == 0
+    assert call("resume", run_id, "--inline", "--store", world.store).code == 0
+    shown = {flag.flag.account_id for flag in open_reader(world.store).queue("abuse", limit=100)}
+    assert shown == flags.keys() - kept
+    assert Verified.model_validate_json(call("verify", run_id, "--store", world.store, "--json").stdout).true
+    report = json.loads(call("report", run_id, "--store", world.store, "--json").stdout)["flags"]
+    assert (report["n_suppressed"], report["n_released"], report["n_overtaken"]) == (len(kept), len(shown), 0)
+    told = json.loads(call("release", run_id, "--withheld", "--store", world.store, "--json").stdout)
+    assert {one["account_id"] for one in told["would"] if one["withheld"] == "suppressed_since"} == kept
+    explained = call("explain", run_id, "--account", str(alone), "--store", world.store)
+    assert explained.code == 0, explained.stdout
+
+
 def test_a_later_run_adds_evidence_to_the_flags_that_stand_and_takes_no_place_for_it(world: SmallWorld) -> None:
     first = run(world, "{queue: abuse, budget: 60}", as_of="2026-01-08")
     accounts = [flag["account_id"] for flag in decided(world, first)]

@@ -144,7 +144,7 @@ def test_what_adds_to_a_flag_that_was_withdrawn_meanwhile_stands_in_its_place(st
     one, _ = sweep(store, store_folder, "one", flags=(7,))
     store.undo(one.run_id, by="cid", why="wrong model")
     two, count = sweep(store, store_folder, "two", adds=(7,), as_of=AS_OF + DAY)
-    assert count == ReleaseCount(n_flags=1, n_overtaken=0)
+    assert count == ReleaseCount(n_flags=1, n_overtaken=0, n_instead=1)
     assert (held(store_folder).flag.run_id, held(store_folder).version) == (two.run_id, 1)
 
 

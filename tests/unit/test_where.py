@@ -1,0 +1,55 @@
+"""Filters as they are written, told and asked of rows; what they keep of whole tables is tested where they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from batchscore.features.where import mask_of, refusal_of
+from batchscore.where import Where, digest_of_where, outline_of, sentence_of
+
+ROWS = pa.table(
+    {"closed": pa.array([None, 1, None, 2]), "ratio": pa.array([0.5, None, float("nan"), 1.0]), "plan": ["a", "b", None, "a"]}
+)
+
+
+def filter_of(written: Any) -> Where:
+    return TypeAdapter(Where).validate_python(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "keeps"),
+    [
+        ([["closed", "is", None]], [True, False, True, False]),
+        ([["closed", "is not", None]], [False, True, False, True]),
+        ([["ratio", "is", None]], [False, True, True, False]),
+        ([["closed", "is", None], ["plan", "!=", "b"]], [True, False, False, False]),
+        ([[["closed", "==", 2]], [["plan", "is", None]]], [False, False, True, True]),
+    ],
+)
+def test_null_is_asked_for_and_satisfies_nothing_else(written: Any, keeps: list[bool]) -> None:
+    assert mask_of(ROWS, filter_of(written)).tolist() == keeps
+
+
+def test_a_column_of_any_type_may_be_asked_for_null() -> None:
+    (asked,), (compared,) = filter_of([["at", "is", None]])[0], filter_of([["at", "==", 1]])[0]
+    assert refusal_of(pa.timestamp("us"), asked) is None
+    assert refusal_of(pa.timestamp("us"), compared) is not None
+
+
+@pytest.mark.parametrize(
+    "condition", [["a", "is", 1], ["a", "==", None], ["a", "in", None], ["a", "is not", []], ["a", "=", 1], ["a", "is"]]
+)
+def test_conditions_that_mean_nothing_are_refused(condition: list[Any]) -> None:
+    with pytest.raises(ValidationError):
+        filter_of([condition])
+
+
+def test_an_outline_names_columns_and_no_value() -> None:
+    where = filter_of([[["plan", "in", ["canary", "b"]], ["closed", "is", None]], [["ratio", ">", 8675309]]])
+    said = outline_of(where)
+    assert said == f"plan in (2) and closed is null, or ratio > …; {digest_of_where(where)[:8]}"
+    assert sentence_of(where) == "where plan is one of canary, b and closed is missing, or ratio > 8675309"
