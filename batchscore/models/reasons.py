@@ -20,6 +20,7 @@ from batchscore.models.golden import differing_rows
 from batchscore.models.scorer import Scorer
 
 Numbers = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 MAX_REASONS: Final = 5
 TOLERANCE: Final = 1e-4  # contributions and bias against the margin: float32 sums in another order
 _NO_FRACTION: Final = 1_000  # from here on a fraction is not said
@@ -55,14 +56,16 @@ def explain(scorer: Scorer, frame: Frame, margins: Matrix) -> tuple[tuple[Reason
             remedy="report it to batchscore with the bundle: this must not be",
         )
     words = _Words(scorer.manifest)
-    rows = zip(frame.matrix.tolist(), *words.largest(contributions[:, :-1]), strict=True)
+    codes, speakers, totals = words.largest(contributions[:, :-1])
+    values = np.take_along_axis(frame.matrix, speakers, axis=1)
+    rows = zip(*(held.tolist() for held in (codes, speakers, totals, values)), strict=True)
     return tuple(
         tuple(
-            Reason(code=words.codes[code], sentence=words.sentence(speaker, values[speaker]), contribution=total)
-            for code, speaker, total in zip(codes, speakers, totals, strict=True)
+            Reason(code=words.codes[code], sentence=words.sentence(speaker, value), contribution=total)
+            for code, speaker, total, value in zip(*row, strict=True)
             if total != 0
         )
-        for values, codes, speakers, totals in rows
+        for row in rows
     )
 
 
@@ -76,8 +79,8 @@ class _Words:
         self._sentences = [reason.sentence for reason in reasons]
         self._categories = [feature.categories for feature in manifest.features]
 
-    def largest(self, contributions: Numbers) -> tuple[list[list[int]], list[list[int]], list[list[float]]]:
-        """Of each row of (n, F), up to `MAX_REASONS` codes, the largest total first: their places, who speaks for them, totals.
+    def largest(self, contributions: Numbers) -> tuple[Places, Places, Numbers]:
+        """Of each row of (n, F), up to `MAX_REASONS` codes, the largest total first: their places, who speaks, totals.
 
         Features of one code are summed in the model's order; the one that weighs most (the first of equals) speaks for the code.
         """
@@ -88,8 +91,7 @@ class _Words:
                 totals[:, code] += contributions[:, place]
             speakers[:, code] = np.array(places)[np.abs(contributions[:, places]).argmax(axis=1)]
         first = np.argsort(-np.abs(totals), axis=1, kind="stable")[:, :MAX_REASONS]  # of equals the first by code
-        spoken, summed = (np.take_along_axis(held, first, axis=1) for held in (speakers, totals))
-        return first.tolist(), spoken.tolist(), summed.tolist()
+        return first, np.take_along_axis(speakers, first, axis=1), np.take_along_axis(totals, first, axis=1)
 
     def sentence(self, place: int, value: float) -> str:
         """Of the feature at ``place``, with its value in words. Plain replacement: a template is text, not a program."""
