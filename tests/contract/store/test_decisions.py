@@ -32,6 +32,25 @@ def test_a_decision_closes_the_flag_and_says_by_whom_and_on_what(store: Ledger, 
     assert desk.decide([says(7, correct=True)]) == 1, "what she said before was corrected meanwhile"
 
 
+def test_the_page_of_a_flag_that_was_withdrawn_is_none_of_the_flag_that_stands_in_its_place(
+    store: Ledger, desk: ReviewDesk, store_folder: Path
+) -> None:
+    first = released(store, store_folder, "first", 7, 8)
+    heir = released(store, store_folder, "heir", 7, score=0.9)
+    store.undo(first.run_id, by="cid", why="wrong model")
+    again = released(store, store_folder, "again", 8)
+    for account_id, run in ((7, heir), (8, again)):
+        assert held(store_folder, account_id).version == 1
+        refusal = refused(desk, says(account_id, evidence=1))
+        assert (refusal.reason, f"was withdrawn; the one that stands is of run {run.run_id}" in refusal.what) == (
+            "flag_changed",
+            True,
+        )
+        assert refused(desk, says(account_id, evidence=1, run_id=first.run_id)).reason == "flag_changed"
+        assert desk.decide([says(account_id, evidence=1, run_id=run.run_id)]) == 1
+        assert desk.decide([says(account_id, evidence=1)]) == 0, "what was said already may come again"
+
+
 def test_two_people_settle_a_flag_that_needs_them(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
     released(store, store_folder, "first", 7, 8, second_reviewer=True)
     assert desk.decide([says(7), says(8)]) == 2
