@@ -1,8 +1,8 @@
 """Durable files: written whole or not at all, read back before anyone is told, named by digest.
 
 Every file an attempt leaves is a `ParquetDraft` first: temporary name, fsync, a rename that never overwrites, fsync of
-the folder, then the file is read back and hashed. What is on disk under a final name is complete. Readers check the
-SHA-256 of what they open through `verified`, once per process and file as it stands.
+the folder, read back and hashed (`settling`: while it is written, where it is large). What is on disk under a final name is
+complete. Readers check the SHA-256 of what they open through `verified`, once per process and file as it stands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
@@ -26,11 +26,12 @@ from batchscore.keys import ACCOUNT_ID
 from batchscore.plan import Reference
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
+from batchscore.settling import Settling
 
 MOST_KNOWN: Final = 4_096  # files whose digest a process remembers
 MOST_WHOLE_BYTES: Final = 64 << 20  # of a file that is held in memory to be hashed and read in one
 _MEND_DISK: Final = "free space or mend the disk"
-Role = Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
+Role = Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "days", "closer_look"]
 
 
 def file_sha256(path: Path) -> str:
@@ -104,10 +105,11 @@ class ParquetDraft:
             _make_folder(self._final.parent)
             opened.push(self._discard_at_error)
             reach(Point.FILE_NAMED)
-            sink = opened.enter_context(pa.OSFile(str(self._temporary), "wb"))
+            self._sink = opened.enter_context(pa.OSFile(str(self._temporary), "wb"))
+            self._settling = opened.enter_context(Settling(self._temporary))
             self._writer = opened.enter_context(
                 pq.ParquetWriter(
-                    sink,
+                    self._sink,
                     self._schema,
                     compression=_compression(self._schema),
                     use_dictionary=False,
@@ -141,14 +143,16 @@ class ParquetDraft:
         with _failing(self._role):
             if footer:
                 self._writer.add_key_value_metadata(footer)
-            self._files.close()
-            sha256 = publish(self._temporary, self._final)
+            self._writer.close()
+            self._sink.close()
+            sha256 = publish(self._temporary, self._final, self._settling)
             n_bytes = self._final.stat().st_size
         return Output(role=self._role, path=self._path, sha256=sha256, n_rows=self._n_written, n_bytes=n_bytes)
 
     def _put(self, group: pa.Table) -> None:
         with _failing(self._role):
             self._writer.write_table(group, row_group_size=self._group_rows)
+            self._settling.grown(self._sink.tell())
             reach(Point.FILE_GROWING)
         self._n_written += len(group)
 
@@ -185,15 +189,21 @@ def _with_statistics(schema: pa.Schema, role: Role) -> list[str]:
     return [field.name for field in schema if role != "snapshot" or field.name == ACCOUNT_ID]
 
 
-def publish(temporary: Path, final: Path) -> str:
+def publish(temporary: Path, final: Path, settling: Settling | None = None) -> str:
     """Make a written file durable and visible under its final name, never over another; return its SHA-256.
+
+    ``settling``: of the file, where it was followed while it grew. The folder's own entry is made durable too.
 
     Raises:
         OSError: it could not be done, and nothing new stands under the name; ``FileExistsError`` when it is taken.
     """
+    with Settling(temporary) if settling is None else nullcontext(settling) as held:
+        return _publish(temporary, final, held)
+
+
+def _publish(temporary: Path, final: Path, settling: Settling) -> str:
     reach(Point.FILE_WRITTEN)
-    with temporary.open("rb") as stream:
-        os.fsync(stream.fileno())
+    settling.sync()
     reach(Point.FILE_SYNCED)
     os.link(temporary, final)  # unlike rename, fails when the name is taken
     try:
@@ -203,15 +213,13 @@ def publish(temporary: Path, final: Path) -> str:
         for folder in (final.parent, final.parent.parent):
             _sync_folder(folder)
         reach(Point.FILE_FOLDER_SYNCED)
-        return _read_back(final)
+        now = _now(final)
+        sha256 = settling.sha256(final)
+        _remember(now, sha256)
+        reach(Point.FILE_READ_BACK)
     except OSError:
         _discard(final)  # it was ours: link made it
         raise
-
-
-def _read_back(path: Path) -> str:
-    sha256 = _hashed(path, _now(path))
-    reach(Point.FILE_READ_BACK)
     return sha256
 
 
@@ -224,11 +232,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each entry durable: a synced file in a folder that is lost is lost too."""
+    """Make a folder for a file to be published; the entries of those above it are durable, its own will be with the file."""
     if not folder.is_dir():
-        _make_folder(folder.parent)
+        above = folder.parent
+        if not above.is_dir():
+            _make_folder(above)
+            _sync_folder(above.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
 
 
 def _discard(path: Path) -> None:

@@ -15,7 +15,7 @@ HELD_BACK: Final = "held back"  # the part of an attempt's seconds in which it w
 class Output(Value):
     """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
-    role: Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
+    role: Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "days", "closer_look"]
     path: str
     sha256: str
     n_rows: int
@@ -26,7 +26,7 @@ class Receipt(Value):
     """What one attempt did. Two attempts at one partition must agree in `content`; times and names may differ.
 
     ``counts`` are totals by name (``rows``, ``rejected null_id`` …). ``keys`` are key digests as text (`KeyDigest.parse`): of
-    ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: they are its output ``keys``.
+    ``accounts`` for a freeze. A score has several for each of many as-ofs, too many for a receipt: its file's footer has them.
     ``scorer`` (who computed the scores or reasons), ``alerts`` (`errors.ALERTS`) and ``worst_lag_s`` (of a live source's
     replicas) tell how the work went, not what came of it. ``beside``: the receipts of ``Task.beside``; the ledger keeps each of
     them by itself.

@@ -24,14 +24,13 @@ from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.windows import prepare
 from batchscore.files import ParquetDraft, write_parquet
 from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
-from batchscore.layout import KEYS_SCHEMA
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
 from batchscore.models.loading import Route, load_scorer
 from batchscore.models.scorer import Scorer, require_riders
 from batchscore.plan import Partition, Score, Task
 from batchscore.report.histogram import Counts, histogram, to_footer
-from batchscore.report.proof import key_name
+from batchscore.report.proof import key_name, keys_to_footer
 
 MAX_INVALID_SCORES: Final = 1e-4  # of a partition's scores: beyond that the model is broken, not the rows
 MAX_ALERTS: Final = 8  # told of a partition: a receipt is small, and a source that stopped is told by a few of its features
@@ -128,8 +127,10 @@ class _Pass:
         outcome, store, address = self.outcome, self._store, self._address
         with outcome.timed("predict"):
             require_riders(self._scorer)
+        said = to_footer(self._histograms) | keys_to_footer(outcome.keys)
+        outcome.keys = {}
         with outcome.timed("write"):
-            written = self._draft.publish(to_footer(self._histograms))
+            written = self._draft.publish(said)
         outcome.outputs.append(written)
         outcome.count("scores", written.n_rows)
         outcome.scorer = self._scorer.name
@@ -137,9 +138,6 @@ class _Pass:
             outcome.alerts.append("scorer_differs")
         if any(map(len, self._rejects)):
             outcome.outputs.append(write_parquet(self._rejects, rejects_schema(self._id_type), store, address, "rejects"))
-        names = sorted(outcome.keys)
-        held = pa.table({"name": names, "keys": [str(outcome.keys.pop(name)) for name in names]}, schema=KEYS_SCHEMA)
-        outcome.outputs.append(write_parquet([held], KEYS_SCHEMA, store, address, "keys"))
 
 
 def _guard(accounts: KeySlice, as_of: datetime, frame: pa.Table, outcome: Outcome) -> None:

@@ -4,8 +4,9 @@ What differs between SQLite and MySQL stands here, so that `store` and `sources`
 or bound parameter ever stands in a message.
 """
 
-from batchscore.database.engine import clock, is_mysql, now, open_engine
+from batchscore.database.engine import clock, is_mysql, now, open_engine, reading_engine
 from batchscore.database.failures import code_of, translated
+from batchscore.database.inserting import insert_missing
 from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
 
@@ -13,10 +14,12 @@ __all__ = [
     "clock",
     "code_of",
     "columns_of_table",
+    "insert_missing",
     "is_mysql",
     "now",
     "open_engine",
     "read",
+    "reading_engine",
     "rows_of_table",
     "transact",
     "translated",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -15,17 +19,21 @@ from batchscore.errors import Refused
 CONNECT_S: Final = 10
 READ_S: Final = 30  # of one answer, and of one wait for a lock; a URL's read_timeout and write_timeout may say otherwise
 RECYCLE_S: Final = 300  # a connection this old is replaced before it is used: proxies and firewalls forget the idle
+IDLE_S: Final = 3.0  # a connection unused for so long is tried before it is used; one that breaks sooner is met by the statement
 POOL: Final = 3  # connections of one process: the driver's writes, its reads, and its lease
 _MYSQL: Final = {"mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"}
 # What is too long, too large or no date is an error, never cut to fit; quotes and backslashes mean what PyMySQL takes them for.
 _SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+_idle: Final[dict[str, list[sa.Engine]]] = {}  # by URL: engines for reading that nobody uses, without a connection
+_turn: Final = Lock()
 
 
 def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
     """An engine for ``url``.
 
     SQLite: write-ahead log, every commit on disk before it is answered, writers take the lock first. MySQL and MariaDB,
-    through PyMySQL: READ COMMITTED, UTC, strict, utf8mb4, no LOAD DATA LOCAL; connections are tried before they are used.
+    through PyMySQL: READ COMMITTED, UTC, strict, utf8mb4, no LOAD DATA LOCAL; connections that were idle are tried before use.
 
     Raises:
         Refused: ``database_error``: the URL cannot be understood (it is not repeated).
@@ -44,6 +52,26 @@ def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
         ) from None
 
 
+@contextmanager
+def reading_engine(url: str) -> Iterator[sa.Engine]:
+    """An engine that only reads, for the block alone; its connections end with it.
+
+    This process keeps the engine for the next block: making one and its dialect's first questions take as long as an attempt's
+    own. Raises as `open_engine`.
+    """
+    with _turn:
+        waiting = _idle.get(url)
+        engine = waiting.pop() if waiting else None
+    engine = engine or open_engine(url, read_only=True)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        if is_mysql(engine):  # one of SQLite is made at once
+            with _turn:
+                _idle.setdefault(url, []).append(engine)
+
+
 def is_mysql(bound: sa.Engine | sa.Connection) -> bool:
     """MySQL or MariaDB, and not SQLite."""
     return bound.dialect.name == "mysql"
@@ -60,7 +88,6 @@ def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:
         pool_size=POOL,
         max_overflow=0,
         pool_timeout=READ_S,
-        pool_pre_ping=True,
         pool_recycle=RECYCLE_S,
         pool_reset_on_return=None,  # every transaction of ours is ended by us: no second ROLLBACK, and none that fails unheard
         connect_args=timeouts,
@@ -77,6 +104,18 @@ def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:
         with connection.cursor() as cursor:
             for statement in session:
                 cursor.execute(statement)
+
+    @sa.event.listens_for(engine, "checkin")
+    def _on_checkin(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _on_checkout(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) > IDLE_S:
+            try:
+                connection.ping(reconnect=False)
+            except Exception:  # noqa: BLE001 (whatever it is, the connection is no good: the pool opens another)
+                raise sa.exc.DisconnectionError from None
 
     @sa.event.listens_for(engine, "handle_error")
     def _on_error(context: sa.ExceptionContext) -> None:

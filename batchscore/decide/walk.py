@@ -48,10 +48,17 @@ class Purses:
     def take(self, place: int) -> bool:
         """Pay for a candidate from all purses that it is in; False, and nothing is paid, where one of them is empty."""
         campaign = self._campaigns[place]
-        mine = [column[place] for column in self._of if column[place] >= 0]
-        paying = [purse for purse in mine if campaign < 0 or self._members.get((purse, campaign), 0) % self._cap == 0]
-        if any(self._left[purse] == 0 for purse in paying):
-            return False
+        mine: list[int] = []
+        paying: list[int] = []
+        for column in self._of:
+            purse = column[place]
+            if purse < 0:
+                continue
+            if campaign < 0 or self._members.get((purse, campaign), 0) % self._cap == 0:
+                if not self._left[purse]:
+                    return False
+                paying.append(purse)
+            mine.append(purse)
         for purse in paying:
             self._left[purse] -= 1
         for purse in mine if campaign >= 0 else ():

@@ -64,7 +64,7 @@ class Dispatcher:
         """Until nothing is under way and nothing more is handed out: all is done, or the brake holds."""
         stopped_at: float | None = None
         waiting: list[Finished] = []
-        next_at = float("-inf")
+        next_at = time.monotonic() + COMMIT_EVERY_S
         batches = self._executor.outcomes(worklist)
         try:
             for outcomes in batches:

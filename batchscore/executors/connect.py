@@ -19,7 +19,7 @@ from batchscore.errors import Refused
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.guarded import Attempt
 from batchscore.executors.local import CLOSE_WITHIN_S, CONNECT_TIMEOUT_S, OwnCluster
-from batchscore.executors.preparing import Prepare, prepare_workers
+from batchscore.executors.preparing import Preparation, Prepare
 from batchscore.executors.stalls import STALL_S
 from batchscore.executors.versions import refuse_version_skew
 from batchscore.loopback import is_loopback
@@ -37,8 +37,12 @@ def local_cluster(
     up, and its worker ended; a cluster that says nothing for so long is replaced.
     """
     with OwnCluster(n_workers) as own:
-        prepared = prepare_workers(own.client, prepare) if prepare else None
-        yield DaskExecutor(own.client, attempt, prepared=prepared, stall_s=stall_s, replace=own.replace)
+        preparation = Preparation(own.client, prepare) if prepare else None
+        try:
+            yield DaskExecutor(own.client, attempt, preparation=preparation, stall_s=stall_s, replace=own.replace)
+        finally:
+            if preparation is not None:
+                preparation.end(CLOSE_WITHIN_S)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import os
 import pickle
 import queue
 import signal
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ from distributed.utils import sync
 from batchscore.errors import Interrupted
 from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.isolated import attempted_alone
-from batchscore.executors.preparing import LONGEST_S, prepare_driver
+from batchscore.executors.preparing import LONGEST_S, Preparation, prepare_driver
 from batchscore.executors.stalls import STALL_S, answers, ask_scheduler, evidence
 from batchscore.executors.versions import refuse_version_skew
 from batchscore.plan import Stage, Task
@@ -78,13 +77,13 @@ class DaskExecutor:
         client: Client,
         attempt: Attempt,
         *,
-        prepared: threading.Event | None = None,
+        preparation: Preparation | None = None,
         stall_s: float = STALL_S,
         replace: Callable[[], Client] | None = None,
     ) -> None:
-        """``prepared``: set once the workers are ready for their first attempt. ``replace``: of a cluster that is ours."""
+        """``preparation``: is waited for before the first attempt. ``replace``: of a cluster that is ours."""
         self._client = client
-        self._prepared = prepared
+        self._preparation = preparation
         self._attempt = attempt
         self._stall_s = stall_s
         self._replace = replace
@@ -100,7 +99,7 @@ class DaskExecutor:
 
     def with_attempt(self, attempt: Attempt) -> DaskExecutor:
         """Another executor on the same client."""
-        return DaskExecutor(self._client, attempt, prepared=self._prepared, stall_s=self._stall_s, replace=self._replace)
+        return DaskExecutor(self._client, attempt, preparation=self._preparation, stall_s=self._stall_s, replace=self._replace)
 
     def describe(self) -> str:
         """One line for people: the scheduler's address and the number of workers."""
@@ -142,7 +141,7 @@ class DaskExecutor:
     def _until_prepared(self) -> Iterator[Sequence[Outcome]]:
         """Nothing, once a heartbeat, until the workers are ready for their first attempt or have had their time."""
         late = time.monotonic() + LONGEST_S
-        while self._prepared is not None and not self._prepared.wait(HEARTBEAT_S) and time.monotonic() < late:
+        while self._preparation is not None and not self._preparation.wait(HEARTBEAT_S) and time.monotonic() < late:
             yield []
 
     def _workers(self) -> dict[str, Any]:

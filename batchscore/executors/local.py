@@ -72,7 +72,7 @@ class OwnCluster:
             for nanny in list(self._cluster.workers.values()):
                 if (pid := getattr(nanny, "pid", None)) is not None:
                     with contextlib.suppress(ProcessLookupError):
-                        nanny.auto_restart = False
+                        nanny.close_gracefully(reason="batchscore ends its cluster")  # its worker is not started again
                         os.kill(pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             self.client.close(timeout=CLOSE_WITHIN_S)

@@ -8,11 +8,11 @@ missing says so.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import pickle
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,33 +23,64 @@ Prepare = Callable[[], None]
 
 
 class PrepareWorker(WorkerPlugin):
-    """Runs ``prepare`` once on each worker, those that join later too."""
+    """Runs ``prepare`` once on each worker, those that join later too; the worker says under ``topic`` that it is done."""
 
     name = "batchscore-prepare"
 
-    def __init__(self, prepare: Prepare) -> None:
+    def __init__(self, prepare: Prepare, topic: str) -> None:
         self._prepare = pickle.dumps(prepare)  # by name: what it names is imported in the thread, not in the worker's event loop
+        self._topic = topic
 
-    async def setup(self, worker: Any) -> None:  # noqa: ARG002 (distributed hands it by name)
-        """Awaited by whoever registers the plugin; the worker goes on meanwhile."""
-        await asyncio.to_thread(self._run)
+    def setup(self, worker: Any) -> None:
+        """Begins it, and is back at once: the scheduler would wait for the answer, and be loud if the worker ended before."""
+        threading.Thread(target=self._run, args=(worker,), name=self.name, daemon=True).start()
 
-    def _run(self) -> None:
+    def _run(self, worker: Any) -> None:
         with contextlib.suppress(Exception):
             pickle.loads(self._prepare)()  # noqa: S301 (pickled above, and sent over the connection that attempts take)
+        with contextlib.suppress(Exception):  # the worker is closing
+            worker.loop.add_callback(worker.log_event, self._topic, worker.address)
 
 
-def prepare_workers(client: Client, prepare: Prepare) -> threading.Event:
-    """Let every worker run ``prepare``; the event is set when all have, or when it cannot be done."""
-    done = threading.Event()
+class Preparation:
+    """Every worker of a client running ``prepare``. What cannot be done is given up: attempts do without."""
 
-    def register() -> None:
+    def __init__(self, client: Client, prepare: Prepare) -> None:
+        self._client = client
+        self._prepare = prepare
+        self._topic = f"{PrepareWorker.name}-{uuid.uuid4().hex}"
+        self._ready: set[str] = set()  # addresses
+        self._n_workers: int | None = None  # that were there at the start; None: it is not known yet
+        self._changed = threading.Condition()
+        self._beginning = threading.Thread(target=self._begin, name=PrepareWorker.name, daemon=True)
+        self._beginning.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether all are ready, after at most so long."""
+        with self._changed:
+            return self._changed.wait_for(self._is_over, timeout_s)
+
+    def end(self, timeout_s: float) -> None:
+        """Wait until every worker has been told, at most so long: one that ends while the scheduler speaks to it is loud."""
+        self._beginning.join(timeout_s)
+
+    def _is_over(self) -> bool:
+        told = self._n_workers is not None and len(self._ready) >= self._n_workers
+        return told or self._client.status == "closed"  # its cluster was replaced
+
+    def _begin(self) -> None:
+        n_workers = 0
         with contextlib.suppress(Exception):
-            client.register_plugin(PrepareWorker(prepare))
-        done.set()
+            self._client.subscribe_topic(self._topic, self._hear)
+            n_workers = len(self._client.register_plugin(PrepareWorker(self._prepare, self._topic)))
+        with self._changed:
+            self._n_workers = n_workers
+            self._changed.notify_all()
 
-    threading.Thread(target=register, name=PrepareWorker.name, daemon=True).start()
-    return done
+    def _hear(self, event: tuple[float, str]) -> None:
+        with self._changed:
+            self._ready.add(event[1])
+            self._changed.notify_all()
 
 
 def prepare_driver() -> None:

@@ -13,6 +13,7 @@ of its rows as ``repeated``; what is planned is less by those too. A row that is
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +24,7 @@ from batchscore.receipt import Receipt
 from batchscore.spec import Value
 
 ACCOUNTS: Final = "accounts"
+_FOOTER: Final = "batchscore.keys"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,26 @@ class Proof(Value):
 def key_name(part: str, as_of: datetime) -> str:
     """The name under which a score receipt holds the key digest of ``part``."""
     return f"{part} {as_of.isoformat()}"
+
+
+def keys_to_footer(keys: Mapping[str, KeyDigest]) -> dict[str, str]:
+    """Key and value for a score file's metadata; equal digests give equal text."""
+    held = {name: str(digest) for name, digest in keys.items()}
+    return {_FOOTER: json.dumps(held, sort_keys=True, separators=(",", ":"))}
+
+
+def keys_from_footer(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """The key digests, as text by their names, from what Parquet gives back.
+
+    Raises:
+        ValueError: the file holds none.
+    """
+    held = (metadata or {}).get(_FOOTER.encode())
+    if held is None:
+        msg = "the file holds no key digests"
+        raise ValueError(msg)
+    found: dict[str, str] = json.loads(held)
+    return found
 
 
 def prove(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from batchscore.errors import CommitConflict
 from batchscore.plan import Partition, Stage
 from batchscore.ports import RunHandle
 from batchscore.receipt import Output, Receipt
-from batchscore.store.committing import accept_receipts
+from batchscore.store.committing import accept_receipts, some_at_a_time
 from batchscore.store.tables import acceptances, partitions, runs, stages
 
 _RECEIPTS_TRIED: Final = 4  # of one address: each is of a run that did it anew
@@ -53,28 +53,43 @@ def fix_layout(
 def all_done_before(connection: sa.Connection, folder: Path, run: RunHandle, laid_out: Sequence[Partition]) -> list[Receipt]:
     """Receipts that can be taken as they are. A run that is run again trusts no file of the store unseen."""
     again = connection.execute(sa.select(runs.c.generation).where(runs.c.run_id == run.run_id)).scalar_one() > 1
-    found = (done_before(connection, folder, partition, hashed=again) for partition in laid_out)
-    return [receipt for receipt in found if receipt is not None]
+    return done_before(connection, folder, laid_out, hashed=again)
 
 
-def done_before(connection: sa.Connection, folder: Path, partition: Partition, *, hashed: bool) -> Receipt | None:
-    """The newest receipt that any run committed for the partition's address and whose files are whole.
+def done_before(connection: sa.Connection, folder: Path, laid_out: Sequence[Partition], *, hashed: bool) -> list[Receipt]:
+    """For each partition that was done before, the newest receipt that any run committed for its address, if its files are whole.
 
     One that was made with other libraries than its address says, since a person accepted them, serves its own run alone.
     Sizes are compared always, their bytes where ``hashed``: whoever runs a plan again may do so because a file is damaged.
     """
+    found: list[Receipt] = []
+    for some in some_at_a_time(laid_out):
+        held: dict[str, list[str]] = {}
+        for row in connection.execute(_newest([partition.address for partition in some])):
+            held.setdefault(row.address, []).append(row.receipt)
+        for partition in some:
+            tried = map(Receipt.model_validate_json, held.get(partition.address, ()))
+            whole = next((receipt for receipt in tried if _are_whole(receipt.outputs, folder, hashed=hashed)), None)
+            if whole is not None:
+                found.append(whole.model_copy(update={"stage": partition.stage, "number": partition.number}))
+    return found
+
+
+def _newest(addresses: list[str]) -> sa.Select[Any]:
+    """Addresses and receipts, the newest `_RECEIPTS_TRIED` of each address, newest first."""
     of_no_world = sa.exists().where(acceptances.c.run_id == partitions.c.run_id, acceptances.c.from_epoch <= partitions.c.epoch)
-    query = (
-        sa.select(partitions.c.receipt)
-        .where(partitions.c.address == partition.address, partitions.c.state == "committed", ~of_no_world)
-        .order_by(partitions.c.updated_at.desc())
-        .limit(_RECEIPTS_TRIED)
-    )
-    for held in connection.execute(query).scalars():
-        receipt = Receipt.model_validate_json(held)
-        if all(_is_whole(folder / output.path, output, hashed=hashed) for output in receipt.outputs):
-            return receipt.model_copy(update={"stage": partition.stage, "number": partition.number})
-    return None
+    newest_first = partitions.c.updated_at.desc()
+    nth = sa.func.row_number().over(partition_by=partitions.c.address, order_by=newest_first).label("nth")
+    keys = partitions.c.run_id, partitions.c.stage, partitions.c.number
+    committed = partitions.c.address.in_(addresses), partitions.c.state == "committed", ~of_no_world
+    ranked = sa.select(*keys, nth).where(*committed).subquery()  # receipts are long: they are fetched for the few alone
+    same = sa.and_(*(key == ranked.c[key.name] for key in keys))
+    query = sa.select(partitions.c.address, partitions.c.receipt).join(ranked, same)
+    return query.where(ranked.c.nth <= _RECEIPTS_TRIED).order_by(ranked.c.nth)
+
+
+def _are_whole(files: Iterable[Output], folder: Path, *, hashed: bool) -> bool:
+    return all(_is_whole(folder / output.path, output, hashed=hashed) for output in files)
 
 
 def _is_whole(path: Path, output: Output, *, hashed: bool) -> bool:

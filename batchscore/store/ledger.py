@@ -124,8 +124,8 @@ class Ledger:
         """
 
         def accept(connection: sa.Connection) -> tuple[int, ...]:
-            new = new_receipts(connection, run, receipts)
-            accept_receipts(connection, run, new, self._fence.clock(connection))
+            new, at = new_receipts(connection, run, receipts, self._now)
+            accept_receipts(connection, run, new, at)
             return tuple(receipt.number for receipt in new)
 
         committed = self._fence.write(run, accept)

@@ -83,11 +83,11 @@ def receipts_of(rows_of: RowsOf, run_id: str, stage: Stage) -> Iterator[Receipt]
             .limit(_PAGE)
         )
         page = rows_of(query)
-        if not page:
-            return
         for row in page:
             last = row["number"]
             yield Receipt.model_validate_json(row["receipt"])
+        if len(page) < _PAGE:
+            return
 
 
 def reused_of(rows_of: RowsOf, run_id: str) -> frozenset[tuple[Stage, int]]:

@@ -171,7 +171,7 @@ class Reader:
 
     def is_done(self, partition: Partition) -> bool:
         """Whether a committed receipt stands at that partition's address, with its files."""
-        return self._looked(lambda connection: done_before(connection, self._folder, partition, hashed=True)) is not None
+        return bool(self._looked(lambda connection: done_before(connection, self._folder, [partition], hashed=True)))
 
     def flags(self, run_id: str) -> Iterator[HeldFlag]:
         """All flags of a run, by queue and account id; a page at a time."""

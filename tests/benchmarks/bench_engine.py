@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,42 @@ MANY = 10_000
 
 
 class TimedStore:
-    """A store that counts the driver's seconds in each of its verbs."""
+    """A store that counts the driver's seconds in each of its verbs, and in those of its reader."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, seconds: defaultdict[str, float] | None = None) -> None:
         self._store = store
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self.seconds: defaultdict[str, float] = defaultdict(float) if seconds is None else seconds
 
     def __getattr__(self, verb: str) -> Any:
         found = getattr(self._store, verb)
-        if not callable(found) or verb == "renew":  # the lease is kept by its own thread, beside the walk
+        if not callable(found) or verb in {"renew", "requested"}:  # the lease is kept by its own thread, beside the walk
             return found
+        if verb == "reader":
+            return lambda: TimedStore(found(), self.seconds)
 
         def timed(*args: Any, **named: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return found(*args, **named)
-            finally:
-                self.seconds[verb] += time.perf_counter() - start
+            with self._counted(verb):
+                given = found(*args, **named)
+            return self._each(verb, given) if isinstance(given, Iterator) else given
 
         return timed
+
+    @contextmanager
+    def _counted(self, verb: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[verb] += time.perf_counter() - start
+
+    def _each(self, verb: str, rows: Iterator[Any]) -> Iterator[Any]:
+        ended = object()
+        while True:
+            with self._counted(verb):
+                row = next(rows, ended)
+            if row is ended:
+                return
+            yield row
 
 
 def ledger_overhead(data: Path) -> Iterator[Figure]:

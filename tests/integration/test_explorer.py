@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import dask
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
@@ -15,12 +17,15 @@ import batchscore
 from batchscore.desk import Opinion
 from batchscore.errors import Refused
 from batchscore.explore.explorer import Explorer
-from batchscore.explore.parts import read_accounts
+from batchscore.explore.parts import Files, read_accounts, read_files
+from batchscore.files import file_sha256
 from batchscore.flag import Disposition
-from batchscore.keys import IdKind
+from batchscore.key_index import KeyIndex
+from batchscore.keys import ID_TYPES, IdKind
 from batchscore.models.bundle import read_manifest
-from batchscore.plan import InputFile, Stage
+from batchscore.plan import InputFile, KeyRange, Reference, Stage
 from batchscore.ports import RunRow
+from batchscore.receipt import Output
 from batchscore.sampling import sample_features
 from batchscore.sources.parquet import read_batches
 from batchscore.spec import Policy
@@ -239,7 +244,7 @@ def test_filters_let_through_what_pandas_would_and_ids_are_compared_exactly(worl
     assert len(explorer.rejects(filters=[("code", "==", "score_invalid")]).compute()) == 0
 
 
-def test_filters_pass_over_row_groups_and_events_read_what_is_asked_for(
+def test_of_events_only_the_columns_are_read_that_are_asked_for_or_filtered(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
@@ -256,10 +261,35 @@ def test_filters_pass_over_row_groups_and_events_read_what_is_asked_for(
     assert {tuple(sorted(columns)) for columns in asked} == {("at", "bytes", "id", "known")}
     everything = explorer.events().compute()
     assert len(found) == (everything["bytes"] > 90_000).sum() > 0
-    work = explorer._ranges[0]  # noqa: SLF001 (what is not read cannot be seen from outside)
-    nothing = read_accounts(work, str(explorer.store), filters=[("plan", ">", 100)])
+
+
+def test_filters_pass_over_row_groups_whose_footers_say_that_no_row_is_wanted(explorer: Explorer, tmp_path: Path) -> None:
+    kind = explorer.feature_set.account_id
+    rows = pa.Table.from_pandas(explorer.accounts().compute().reset_index(), preserve_index=False)
+    half = len(rows) // 2
+    rows = rows.set_column(rows.schema.get_field_index("plan"), "plan", pa.array([0] * half + [200] * (len(rows) - half)))
+    rows = rows.set_column(0, "account_id", rows["account_id"].cast(ID_TYPES[kind]))
+    path = tmp_path / "half.parquet"
+    pq.write_table(rows, path, row_group_size=half, compression="zstd")
+    second = pq.read_metadata(path).row_group(1).column(0)
+    with path.open("r+b") as file:  # whoever reads a value of the second half fails: what is not read cannot be seen otherwise
+        file.seek(second.dictionary_page_offset or second.data_page_offset)
+        file.write(bytes(second.total_compressed_size))
+    held = Reference(path=path.name, sha256=file_sha256(path))
+    index = KeyIndex.build(tmp_path, kind, [held]).save(tmp_path)
+    work = explorer._ranges[0].model_copy(update={"snapshots": index, "keys": KeyRange()})  # noqa: SLF001 (a range of this file)
+    sound = read_accounts(work, str(tmp_path), filters=[("plan", "<", 100)])
+    assert sound.index.tolist() == rows["account_id"].to_pylist()[:half]
+    assert list(sound.columns) == list(explorer.accounts().columns)
+    nothing = read_accounts(work, str(tmp_path), filters=[("plan", ">", 300)])
     assert len(nothing) == 0
-    assert list(nothing.columns) == list(explorer.accounts().columns)
+    files = Files(str(tmp_path), (Output(role="snapshot", path=path.name, sha256=held.sha256, n_rows=len(rows), n_bytes=1),))
+    assert len(read_files(files, rows.schema, filters=[("plan", "<", 100)])) == half
+    for touched in ([("plan", ">", 100)], [("plan", ">=", 0)]):
+        with pytest.raises((OSError, pa.ArrowException)):
+            read_accounts(work, str(tmp_path), filters=touched)
+        with pytest.raises((OSError, pa.ArrowException)):
+            read_files(files, rows.schema, filters=touched)
 
 
 def test_what_a_notebook_shows_is_escaped_and_short(world: SmallWorld, row: RunRow, explorer: Explorer) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchscore import settling
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
-from batchscore.files import file_sha256, parquet_bytes, publish, verified, write_named_by_digest, write_parquet
+from batchscore.files import ParquetDraft, file_sha256, parquet_bytes, publish, verified, write_named_by_digest, write_parquet
+from batchscore.settling import Settling
 
 SCHEMA = pa.schema([("account_id", pa.uint64()), ("name", pa.string()), ("value", pa.float32())])
 ROWS = pa.table({"account_id": pa.array(range(200), pa.uint64()), "name": [f"n{n % 7}" if n % 5 else None for n in range(200)],
@@ -123,7 +127,7 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, what: str, n: int, code: int) -> N
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(5)), ("link", 0)])
+@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(4)), ("link", 0)])
 def test_a_failing_disk_is_write_failed_and_leaves_nothing_under_a_final_name(
     what: str, n: int, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +164,11 @@ def full(device: Path, mode: str) -> pa.PythonFile:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
 def test_a_disk_that_is_really_full_is_write_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pa, "OSFile", lambda _path, mode: full(Path("/dev/full"), mode))
+    def opened(path: str, mode: str) -> pa.PythonFile:
+        Path(path).touch()
+        return full(Path("/dev/full"), mode)
+
+    monkeypatch.setattr(pa, "OSFile", opened)
     with pytest.raises(AttemptFailed) as caught:
         write([ROWS], tmp_path)
     assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])
@@ -174,6 +182,74 @@ def test_an_error_of_the_tables_source_is_not_taken_for_the_disks(tmp_path: Path
     with pytest.raises(PartitionError):
         write_parquet(tables(), SCHEMA, tmp_path, "score/abc", "scores")
     assert left_in(tmp_path) == []
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are followed while they grow from their first row group on."""
+    monkeypatch.setattr(settling, "STEP_BYTES", 64)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_file_that_is_followed_while_it_grows_is_synced_before_it_is_hashed_and_is_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, hashed = [0], []
+    followed, read = os.fdatasync, os.preadv
+
+    def sync(file: int) -> None:
+        n_bytes = os.fstat(file).st_size
+        followed(file)
+        synced.append(n_bytes)
+
+    def look(file: int, into: Any, at: int) -> int:
+        hashed.append((at + len(into[0]), synced[-1]))
+        return read(file, into, at)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(os, "preadv", look)
+    output = write([ROWS], tmp_path, group_rows=33)
+    assert len(synced) > 1, "it was followed"
+    *early, (end, _) = hashed
+    assert early, "some of it was hashed before its end"
+    assert all(upto <= durable for upto, durable in early)
+    assert (end, output.sha256) == (output.n_bytes, file_sha256(tmp_path / output.path))
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("what", ["fdatasync", "preadv"])
+def test_a_disk_that_fails_behind_the_writer_is_write_failed_and_leaves_nothing(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails_at(monkeypatch, what, 0, errno.EIO)
+    with pytest.raises(AttemptFailed) as caught:
+        write([ROWS], tmp_path, group_rows=33)
+    assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])
+
+
+@pytest.mark.parametrize("spoil", [lambda path: os.truncate(path, 50), lambda path: path.replace(path.with_suffix(".other"))])
+def test_a_file_that_is_not_what_was_written_is_write_failed(
+    spoil: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Settling.sync
+
+    def spoilt(self: Settling) -> None:
+        real(self)
+        (temporary,) = (path for path in tmp_path.rglob("*.tmp"))
+        spoil(temporary)
+
+    monkeypatch.setattr(Settling, "sync", spoilt)
+    with pytest.raises(AttemptFailed, match="write_failed"):
+        write([ROWS], tmp_path)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_draft_that_is_given_up_leaves_no_thread_and_no_file(tmp_path: Path) -> None:
+    before = threading.active_count()
+    with ParquetDraft(SCHEMA, tmp_path, "score/abc", "scores", group_rows=33) as draft:
+        draft.write(ROWS)
+        assert threading.active_count() > before
+    assert (threading.active_count(), left_in(tmp_path)) == (before, [])
 
 
 def test_a_failed_write_leaves_what_was_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +271,7 @@ def test_bytes_named_by_their_digest_are_one_file_and_a_damaged_one_is_not_trust
     assert left_in(tmp_path) == [f"{one.sha256}.json"]
 
 
-@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(4)), ("link", 0)])
+@pytest.mark.parametrize(("what", "n"), [*(("fsync", n) for n in range(3)), ("link", 0)])
 def test_a_failing_disk_fails_a_named_write_by_its_reason(
     what: str, n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,19 @@ def test_no_attempt_begins_before_its_worker_is_prepared_and_none_depends_on_it(
     with local_cluster(fakes.tell_whether_prepared, n_workers=2, prepare=prepare) as executor:
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(4))))
     assert [o.receipt.counts["prepared"] for o in outcomes if isinstance(o, Finished)] == [prepared] * 4
+
+
+def test_a_driver_that_fails_while_workers_prepare_ends_without_a_word_of_theirs() -> None:
+    said: list[str] = []
+    hearing = logging.Handler(logging.ERROR)
+    hearing.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("distributed").addHandler(hearing)
+    try:
+        with contextlib.suppress(LookupError), local_cluster(fakes.fail_by_number, n_workers=2, prepare=fakes.prepare_slowly):
+            raise LookupError("the driver's own mistake")
+    finally:
+        logging.getLogger("distributed").removeHandler(hearing)
+    assert said == []
 
 
 def test_an_isolated_attempt_dies_alone_and_that_is_a_failure(tmp_path: Path) -> None:
