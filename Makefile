@@ -19,10 +19,11 @@ env: $(VENV)/.installed ## Make .venv as locked (PYTHON=python3.12 for another P
 demo: env ## Run the demo
 	$(BIN)/batchscore demo $(ARGS)
 
-# Two processes, since most tests wait for processes, locks and databases; whole files, since many share one world.
+# Two processes, since most tests wait for processes, locks and databases; whole files, since many share one world; in the order of
+# their names, which ends with the many short ones of tests/unit, so that no process is left alone with a long file.
 # pytest's last -m and -n win, so ARGS may still ask for anything (-n 0: one process, for a debugger).
 test: env mariadb ## Run all tests (installs a MariaDB server program if it may)
-	@command -v mariadbd >/dev/null || set -- -m 'not mysql and not deploy'; set -x; $(BIN)/pytest -n 2 --dist loadfile "$$@" $(ARGS)
+	@command -v mariadbd >/dev/null || set -- -m 'not mysql and not deploy'; set -x; $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder "$$@" $(ARGS)
 
 test-unit: env ## Run the unit tests
 	$(BIN)/pytest tests/unit $(ARGS)

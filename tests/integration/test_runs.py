@@ -445,7 +445,7 @@ def test_flags_of_many_score_partitions_are_explained_together_and_alike(
     world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = walk(world, store="together", partition_rows="20")
-    monkeypatch.setattr("batchscore.layout.FLAGS_PER_PARTITION", 1)
+    monkeypatch.setattr("batchscore.layout.explained.FLAGS_PER_PARTITION", 1)
     apart = walk(world, store="apart", partition_rows="20")
     n_together, n_apart = (
         len(open_reader(Path(row.plan.spec.store)).partitions(row.run_id, Stage.REASONS)) for row in (together, apart)
