@@ -89,7 +89,7 @@ class _Held:
         self._rest = rest
         self._waiting: list[pa.Table] = []
         self._n_waiting = 0
-        self._enough = np.inf if most is None else max(MIN_WAITING, most)  # without a bound all are kept
+        self._enough = np.inf if most is None else most + MIN_WAITING  # without a bound all are kept
 
     def offer(self, table: pa.Table) -> None:
         """Keep the rows that may still be among the best."""
@@ -131,10 +131,11 @@ class _Held:
 
     def _best_places(self, found: pa.Table, scores: npt.NDArray[np.float64], line: float) -> Places:
         """Of the ``most`` best, of which the last has the score ``line``; of those that have it, the lowest ids."""
-        places, level = np.flatnonzero(scores > line), np.flatnonzero(scores == line)
+        is_best, level = scores > line, np.flatnonzero(scores == line)
         order = pc.sort_indices(found["account_id"].take(level)).to_numpy()
         assert self._most is not None
-        return np.sort(np.concatenate([places, level[order[: self._most - len(places)]]]))
+        is_best[level[order[: self._most - np.count_nonzero(is_best)]]] = True
+        return np.flatnonzero(is_best)
 
     def _without(self, found: pa.Table, places: Places) -> pa.Table:
         """The rows at those places; the others are told of."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from batchscore.flag import BEFORE_REVIEWERS, Flag, FlagState, ReleasedAs
 from batchscore.spec import Value
 
 
-class PastFlag(Value):
+class PastFlag(NamedTuple):
     """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
 
     ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
     are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
     person last decided, None if nobody did. ``n_evidence``: how many released runs that stand selected the account while this
-    flag stood, the first included.
+    flag stood, the first included. A tuple, since a queue remembers hundreds of thousands.
     """
 
     account_id: int | str

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
+from pydantic_core import from_json
 
 from batchscore.flag import TOUCHED, FlagState
 from batchscore.ports import PastFlag, RunRow
@@ -95,7 +95,7 @@ def _newest_evidence() -> sa.ScalarSelect[Any]:
 
 def towards_abuse(reasons: str) -> Iterable[str]:
     """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
-    return dict.fromkeys(reason["code"] for reason in json.loads(reasons) if reason["contribution"] > 0)
+    return dict.fromkeys([reason["code"] for reason in from_json(reasons) if reason["contribution"] > 0])
 
 
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -37,6 +38,7 @@ def microseconds(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
+@lru_cache(maxsize=1_024)  # the flags of a release share theirs
 def from_microseconds(us: int) -> datetime:
     """The inverse of `microseconds`."""
     return EPOCH + us * MICROSECOND

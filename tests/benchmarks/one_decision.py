@@ -1,16 +1,18 @@
-"""One whole run that decides and releases, in a process of its own: DATA ACCOUNTS MODEL. Prints its figures as JSON."""
+"""One whole run that decides and releases, in a process of its own: DATA ACCOUNTS MODEL STORE [NAME]. Prints its figures as JSON.
+
+A second run of another NAME in the same store takes up the snapshots and scores of the first, and decides by itself.
+"""
 
 from __future__ import annotations
 
 import json
 import resource
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from batchscore.events import DecisionRecorded, Event, Proven, Released, StageFinished, StageStarted
-from batchscore.plan import Stage
+from batchscore.plan import Plan, Stage
 from tests.benchmarks import wide
 
 POLICY = """\
@@ -33,13 +35,25 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main(data: Path, accounts: Path, model: Path) -> None:
+def plan_of(data: Path, accounts: Path, model: Path, store: Path, *, name: str = "wide", as_of: str = "2026-01-01") -> Plan:
+    """The plan of a run of that name."""
+    from batchscore.planner import make_plan
+    from batchscore.spec import read_spec
+
+    wide.write_spec(data, accounts, model, store, partition_rows=100_000)
+    path = data / "spec-decide.yaml"
+    lines = (data / "spec.yaml").read_text().splitlines(keepends=True)
+    own = {"name": name, "as_of": as_of}
+    kept = "".join(line for line in lines if line.split(":")[0] not in {"policy", *own})
+    path.write_text("".join(f"{key}: {value}\n" for key, value in own.items()) + kept + POLICY)
+    return make_plan(read_spec(path))
+
+
+def main(data: Path, accounts: Path, model: Path, store: Path, *, name: str) -> None:
     from batchscore.attempt import attempt
     from batchscore.executors.connect import local_cluster
     from batchscore.pipeline import run
-    from batchscore.planner import make_plan
     from batchscore.readiness import get_ready
-    from batchscore.spec import read_spec
     from batchscore.store import open_store
 
     at: dict[str, float] = {}
@@ -59,19 +73,15 @@ def main(data: Path, accounts: Path, model: Path) -> None:
         elif isinstance(event, Proven):
             at["release"] = now
         elif isinstance(event, Released):
-            told["release"], told["n_flags"] = now - at["release"], event.n_flags
+            told["release"], told["n_flags"], told["n_evidence"] = now - at["release"], event.n_flags, event.n_evidence
 
-    with tempfile.TemporaryDirectory(dir=data) as store, local_cluster(attempt, prepare=get_ready) as executor:
-        wide.write_spec(data, accounts, model, Path(store), partition_rows=100_000)
-        path = data / "spec-decide.yaml"
-        lines = (data / "spec.yaml").read_text().splitlines(keepends=True)
-        path.write_text("".join(line for line in lines if not line.startswith("policy:")) + POLICY)
-        plan = make_plan(read_spec(path))
-        row = run(plan, executor=executor, store=open_store(Path(store), "integer"), observer=observe)
+    with local_cluster(attempt, prepare=get_ready) as executor:
+        plan = plan_of(data, accounts, model, store, name=name)
+        row = run(plan, executor=executor, store=open_store(store, "integer"), observer=observe)
         assert row.state == "finished"
     told["n_scores"] = sum(file.n_rows for file in plan.inputs["accounts"])
     print(json.dumps(told | {"peak_bytes": peak_bytes()}))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]))
+    main(*map(Path, sys.argv[1:5]), name="".join(sys.argv[5:]) or "wide")
