@@ -19,6 +19,7 @@ Literals = StrictBool | StrictInt | StrictFloat | StrictStr
 
 LISTS: Final = frozenset({"in", "not in"})
 NULLS: Final = frozenset({"is", "is not"})
+_FORM: Final = "a filter is a list of conditions, or a list of such lists for OR → such as [[is_html, ==, true]]"
 _SAYS: Final = {"==": "is", "!=": "is not", "in": "is one of", "not in": "is none of"}
 
 
@@ -59,22 +60,30 @@ class Condition(Value):
 
 def _condition(value: Any) -> Any:
     if isinstance(value, list):
-        if len(value) != len(("column", "op", "value")):
+        if len(value) != len(("column", "op", "value")) or not isinstance(value[0], str):
             msg = "a condition has a column, an operator and a value → such as [is_html, ==, true]"
             raise ValueError(msg)
         column, op, of = value
+        if not all(one is None or isinstance(one, (bool, int, float, str)) for one in (of if isinstance(of, list) else [of])):
+            msg = f"{column!r} is compared with numbers, text, true or false → put it in quotes if it is text"
+            raise ValueError(msg)
         return {"column": column, "op": op, "value": tuple(of) if isinstance(of, list) else of}
     return value
 
 
 def _any_of(value: Any) -> Any:
     """One list of conditions is the only alternative of an OR."""
-    if not isinstance(value, list):
+    if isinstance(value, tuple):
         return value
+    if not isinstance(value, list) or not all(isinstance(part, list) for part in value):
+        raise ValueError(_FORM)
     if not all(value):
         msg = "an empty list of conditions lets everything through → remove it"
         raise ValueError(msg)
-    return [value] if value and all(isinstance(part, list) and isinstance(part[0], str) for part in value) else value
+    of_conditions = {isinstance(part[0], (list, dict, Condition)) for part in value}
+    if len(of_conditions) > 1:
+        raise ValueError(_FORM)
+    return [value] if of_conditions == {False} else value
 
 
 Conditions = tuple[Annotated[Condition, BeforeValidator(_condition)], ...]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -21,6 +24,9 @@ POOL: Final = 3  # connections of one process: the driver's writes, its reads, a
 _MYSQL: Final = {"mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"}
 # What is too long, too large or no date is an error, never cut to fit; quotes and backslashes mean what PyMySQL takes them for.
 _SQL_MODE: Final = "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+
+_idle: Final[dict[str, list[sa.Engine]]] = {}  # by URL: engines for reading that nobody uses, without a connection
+_turn: Final = Lock()
 
 
 def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
@@ -44,6 +50,26 @@ def open_engine(url: str, *, read_only: bool = False) -> sa.Engine:
             where="the environment",
             remedy="write it as SQLAlchemy does, such as sqlite:////path/to.db or mysql://user:password@host/database",
         ) from None
+
+
+@contextmanager
+def reading_engine(url: str) -> Iterator[sa.Engine]:
+    """An engine that only reads, for the block alone; its connections end with it.
+
+    This process keeps the engine for the next block: making one and its dialect's first questions take as long as an attempt's
+    own. Raises as `open_engine`.
+    """
+    with _turn:
+        waiting = _idle.get(url)
+        engine = waiting.pop() if waiting else None
+    engine = engine or open_engine(url, read_only=True)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+        if is_mysql(engine):  # one of SQLite is made at once
+            with _turn:
+                _idle.setdefault(url, []).append(engine)
 
 
 def is_mysql(bound: sa.Engine | sa.Connection) -> bool:

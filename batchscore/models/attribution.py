@@ -21,7 +21,6 @@ from batchscore.models.model_file import ModelFacts
 from batchscore.models.unwinding import fill_entries
 
 MAX_BYTES: Final = 128 << 20  # of a model's entries, in every process that explains with it
-_AT_ONCE: Final = 1 << 14  # entries: what is worked on stays in the second-level cache
 
 Array = npt.NDArray[Any]
 
@@ -108,21 +107,19 @@ def _trees(facts: ModelFacts, n_rounds: int) -> Sequence[Any]:
 def _entries(nodes: Nodes) -> tuple[Array, Array]:
     """All entries, (E, lanes); and which splits ask for a feature that stands above them, bool (N,)."""
     entries, repeated = np.zeros((nodes.n_entries, nodes.lanes), np.float32), np.zeros(len(nodes.child), np.bool_)
-    leaf = nodes.child < 0
-    ends = np.cumsum(np.bincount(nodes.tree[leaf], 1 << nodes.level[leaf], len(nodes.root) - 1))
-    for roots in np.split(nodes.root[:-1], np.flatnonzero(np.diff(ends // _AT_ONCE)) + 1):
-        fill_entries(nodes, roots, entries, repeated)
+    fill_entries(nodes, entries, repeated)
     return entries, repeated
 
 
 def _bias(nodes: Nodes) -> np.float32:
     """The mean value of each tree over the rows of its training, added up in their order (``FillNodeMeanValues``)."""
     mean = nodes.value.copy()
-    for level in reversed(range(int(nodes.level.max()))):
-        split = np.flatnonzero((nodes.level == level) & (nodes.child >= 0))
-        left, right = nodes.child[split], nodes.child[split] + 1
-        mean[split] = (mean[left] * nodes.cover[left] + mean[right] * nodes.cover[right]) / nodes.cover[split]
-    total: np.float32 = np.add.accumulate(np.append(np.float32(0), mean[nodes.root[:-1]]), dtype=np.float32)[-1]
+    with np.errstate(all="ignore"):  # as in `unwinding`
+        for level in reversed(range(int(nodes.level.max()))):
+            split = np.flatnonzero((nodes.level == level) & (nodes.child >= 0))
+            left, right = nodes.child[split], nodes.child[split] + 1
+            mean[split] = (mean[left] * nodes.cover[left] + mean[right] * nodes.cover[right]) / nodes.cover[split]
+        total: np.float32 = np.add.accumulate(np.append(np.float32(0), mean[nodes.root[:-1]]), dtype=np.float32)[-1]
     return total
 
 

@@ -58,6 +58,12 @@ class Nodes:
             return np.concatenate([np.asarray(tree[name], kind) for tree in trees])
 
         sizes = np.array([len(tree["left_children"]) for tree in trees])
+        # Of n leaves at levels d, the sum of 2^d is n^2 or more (Cauchy and Schwarz; the sum of 2^-d is 1): so what is far too
+        # large is known before anything is made. Pruned nodes are no leaves.
+        pruned = np.array([int(tree["tree_param"].get("num_deleted") or 0) for tree in trees])
+        n_leaves = np.maximum(sizes - pruned + 1, 0) // 2
+        if int((n_leaves**2).sum()) * NARROW * _FLOAT_BYTES > max_bytes:
+            raise NotCompilable
         first = np.cumsum(sizes) - sizes
         left, right = (joined(name, np.int64) for name in ("left_children", "right_children"))
         places, owners, children = [first], [np.arange(len(trees))], [np.empty(0, np.int64)]

@@ -10,6 +10,7 @@ import math
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from batchscore.errors import PartitionError
 from batchscore.flag import Reason
@@ -18,6 +19,8 @@ from batchscore.models.contract import Frame, Matrix
 from batchscore.models.golden import differing_rows
 from batchscore.models.scorer import Scorer
 
+Numbers = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 MAX_REASONS: Final = 5
 TOLERANCE: Final = 1e-4  # contributions and bias against the margin: float32 sums in another order
 _NO_FRACTION: Final = 1_000  # from here on a fraction is not said
@@ -52,33 +55,49 @@ def explain(scorer: Scorer, frame: Frame, margins: Matrix) -> tuple[tuple[Reason
             f"the contributions of {n_apart} of {len(margins)} rows do not add up to the margin",
             remedy="report it to batchscore with the bundle: this must not be",
         )
-    rows = zip(frame.matrix.tolist(), contributions[:, :-1].tolist(), strict=True)
-    return tuple(_reasons_of(scorer.manifest, values, of_features) for values, of_features in rows)
-
-
-def _reasons_of(manifest: Manifest, values: list[float], contributions: list[float]) -> tuple[Reason, ...]:
-    """One row. Features of one code are summed; the one that weighs most (the first of equals) speaks for the code."""
-    totals: dict[str, float] = {}
-    speakers: dict[str, int] = {}
-    for place, (name, contribution) in enumerate(zip(manifest.names, contributions, strict=True)):
-        if contribution == 0:
-            continue
-        code = manifest.reasons[name].code
-        totals[code] = totals.get(code, 0.0) + contribution
-        if code not in speakers or abs(contribution) > abs(contributions[speakers[code]]):
-            speakers[code] = place
-    ranked = sorted((code for code, total in totals.items() if total != 0), key=lambda code: (-abs(totals[code]), code))
+    words = _Words(scorer.manifest)
+    codes, speakers, totals = words.largest(contributions[:, :-1])
+    values = np.take_along_axis(frame.matrix, speakers, axis=1)
+    rows = zip(*(held.tolist() for held in (codes, speakers, totals, values)), strict=True)
     return tuple(
-        Reason(code=code, sentence=_sentence(manifest, speakers[code], values[speakers[code]]), contribution=totals[code])
-        for code in ranked[:MAX_REASONS]
+        tuple(
+            Reason(code=words.codes[code], sentence=words.sentence(speaker, value), contribution=total)
+            for code, speaker, total, value in zip(*row, strict=True)
+            if total != 0
+        )
+        for row in rows
     )
 
 
-def _sentence(manifest: Manifest, place: int, value: float) -> str:
-    """The sentence of the feature at ``place`` with its value in words. Plain replacement: a template is text, not a program."""
-    categories = manifest.features[place].categories
-    words = in_words(value) if not categories or math.isnan(value) else str(categories[int(value)]) or '""'
-    return manifest.reasons[manifest.names[place]].sentence.replace("{value}", words)
+class _Words:
+    """A bundle's reason codes in order, which feature is of which, and their sentences."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        reasons = [manifest.reasons[name] for name in manifest.names]
+        self.codes = sorted({reason.code for reason in reasons})
+        self._places = [[place for place, reason in enumerate(reasons) if reason.code == code] for code in self.codes]
+        self._sentences = [reason.sentence for reason in reasons]
+        self._categories = [feature.categories for feature in manifest.features]
+
+    def largest(self, contributions: Numbers) -> tuple[Places, Places, Numbers]:
+        """Of each row of (n, F), up to `MAX_REASONS` codes, the largest total first: their places, who speaks, totals.
+
+        Features of one code are summed in the model's order; the one that weighs most (the first of equals) speaks for the code.
+        """
+        n = len(contributions)
+        totals, speakers = np.zeros((n, len(self.codes))), np.zeros((n, len(self.codes)), np.int64)
+        for code, places in enumerate(self._places):
+            for place in places:
+                totals[:, code] += contributions[:, place]
+            speakers[:, code] = np.array(places)[np.abs(contributions[:, places]).argmax(axis=1)]
+        first = np.argsort(-np.abs(totals), axis=1, kind="stable")[:, :MAX_REASONS]  # of equals the first by code
+        return first, np.take_along_axis(speakers, first, axis=1), np.take_along_axis(totals, first, axis=1)
+
+    def sentence(self, place: int, value: float) -> str:
+        """Of the feature at ``place``, with its value in words. Plain replacement: a template is text, not a program."""
+        categories = self._categories[place]
+        words = in_words(value) if not categories or math.isnan(value) else str(categories[int(value)]) or '""'
+        return self._sentences[place].replace("{value}", words)
 
 
 def in_words(value: float) -> str:

@@ -20,6 +20,7 @@ from batchscore.models.attribution_nodes import Nodes
 
 Array = npt.NDArray[Any]
 _F = np.float32
+_AT_ONCE = 1 << 14  # patterns of paths: what is worked on stays in the second-level cache, however large a tree
 
 
 @dataclass(slots=True, eq=False)
@@ -44,14 +45,19 @@ class _Paths:
         )
 
 
-def fill_entries(nodes: Nodes, roots: Array, entries: Array, repeated: Array) -> None:
-    """Fill in the ``entries`` of leaves below ``roots``; mark in ``repeated`` the splits whose feature stands above them."""
-    n = len(roots)
-    none = np.zeros((n, 0), np.int64)
-    groups = [_Paths(roots, none, none, np.zeros((0, n), _F), np.zeros((0, n, 1), _F), [np.ones((n, 1), _F)])]
-    level = 0
+def fill_entries(nodes: Nodes, entries: Array, repeated: Array) -> None:
+    """Fill in the ``entries`` of all leaves; mark in ``repeated`` the splits whose feature stands above them."""
+    roots = nodes.root[:-1]
+    n, none = len(roots), np.zeros((len(roots), 0), np.int64)
+    first = _Paths(roots, none, none, np.zeros((0, n), _F), np.zeros((0, n, 1), _F), [np.ones((n, 1), _F)])
+    waiting = [(0, [first])]
     with np.errstate(all="ignore"):  # what is not finite is seen when all is done
-        while groups:
+        while waiting:
+            level, groups = waiting.pop()
+            n_paths = sum(len(paths.node) for paths in groups)
+            if n_paths << level > _AT_ONCE and n_paths > 1:
+                waiting += [(level, half) for half in _halves(groups)]
+                continue
             below: dict[int, list[_Paths]] = defaultdict(list)
             for paths in groups:
                 is_leaf = nodes.child[paths.node] < 0
@@ -62,8 +68,19 @@ def fill_entries(nodes: Nodes, roots: Array, entries: Array, repeated: Array) ->
                         repeated[some.node] = True
                     grown = _grown(some, element, level, nodes)
                     below[len(grown.weight)].append(grown)
-            groups = [_together(parts) for parts in below.values()]
-            level += 1
+            if below:
+                waiting.append((level + 1, [_together(parts) for parts in below.values()]))
+
+
+def _halves(groups: list[_Paths]) -> Iterator[list[_Paths]]:
+    """The same paths in two lists, neither of which is empty where there are two paths."""
+    if len(groups) > 1:
+        yield groups[:1]
+        yield groups[1:]
+    else:
+        middle = len(groups[0].node) // 2
+        yield [groups[0].take(np.arange(middle))]
+        yield [groups[0].take(np.arange(middle, len(groups[0].node)))]
 
 
 def _by_repetition(paths: _Paths, nodes: Nodes) -> Iterator[tuple[_Paths, Array | None]]:

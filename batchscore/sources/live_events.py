@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from batchscore.database import is_mysql, read, translated
 from batchscore.errors import Problem
 from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
-from batchscore.features.rollup import check_measures
+from batchscore.features.rollup_columns import check_measures
 from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
 from batchscore.settings import database_url
@@ -29,7 +29,7 @@ from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, asked_types, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of
 from batchscore.sources.mysql_fast import can_read_fast, warm_up
-from batchscore.sources.mysql_key import cut_ranges, paging_key
+from batchscore.sources.mysql_key import paging_key, ranges_from_below
 from batchscore.sources.sql import connected, mysql_pages, observed_rows, opened, refuse_missing_table, with_moments
 from batchscore.spec import SqlSource
 
@@ -92,7 +92,7 @@ def event_ranges(source: SqlSource, events: EventsTable, closed: Mapping[KeyBoun
             warm_up(source.url, url)  # where attempts run in this process, too
         with translated(where=f"url: {source.url}"), engine.connect() as connection:
             key = paging_key(connection, source, events.key)
-        new = list(pairwise(cut_ranges(engine, source, key, low)))
+        new = list(pairwise(ranges_from_below(engine, source, key, low)))
         settled = len(new) > 1
         for place, (since, until) in enumerate(new):
             assert until is not None

@@ -6,13 +6,12 @@ Imported where a source is looked at, and not with `brake`: workers that read Pa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.database import code_of, is_mysql, open_engine, read, translated
+from batchscore.database import code_of, is_mysql, read, reading_engine, translated
 from batchscore.errors import Problem
 from batchscore.settings import database_url
 from batchscore.sources.gentle import Load, replica_lag, worse
@@ -27,23 +26,13 @@ def load_of(source: SqlSource) -> Load:
     Raises:
         TryAgain: a database was away for a minute.
     """
-    with _opened(source.url) as engine:
+    with reading_engine(database_url(source.url)) as engine:
         load = read(engine, partial(_load_of, source), where=f"url: {source.url}")
     lag = load.lag_s
     for name in source.gentle.replicas:
-        with _opened(name) as engine:
+        with reading_engine(database_url(name)) as engine:
             lag = worse(lag, read(engine, _lag_of, where=f"url: {name}"))
     return Load(flag=load.flag, threads_running=load.threads_running, lag_s=lag)
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[sa.Engine]:
-    """The engine of the URL of that name; its connections end with the block."""
-    engine = open_engine(database_url(name), read_only=True)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
 
 
 def gentle_problems(connection: sa.Connection, source: SqlSource, table: str) -> Iterator[Problem]:
@@ -59,7 +48,7 @@ def gentle_problems(connection: sa.Connection, source: SqlSource, table: str) ->
     if source.gentle.replica_lag_s is not None:
         yield from _lag_problem(connection, source.url, where)
     for name in source.gentle.replicas:
-        with _opened(name) as engine, translated(where=f"url: {name}"), engine.connect() as replica:
+        with reading_engine(database_url(name)) as engine, translated(where=f"url: {name}"), engine.connect() as replica:
             yield from _lag_problem(replica, name, where)
 
 

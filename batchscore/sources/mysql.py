@@ -7,7 +7,7 @@ Keys are paged in their own order and collation (`mysql_key`), every column come
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -78,24 +78,35 @@ class PageReader:
         self._table = self._quote(source.table)
         id_column = next(name for name, role in roles if role == "key")
         found = read(engine, lambda connection: columns_of(connection, source.table), where=self._where)
-        self._asked = {name: self._asked_as(found.get(name), name, role) for name, role in roles}
         self._key = read(engine, partial(paging_key, source=source, id_column=id_column, found=found), where=self._where)
         self._fast = None if self._key.needs_our_session else fast
-        expressions = [expression for expression, _ in self._asked.values()]
-        self._selected = list(dict.fromkeys([*expressions, *self._key.asked]))
+        self._asked = self._asked_of(found, roles, in_binary=False)
+        self._selected = self._expressions(self._asked)
+        self._selected_fast = self._expressions(self._asked_of(found, roles, in_binary=True))
         self._key_places = [self._selected.index(expression) for expression in self._key.asked]
         self._kept = ""  # what keeps rows of a range from being read
         if source.where:
             self._kept = f" AND {in_mysql(source.where, found, self._quote, self._table)}"
         self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
-    def _asked_as(self, column: MySqlColumn | None, name: str, role: Role) -> TypedExpression:
-        asked = column.asked_as(role, f"{self._table}.{self._quote(name)}", self._source.id_cast) if column else None
-        if asked is None:
-            raise PartitionError(
-                "column_type", "is gone, or changed its type since the run was planned", where=f"{self._where}: {name}"
-            )
+    def _asked_of(
+        self, found: Mapping[str, MySqlColumn], roles: Sequence[tuple[str, Role]], *, in_binary: bool
+    ) -> dict[str, TypedExpression]:
+        """By column, how it is asked for; the same types for either driver."""
+        asked = {}
+        for name, role in roles:
+            column, quoted = found.get(name), f"{self._table}.{self._quote(name)}"
+            expression = column.asked_as(role, quoted, self._source.id_cast, in_binary=in_binary) if column else None
+            if expression is None:
+                raise PartitionError(
+                    "column_type", "is gone, or changed its type since the run was planned", where=f"{self._where}: {name}"
+                )
+            asked[name] = expression
         return asked
+
+    def _expressions(self, asked: Mapping[str, TypedExpression]) -> list[str]:
+        """What to select: the columns, and the key where it is none of them."""
+        return list(dict.fromkeys([*(expression for expression, _ in asked.values()), *self._key.asked]))
 
     def count_null_keys(self) -> int:
         """Rows whose key is null, which no range holds."""
@@ -112,14 +123,14 @@ class PageReader:
         """The ``n_rows`` rows with the largest keys up to ``high``, the last first, whether a filter keeps them or not."""
         falling = ", ".join(f"{name} DESC" for name in self._key.quoted)
         found = self._key.between(None, as_bound(high))
-        return self._made(self._by_driver(f"{self._select()} WHERE {found} ORDER BY {falling} LIMIT {n_rows}"))
+        return self._made(self._by_driver(f"WHERE {found} ORDER BY {falling} LIMIT {n_rows}"))
 
     def no_rows(self) -> pa.Table:
         """A page without rows: the types alone."""
         return self.rows_without_key(0)
 
     def pages(self, low: KeyBound | None, high: KeyBound) -> Iterator[pa.Table]:
-        """Rows with keys in (low, high], by key in its order. Keys that their collation holds equal come in one page."""
+        """Rows with keys in (low, high], by key in its order, a page in as many pieces as it came in: joining them is copying."""
         since, until = None if low is None else as_bound(low), as_bound(high)
         asked: tuple[str, int, float] | None = self._ask(since, until)
         while asked is not None:
@@ -128,25 +139,25 @@ class PageReader:
             if not (ended or self._key.unique):
                 page = self._with_whole_group(page)
             asked = None if ended or since == until else self._ask(since, until)  # fetched while this page is at work
-            if len(page):
-                yield self._made(page)
+            for piece in page.to_batches() if len(page) else ():
+                yield self._made(pa.Table.from_batches([piece]))
         if self._fast is not None:
             self._fast.n_page = self._n_page
 
     def _ask(self, low: Bound | None, high: Bound) -> tuple[str, int, float]:
-        """Begin to read a page: its query, how many rows it may have, and when that was."""
-        which = f"WHERE {self._key.between(low, high)}{self._kept}"
-        query = f"{self._select()} {which} ORDER BY {self._key.order} LIMIT {self._n_page}"
+        """Begin to read a page: which rows are asked for, how many it may have, and when that was."""
+        kept = f"WHERE {self._key.between(low, high)}{self._kept}"
+        which = f"{kept} ORDER BY {self._key.order} LIMIT {self._n_page}"
         if self._fast is not None:
-            self._fast.ask(query)
-        return query, self._n_page, time.monotonic()
+            self._fast.ask(self._select(self._selected_fast, which))
+        return which, self._n_page, time.monotonic()
 
     def _answer(self, asked: tuple[str, int, float]) -> tuple[pa.Table, bool]:
         """The page as it came, and whether there are no more rows."""
-        query, n_rows, began = asked
+        which, n_rows, began = asked
         raw = self._fast.answer() if self._fast is not None else None
         seconds = time.monotonic() - began if self._fast is None or raw is None else self._fast.seconds
-        page = self._by_driver(query) if raw is None else raw
+        page = self._by_driver(which) if raw is None else raw
         ended = len(page) < n_rows  # one statement sees one moment
         if not ended:
             self._n_page = _next_size(n_rows, seconds, self._source.gentle.page_s)
@@ -154,7 +165,7 @@ class PageReader:
 
     def _with_whole_group(self, page: pa.Table) -> pa.Table:
         """The page with all keys that the collation holds equal to its last: they may straddle the page's end."""
-        same = self._by_driver(f"{self._select()} WHERE {self._key.equal(self._last_key(page))}{self._kept}")
+        same = self._by_driver(f"WHERE {self._key.equal(self._last_key(page))}{self._kept}")
         names = [f"c{place}" for place in self._key_places]
         theirs = same.select(names).group_by(names).aggregate([])
         page = page.cast(same.schema)
@@ -164,11 +175,12 @@ class PageReader:
     def _last_key(self, page: pa.Table) -> Bound:
         return tuple(page.column(place)[-1].as_py() for place in self._key_places)
 
-    def _select(self) -> str:
-        selected = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(self._selected))
-        return f"SELECT {selected} FROM {self._table}"  # noqa: S608 (names quoted, keys as digits or hex)
+    def _select(self, expressions: Sequence[str], which: str) -> str:
+        selected = ", ".join(f"{expression} AS c{n}" for n, expression in enumerate(expressions))
+        return f"SELECT {selected} FROM {self._table} {which}"  # noqa: S608 (names quoted, keys as digits or hex)
 
-    def _by_driver(self, query: str) -> pa.Table:
+    def _by_driver(self, which: str) -> pa.Table:
+        query = self._select(self._selected, which)
         rows = read(self._engine, lambda connection: _driver_rows(connection, query), where=self._where)
         kinds = self._key.kinds | {expression: carried(kind) for expression, kind in self._asked.values()}
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._selected)

@@ -25,7 +25,6 @@ TEXTS: Final = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext",
 BYTES: Final = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
 MOMENTS: Final = {"datetime", "date", "timestamp"}
 _NAMES: Final = TEXTS | {"enum", "set", "json"}  # text that is not to be put in order
-_AS_THEY_STAND: Final = {"smallint", "int", "bigint"}  # a tinyint(1) is a bool to connectorx
 _MOST_WHOLE_DIGITS: Final = 18  # of 2^63
 _MOST_DIGITS: Final = 38  # of decimal128
 _UUID_BYTES: Final = 16
@@ -52,10 +51,11 @@ class MySqlColumn:
         digits = self.precision or _MOST_DIGITS
         return self.kind in INTEGERS or (self.kind == "decimal" and self.scale == 0 and digits <= _MOST_WHOLE_DIGITS)
 
-    def asked_as(self, role: Role, quoted: str, cast: IdCast | None = None) -> TypedExpression | None:
+    def asked_as(self, role: Role, quoted: str, cast: IdCast | None = None, *, in_binary: bool = False) -> TypedExpression | None:
         """The expression to select, and the Arrow type of its values; None when the type has no exact home in that role.
 
-        ``cast``: what a spec declares account ids to become.
+        ``cast``: what a spec declares account ids to become. ``in_binary``: how connectorx is answered and PyMySQL is not: a
+        FLOAT needs no cast to come with all its bits, and casts are a tenth of a server's work on a page.
         """
         match role:
             case "key":
@@ -63,9 +63,9 @@ class MySqlColumn:
             case "time":
                 return self._whole(quoted) if self.is_whole else self._as_time(quoted)
             case "number":
-                return self._as_number(quoted)
+                return self._as_number(quoted, in_binary=in_binary)
             case "value":
-                return self._as_number(quoted) or self._as_bytes(quoted) or self._as_name(quoted)
+                return self._as_number(quoted, in_binary=in_binary) or self._as_bytes(quoted) or self._as_name(quoted)
             case "category":
                 return self._as_name(quoted)
             case "segment":
@@ -92,13 +92,14 @@ class MySqlColumn:
             return f"CONVERT({quoted} USING utf8mb4)", pa.string()
         return (f"HEX({quoted})", TEXT_IN_BYTES) if self.kind in BYTES else None
 
-    def _as_number(self, quoted: str) -> TypedExpression | None:
+    def _as_number(self, quoted: str, *, in_binary: bool) -> TypedExpression | None:
         if self.is_whole:
             return self._whole(quoted)
         if self.kind in {"bit", "year"}:
             return f"CAST({quoted} AS UNSIGNED)", pa.uint64()
         if self.kind in {"float", "double"}:
-            return quoted if self.declared == "double" else f"CAST({quoted} AS DOUBLE)", pa.float64()
+            as_it_stands = in_binary or self.declared == "double"
+            return quoted if as_it_stands else f"CAST({quoted} AS DOUBLE)", pa.float64()
         if self.kind == "decimal" and self.precision is not None and self.precision <= _MOST_DIGITS:
             return f"CAST({quoted} AS CHAR)", pa.decimal128(self.precision, self.scale or 0)
         return None
@@ -120,8 +121,8 @@ class MySqlColumn:
 
 
 def as_whole(column: MySqlColumn, quoted: str) -> str:
-    """An integer's expression. As it stands where every driver takes it so: a third of a server's work on a page is casts."""
-    if column.kind in _AS_THEY_STAND:
+    """An integer's expression: as it stands, unless it is kept as a decimal."""
+    if column.kind in INTEGERS:
         return quoted
     return f"CAST({quoted} AS {'UNSIGNED' if 'unsigned' in column.declared else 'SIGNED'})"
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any, Final
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole
 from batchscore.spec import SqlSource
 
 RANGE_ROWS: Final = 200_000  # of one freeze partition, about; what a lost attempt reads again
+_CELLS: Final = 8  # to a range: what is walked at a time where ranges may lie anywhere
 _DIGITS: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?)?")
 _HEX: Final = re.compile(r"([0-9A-F]{2})*")
@@ -210,36 +212,69 @@ def _indexes(connection: sa.Connection, table: str) -> Iterator[tuple[bool, list
     yield from indexes.values()
 
 
-def cut_ranges(
-    engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None = None, *, from_both_ends: bool = False
-) -> list[KeyBound | None]:
-    """The bounds of ranges (low, high] of keys up to the largest now, of `RANGE_ROWS` rows each.
+def balanced_ranges(engine: sa.Engine, source: SqlSource, key: PagingKey, *, at_a_time: int) -> list[KeyBound | None]:
+    """The bounds of ranges (low, high] of a unique key up to its largest now, of about `RANGE_ROWS` rows each; None of no rows.
 
-    One range, the last, has half to one and a half of that, or all there is; with ``from_both_ends``, which takes half the time
-    of a table that is large, one in the middle. Only ``low`` for a table with nothing above it.
+    No range has twice the rows of another. Two walks go from both ends until they meet, each on a core of its own, in cells of
+    a part of a range; then cells are put together. Sparse or skewed keys, one column or several, in any collation, are the same
+    to it. Rows are not counted again, nor anything over the whole table.
 
-    Each bound costs one walk over so many index entries, from the bound before: sparse or skewed keys, one column or several,
-    in any collation, are the same to it. Nothing is counted over the whole table.
+    ``at_a_time``: how many ranges are read beside each other. Theirs is a multiple of it, where that leaves each at least half
+    as large: a last one that is read alone leaves a core idle.
+    """
+    walk = _Walk(engine, source, key)
+    high = walk.largest(None)
+    if high is None:
+        return [None]
+    n_rows = max(1, RANGE_ROWS // _CELLS)
+    lower: list[KeyBound | None] = [None]
+    upper: list[KeyBound] = [high]
+    turn = Lock()  # of looking whether they have met, and going on
+
+    def rise() -> None:
+        while (above := walk.up(lower[-1], n_rows)) is not None:
+            with turn:
+                if not walk.holds_any(above, upper[-1]):
+                    return
+                lower.append(above)
+
+    def fall() -> None:
+        while (below := walk.down(upper[-1], n_rows)) is not None:
+            with turn:
+                if not walk.holds_any(lower[-1], below):
+                    return
+                upper.append(below)
+
+    with ThreadPoolExecutor(1) as other_end:
+        falling = other_end.submit(fall)
+        rise()
+        falling.result()
+    cells = [*lower, *reversed(upper)]  # one of them, where they met, has fewer rows than the others
+    n_cells = len(cells) - 1
+    n_ranges = max(1, (n_cells + 1) // _CELLS)
+    together = -(-n_ranges // at_a_time) * at_a_time
+    if n_cells // together >= _CELLS // 2:
+        n_ranges = together
+    return [cells[number * n_cells // n_ranges] for number in range(n_ranges + 1)]
+
+
+def ranges_from_below(engine: sa.Engine, source: SqlSource, key: PagingKey, low: KeyBound | None) -> list[KeyBound | None]:
+    """The bounds of ranges above ``low`` of `RANGE_ROWS` rows each, but the last; only ``low`` where nothing is above it.
+
+    What a later call finds begins with the same bounds, but for the last, as long as rows come above the largest key. The last
+    has half to one and a half of the rows of another, or all there are. Of a key that is not unique, rows that are equal in it
+    stay together.
     """
     walk = _Walk(engine, source, key)
     high = walk.largest(low)
     if high is None:
         return [low]
-    n_rows = RANGE_ROWS
-    lower, upper = [low], [high]  # from each end, inwards
-    with ThreadPoolExecutor(1) as other_end:
-        while True:
-            falling = other_end.submit(walk.down, lower[-1], upper[-1], n_rows) if from_both_ends and key.unique else None
-            above = walk.up(lower[-1], upper[-1], n_rows)
-            below = falling.result() if falling else None
-            if above is None or above == upper[-1]:
-                break
-            lower.append(above)
-            if below is not None and walk.holds_any(above, below):  # else they have met: the rest is left to one
-                upper.append(below)
-    if above is None and len(lower) > 1 and walk.up(lower[-1], upper[-1], max(1, n_rows // 2)) is None:
-        lower.pop()
-    return [*lower, *reversed(upper)]
+    bounds = [low]
+    while (above := walk.up(bounds[-1], RANGE_ROWS)) is not None and walk.holds_any(above, high):
+        bounds.append(above)
+    if len(bounds) > 1 and not walk.holds(bounds[-1], high, max(1, RANGE_ROWS // 2)):
+        bounds.pop()
+    return [*bounds, high]
 
 
 class _Walk:
@@ -257,20 +292,26 @@ class _Walk:
         above = self._key.after(None if low is None else as_bound(low))
         return self._found(f"{self._select} {above} ORDER BY {self._falling} LIMIT 1")
 
-    def up(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
-        """The key that lies ``n_rows`` above ``low``; None when fewer are in (low, high]."""
-        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}")
+    def up(self, low: KeyBound | None, n_rows: int) -> KeyBound | None:
+        """The key that lies ``n_rows`` above ``low``; None when fewer are there. It may lie above the largest of a moment ago."""
+        above = self._key.after(None if low is None else as_bound(low))
+        return self._found(f"{self._select} {above} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}")
 
-    def down(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> KeyBound | None:
-        """The key that ``n_rows`` of (low, high] lie above; None when there is none in it."""
-        return self._found(f"{self._select} {self._between(low, high)} ORDER BY {self._falling} LIMIT 1 OFFSET {n_rows}")
+    def down(self, high: KeyBound, n_rows: int) -> KeyBound | None:
+        """The key that ``n_rows`` of those up to ``high`` lie above; None when fewer are there."""
+        up_to = self._key.between(None, as_bound(high))
+        return self._found(f"{self._select} {up_to} ORDER BY {self._falling} LIMIT 1 OFFSET {n_rows}")
 
-    def holds_any(self, low: KeyBound, high: KeyBound) -> bool:
-        """Whether a key is in (low, high]."""
-        return self._found(f"SELECT 1 {self._from} {self._between(low, high)} LIMIT 1") is not None
+    def holds_any(self, low: KeyBound | None, high: KeyBound) -> bool:
+        """Whether a key is in (low, high]. Of whole numbers that were keys the server need not be asked."""
+        if isinstance(low, int) and isinstance(high, int):
+            return low < high
+        return self.holds(low, high, 1)
 
-    def _between(self, low: KeyBound | None, high: KeyBound) -> str:
-        return self._key.between(None if low is None else as_bound(low), as_bound(high))
+    def holds(self, low: KeyBound | None, high: KeyBound, n_rows: int) -> bool:
+        """Whether so many rows are in (low, high]."""
+        between = self._key.between(None if low is None else as_bound(low), as_bound(high))
+        return self._found(f"SELECT 1 {self._from} {between} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}") is not None
 
     def _found(self, query: str) -> KeyBound | None:
         return _bound(read(self._engine, partial(_first, query), where=self._where))

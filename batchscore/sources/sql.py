@@ -8,7 +8,7 @@ name is just a name. The database is reached by the *name* of its URL; the URL s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from itertools import pairwise
@@ -17,18 +17,19 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, open_engine, translated
+from batchscore.database import is_mysql, reading_engine, translated
 from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound, rows_of
 from batchscore.settings import database_url
+from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, problems_of
 from batchscore.sources.mysql_columns import Role, columns_of
 from batchscore.sources.mysql_fast import can_read_fast, fast_reader, warm_up
-from batchscore.sources.mysql_key import cut_ranges, paging_key
+from batchscore.sources.mysql_key import balanced_ranges, paging_key, ranges_from_below
 from batchscore.sources.where_sql import in_sqlite, problems_in_sqlite
 from batchscore.spec import SqlSource
 
@@ -39,14 +40,9 @@ _LARGE: Final = "integers beyond 2^53"
 _NO_TEXT: Final = (sa.Integer, sa.Numeric, sa.Boolean, sa.Date, sa.DateTime, sa.LargeBinary)
 
 
-@contextmanager
-def opened(source: SqlSource) -> Iterator[sa.Engine]:
+def opened(source: SqlSource) -> AbstractContextManager[sa.Engine]:
     """An engine that only reads; its connections end with the block."""
-    engine = open_engine(database_url(source.url), read_only=True)
-    try:
-        yield engine
-    finally:
-        engine.dispose()
+    return reading_engine(database_url(source.url))
 
 
 @contextmanager
@@ -185,7 +181,10 @@ def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list
             warm_up(source.url, url)  # where attempts run in this process, too
         with translated(where=f"url: {source.url}"), engine.connect() as connection:
             key = paging_key(connection, source, accounts.key)
-        bounds = cut_ranges(engine, source, key, from_both_ends=True)
+        if key.unique:
+            bounds = balanced_ranges(engine, source, key, at_a_time=Brake(source).most_reads or 1)
+        else:
+            bounds = ranges_from_below(engine, source, key, None)
     return list(pairwise(bounds)) or [(None, None)]
 
 

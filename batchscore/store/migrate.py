@@ -24,6 +24,7 @@ from batchscore.store.tables import WITH_IDS, installation, metadata
 
 SCRIPTS: Final = Path(__file__).parent / "migrations"
 _LOCK_S: Final = 10
+_OF_THE_FIRST: Final = frozenset({"installation", "runs", "stages", "partitions", "attempts", "outputs", "run_outputs", "flags"})
 _BEGINS: Final = """\
 -- batchscore: the tables of version {version}, for {kind} account ids. For the mysql or mariadb client, which stops at the first
 -- error (no --force), and while no driver is at work. Where it was cut, run it again whole: what is done is passed over.
@@ -168,8 +169,9 @@ def _beginning(connection: sa.Connection, id_kind: IdKind) -> str | None:
 def _was_cut(connection: sa.Connection, found: list[str]) -> bool:
     """Whether tables without a version are of an upgrade that was cut in its first revision.
 
-    It has made alembic's table and, before all others of ours, the one that says the kind of ids.
+    It has made alembic's table and, before all others of ours, the one that says the kind of ids. With tables of later revisions
+    it is a store whose version somebody deleted: to begin that again would be to number its flags again.
     """
-    if not (has_version(connection) and installation.name in found):
+    if not has_version(connection) or installation.name not in found or not _OF_THE_FIRST.issuperset(found):
         return False
     return [column["name"] for column in sa.inspect(connection).get_columns(installation.name)] == ["id_kind"]

@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore
-from batchscore import layout, planner
+from batchscore import planner
 from batchscore.attempt import attempt
 from batchscore.audit import Act
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, Refused
 from batchscore.executors.inline import InlineExecutor
+from batchscore.layout import definitions
 from batchscore.operations.report import report_of, write_page
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
@@ -37,7 +38,7 @@ NUMPY = dict(library_versions())["numpy"]
 def older_numpy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Plans and addresses are those of an older numpy, until `_as_it_is`."""
     older = tuple((name, "1.0.0" if name == "numpy" else version) for name, version in library_versions())
-    for module in (planner, layout):
+    for module in (planner, definitions):
         monkeypatch.setattr(module, "library_versions", lambda: older)
     return monkeypatch
 
@@ -97,7 +98,7 @@ def test_another_library_is_refused_by_name_until_it_is_accepted_and_then_stands
 
 def _as_it_is(patched: pytest.MonkeyPatch) -> None:
     """Plans and addresses are of the libraries that are here."""
-    for module in (planner, layout):
+    for module in (planner, definitions):
         patched.setattr(module, "library_versions", library_versions)
 
 
@@ -107,7 +108,7 @@ def test_what_an_accepted_library_made_serves_no_other_run(tmp_path: Path, older
     _as_it_is(older_numpy)
     batchscore.resume(run_id, store=world.store, inline=True, accept=["numpy"])
     older = tuple((name, "1.0.0" if name == "numpy" else version) for name, version in library_versions())
-    for module in (planner, layout):
+    for module in (planner, definitions):
         older_numpy.setattr(module, "library_versions", lambda: older)
     made: list[int] = []
 

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchscore.attempt import attempt
+from batchscore.attempt import attempt, explaining
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
 from batchscore.events import Event, PartitionAlerted, PartitionCommitted, PartitionFailed, StageStarted
@@ -24,6 +26,12 @@ from batchscore.executors.guarded import Attempt, attempted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.layout import Definitions
+from batchscore.models import compiled_explainer
+from batchscore.models.attribution_kernel import contributions
+from batchscore.models.compiled_explainer import CompiledExplainer
+from batchscore.models.contract import Matrix
+from batchscore.models.loading import load_scorer
+from batchscore.models.scorer import Scorer
 from batchscore.pipeline import run
 from batchscore.plan import Stage, Task
 from batchscore.planner import make_plan
@@ -128,8 +136,8 @@ def test_scores_and_flags_are_bit_equal_inline_and_on_one_and_two_workers(world:
         assert digest_of(world, walk(world, one_worker, store="one")) == inline
 
 
-def scorers_of(row: RunRow) -> set[str]:
-    return {receipt.scorer for receipt in open_reader(Path(row.plan.spec.store)).receipts(row.run_id, Stage.SCORE)}
+def scorers_of(row: RunRow, stage: Stage = Stage.SCORE) -> set[str]:
+    return {receipt.scorer for receipt in open_reader(Path(row.plan.spec.store)).receipts(row.run_id, stage)}
 
 
 def test_scores_and_flags_are_bit_equal_by_the_compiled_scorer_and_by_xgboost(world: SmallWorld) -> None:
@@ -137,6 +145,31 @@ def test_scores_and_flags_are_bit_equal_by_the_compiled_scorer_and_by_xgboost(wo
     by_xgboost = walk(world, InlineExecutor(partial(attempt, route="xgboost")), store="xgboost")
     assert (scorers_of(compiled), scorers_of(by_xgboost)) == ({"compiled"}, {"xgboost"})
     assert digest_of(world, compiled) == digest_of(world, by_xgboost)
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_reasons_are_equal_by_tables_and_by_xgboost_and_tables_that_lie_are_told(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch, lies: bool
+) -> None:
+    def lying(*given: Any) -> Matrix:
+        return np.nextafter(contributions(*given), np.float32(np.inf))
+
+    def ready(*given: Any, **asked: Any) -> Scorer:
+        scorer = load_scorer(*given, **asked)
+        assert isinstance(scorer, CompiledExplainer)
+        assert scorer.certify()
+        if lies:
+            monkeypatch.setattr(compiled_explainer, "contributions", lying)
+        return scorer
+
+    by_xgboost = walk(world, InlineExecutor(partial(attempt, route="xgboost")), store="xgboost")
+    monkeypatch.setattr(explaining, "load_scorer", ready)
+    heard = Heard()
+    by_tables = walk(world, store="tables", heard=heard)
+    assert scorers_of(by_xgboost, Stage.REASONS) == {"xgboost"}
+    assert scorers_of(by_tables, Stage.REASONS) == {"xgboost" if lies else "compiled"}
+    assert {event.alert for event in heard if isinstance(event, PartitionAlerted)} == ({"scorer_differs"} if lies else set())
+    assert digest_of(world, by_tables) == digest_of(world, by_xgboost)
 
 
 def test_what_an_attempt_put_right_by_itself_is_told_and_changes_nothing(world: SmallWorld) -> None:
@@ -412,7 +445,7 @@ def test_flags_of_many_score_partitions_are_explained_together_and_alike(
     world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = walk(world, store="together", partition_rows="20")
-    monkeypatch.setattr("batchscore.layout.FLAGS_PER_PARTITION", 1)
+    monkeypatch.setattr("batchscore.layout.explained.FLAGS_PER_PARTITION", 1)
     apart = walk(world, store="apart", partition_rows="20")
     n_together, n_apart = (
         len(open_reader(Path(row.plan.spec.store)).partitions(row.run_id, Stage.REASONS)) for row in (together, apart)

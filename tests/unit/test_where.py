@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pyarrow as pa
@@ -53,3 +54,29 @@ def test_an_outline_names_columns_and_no_value() -> None:
     said = outline_of(where)
     assert said == f"plan in (2) and closed is null, or ratio > …; {digest_of_where(where)[:8]}"
     assert sentence_of(where) == "where plan is one of canary, b and closed is missing, or ratio > 8675309"
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (["plan", "==", "a"], "a list of conditions"),
+        ("plan = 'a'", "a list of conditions"),
+        ([[["plan", "==", "a"]], ["plan", "==", "b"]], "a list of conditions"),
+        ([[]], "lets everything through"),
+        ([[True, "==", 1]], "a column, an operator and a value"),
+        ([["at", "==", date(2026, 1, 1)]], "in quotes if it is text"),
+        ([["at", "in", [{"a": 1}]]], "in quotes if it is text"),
+    ],
+)
+def test_what_is_no_filter_is_told_in_one_line(written: Any, said: str) -> None:
+    with pytest.raises(ValidationError, match=said) as refused:
+        filter_of(written)
+    assert refused.value.error_count() == 1
+
+
+def test_a_filter_outlives_json() -> None:
+    for written in ([["a", "in", [1, 2]], ["b", "is", None]], [[["a", "==", 1]], [["b", "!=", "x"]]], []):
+        where = filter_of(written)
+        kind = TypeAdapter(Where)
+        assert kind.validate_json(kind.dump_json(where)) == where
+        assert kind.validate_python(where) == where

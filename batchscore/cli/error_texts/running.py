@@ -61,9 +61,9 @@ ADVICE: Final = {
         "`batchscore doctor --spec SPEC` tries each database named. The driver's own words are left out: they may quote the URL.",
     ),
     "store_schema": Advice(
-        "The store was written by another version of batchscore than this one.",
+        "The store was written by another version of batchscore than this one; or its database holds tables of somebody else.",
         "A newer one: use that version. An older one: the next `batchscore run` migrates it (copy batchscore.db first); on "
-        "MySQL the migrator does, with `batchscore db upgrade SPEC`.",
+        "MySQL the migrator does, with `batchscore db upgrade SPEC`, which goes on where it was cut. Use a database of its own.",
     ),
     "write_failed": Advice(
         "The disk is full, a quota is reached, or the device fails.",
@@ -75,7 +75,7 @@ ADVICE: Final = {
     ),
     "database_away": Advice(
         "A MySQL server that was stopped, killed or failed over, a cut network, or no connection free, for longer than a minute.",
-        "Nothing committed is lost: once it answers, `batchscore resume RUN`.",
+        "Nothing committed is lost: once it answers, `batchscore resume RUN`, or `batchscore db upgrade SPEC` if that was cut.",
     ),
     "source_paused": Advice(
         "Replicas were behind, the server was busy, somebody raised the pause flag, or it was office hours, for longer than "

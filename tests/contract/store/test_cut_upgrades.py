@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Final
 
 import pytest
@@ -22,9 +25,10 @@ from batchscore.settings import database_url
 from batchscore.store.migrate import alembic_config, upgrade_database, upgrade_script
 from batchscore.store.schema import REVISIONS
 from tests.contract.store.upgrades_cut import Counter, watched
-from tests.mysql_server import MySqlServer
+from tests.mysql_server import MySqlServer, PrivateServer
 
 EVERY_CUT: Final = bool(os.environ.get("BATCHSCORE_EVERY_CUT"))
+KILLS: Final = 20
 POPULATED: Final = "0003"
 MOST_MADE_ANEW: Final = 16  # views and triggers of one revision, which are made anew whatever is there
 # What a store of that version held: runs, attempts whose order is told by a counter, flags of which one gave way.
@@ -46,7 +50,7 @@ ROWS: Final = (
     ),
 )
 
-pytestmark = pytest.mark.mysql
+pytestmark = [pytest.mark.mysql, pytest.mark.timeout(1_800 if EVERY_CUT else 120)]
 
 
 class World:
@@ -159,6 +163,34 @@ def test_rows_of_an_earlier_release_outlive_cuts(world: World) -> None:
         assert (world.tables(), world.rows()) == (clean, rows), n
 
 
+@pytest.mark.skipif(not EVERY_CUT, reason="make chaos")
+def test_a_server_that_is_killed_inside_any_statement_is_upgraded_once_it_is_back(
+    private_server: PrivateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(private_server, tmp_path / "store", monkeypatch)
+    world.new()
+    world.populate()
+    began = time.monotonic()
+    world.upgrade()
+    took_s = time.monotonic() - began
+    clean, rows = world.tables(), world.rows()
+    random, n_cuts = Random(1), 0
+    for _ in range(KILLS):
+        world.new()
+        world.populate()
+        killer = threading.Timer(random.uniform(0, took_s), private_server.kill)
+        killer.start()
+        try:
+            world.upgrade()
+        except TryAgain:
+            n_cuts += 1
+        killer.join()
+        private_server.start()
+        world.upgrade()
+        assert (world.tables(), world.rows()) == (clean, rows)
+    assert n_cuts > KILLS // 2
+
+
 def test_a_script_that_is_cut_is_run_again_whole(world: World) -> None:
     world.new()
     script = upgrade_script("review", "integer")
@@ -231,6 +263,19 @@ def test_a_table_that_is_in_use_is_waited_for_briefly_and_lets_others_past(world
         with pytest.raises(TryAgain, match=r"store_busy[\s\S]*db upgrade SPEC again"):
             world.upgrade()
     world.upgrade()
+
+
+def test_a_store_whose_version_was_deleted_is_not_begun_again(world: World) -> None:
+    world.new()
+    world.populate()
+    world.upgrade()
+    before = world.rows()
+    world.server.execute("DELETE FROM alembic_version", database=world.database)
+    with pytest.raises(Refused, match="store_schema"):
+        world.upgrade()
+    with pytest.raises(Refused, match="store_schema"):
+        upgrade_script("review", "integer")
+    assert {**world.rows(), "alembic_version": before["alembic_version"]} == before
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,15 @@ def test_complete_trees_of_few_features_are_exact_at_every_depth(depth: int) -> 
     assert found.tobytes() == expected(booster, rows).tobytes()
 
 
+@pytest.mark.parametrize("n_features", [3, 40])
+def test_the_deepest_trees_are_exact(n_features: int) -> None:
+    shape = Shape(n_features=n_features, n_trees=2, depth=WIDE, n_cuts=9, lopsided=True)
+    model, booster = random_model(shape, seed=n_features)
+    rows = rows_on_the_cuts(model, 60, seed=5)
+    found = contributions(attribution_of(model, 2), rows, base_margin(model))
+    assert found.tobytes() == expected(booster, rows).tobytes()
+
+
 @pytest.mark.parametrize(
     "parameters",
     [

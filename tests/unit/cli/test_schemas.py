@@ -56,6 +56,16 @@ def test_an_as_of_is_one_date_a_list_or_a_range(as_of: str) -> None:
     assert faults_of(SPECS[0].replace("{from: 2002-08-19, to: 2002-09-30, every: 7d}", as_of), "spec") == []
 
 
+@pytest.mark.parametrize("where", ["[[plan, in, [1, 2]], [closed_at, is, null]]", "[[[plan, ==, a]], [[plan, is not, null]]]"])
+def test_a_source_may_be_filtered(where: str) -> None:
+    table = f"{{sql: {{url: crm, table: users, where: {where}}}}}"
+    lines = yaml.safe_load(SPECS[1])
+    lines["sources"]["accounts"] = yaml.safe_load(table)
+    assert faults_of(yaml.safe_dump(lines), "spec") == []
+    lines["sources"]["accounts"] = yaml.safe_load(table.replace("plan, ", "1, "))
+    assert faults_of(yaml.safe_dump(lines), "spec") != []
+
+
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
