@@ -9,7 +9,7 @@ person decided on stays when its run is undone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -228,6 +228,26 @@ def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
     if state is not held.state and not may_change(held.state, state, Actor.PERSON):
         _refuse_gone(where)
     return Effect(state=state, evidence=seen[0], evidence_run=seen[1])
+
+
+def refuse_withdrawn_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Reviewed]) -> None:
+    """Raise Refused ``flag_changed`` where the version that is named, of no run, may be that of a flag that was withdrawn.
+
+    Another stands in its place by now, or came since, with a first version of its own: whoever has the old page has not seen it.
+    """
+    if opinion.run_id is not None or opinion.evidence is None:
+        return
+    withdrawn = (one for one in of_account if one.state is FlagState.WITHDRAWN and one.flag.run_id != held.flag.run_id)
+    gone = next((one for one in withdrawn if one.version > opinion.evidence), None)  # its last version is its end
+    if gone is not None:
+        raise Refused(
+            "flag_changed",
+            f"a flag of run {gone.flag.run_id} had that version, and was withdrawn; "
+            f"the one that stands is of run {held.flag.run_id}",
+            where=f"queue {opinion.queue}",
+            remedy="look at it again: batchscore queue show, then decide with --run and the run of the flag that you saw "
+            "(in a file: column run_id)",
+        )
 
 
 def settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second: bool) -> FlagState:

@@ -40,8 +40,9 @@ class Tier(Value):
 
     Without ``values``: for every other value of the column that no tier before it names, each by itself. ``threshold`` stands in
     the policy's place; ``budget`` is the most of the budget that they may use, together, or each value where none is named,
-    by flags, reserve and sample; 0 is none, whatever campaign they are in. An account in several tiers must reach the highest of
-    their thresholds and fits where it fits into all their budgets; it needs a second reviewer where one
+    by flags, reserve and sample; 0 is none, whatever campaign they are in. ``floor`` is the least of it that is kept for them: so
+    many of their best are flagged if they reach the threshold, however many others score higher. An account in several tiers must
+    reach the highest of their thresholds and fits where it fits into all their budgets; it needs a second reviewer where one
     of them says so. An account whose column is null is in no tier of it.
     """
 
@@ -49,12 +50,19 @@ class Tier(Value):
     values: tuple[Group, ...] = ()
     threshold: Probability | None = None
     budget: Annotated[Count, Field(ge=0, le=MOST_FLAGS)] | None = None
+    floor: Annotated[Count, Field(ge=1, le=MOST_FLAGS)] | None = None
     second_reviewer: bool = False
 
     @model_validator(mode="after")
     def _says_something(self) -> Tier:
-        if self.threshold is None and self.budget is None and not self.second_reviewer:
-            msg = "a tier that changes nothing → give it a threshold, a budget, or second_reviewer: true"
+        if self.threshold is None and self.budget is None and self.floor is None and not self.second_reviewer:
+            msg = "a tier that changes nothing → give it a threshold, a budget, a floor, or second_reviewer: true"
+            raise ValueError(msg)
+        if self.floor is not None and not self.values:
+            msg = "a floor is of values that are named: how many there are else, nobody knows beforehand → add values"
+            raise ValueError(msg)
+        if self.floor is not None and self.budget is not None and self.floor > self.budget:
+            msg = f"a floor of {self.floor:,} is more than the tier's budget of {self.budget:,} → lower it, or raise the budget"
             raise ValueError(msg)
         return self
 
@@ -155,6 +163,26 @@ class Policy(Value):
         return self
 
     @model_validator(mode="after")
+    def _floors_fit(self) -> Policy:
+        floors = [tier for tier in self.tiers if tier.floor is not None]
+        if not floors:
+            return self
+        n = sum(tier.floor or 0 for tier in floors)
+        wrong = []
+        if self.budget is None:
+            wrong.append("a floor is of a budget, and there is none → add budget")
+        elif n > self.budget - self.n_sampled:
+            drawn = f", of which {self.n_sampled:,} are drawn at random" if self.n_sampled else ""
+            wrong.append(f"the floors keep {n:,} places of a budget of {self.budget:,}{drawn} → lower them, or raise the budget")
+        if self.threshold is None:
+            wrong.append("a floor without a threshold would flag an account however low it scores → add threshold")
+        if len({tier.by for tier in floors}) > 1:
+            wrong.append("floors are of tiers by one column, or an account would fill two of them at once → choose one")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> Policy:
         wrong = [
             *(["less_open is of a budget, and there is none → add budget"] if self.less_open and self.budget is None else []),
@@ -184,5 +212,8 @@ class Policy(Value):
         """What a plan pins: what was not asked for is left out, so that plans of earlier releases keep their digests."""
         always = ("queue", "threshold", "budget")
         held = self.model_dump(mode="json")
+        for tier in held["tiers"]:
+            if tier["floor"] is None:
+                del tier["floor"]
         plain = Policy(budget=0).model_dump(mode="json")
         return {name: value for name, value in held.items() if name in always or value != plain[name]}

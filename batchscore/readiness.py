@@ -6,8 +6,14 @@ import gc
 import importlib
 from typing import Final
 
-# In this order: pyarrow imports pandas at the first array it makes of NumPy's. The last needs the extra `fast`.
-_NEEDED: Final = ("pandas", "batchscore.attempt", "batchscore.models.probe", "batchscore.models.compiled_scorer")
+# In this order: pyarrow imports pandas at the first array it makes of NumPy's. The last two need the extra `fast`.
+_NEEDED: Final = (
+    "pandas",
+    "batchscore.attempt",
+    "batchscore.models.probe",
+    "batchscore.models.compiled_scorer",
+    "batchscore.models.compiled_explainer",
+)
 
 
 def get_ready() -> None:

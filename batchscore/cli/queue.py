@@ -147,6 +147,7 @@ def release_claim(accounts: Sequence[str], *, by: str, store: Path, name: str | 
 @click.argument("account")
 @click.argument("disposition", type=click.Choice([word.value for word in Disposition]))
 @click.option("--saw", type=click.IntRange(min=1), required=True, help="The version of the evidence that you saw (queue show).")
+@click.option("--run", "run_id", metavar="RUN", help="Of the flag of that run.  [default: the one that stands, else the newest]")
 @BY
 @click.option("--why", default="", metavar="TEXT", help="Kept with the decision: no name of a person.")
 @click.option("--correct", is_flag=True, help="It was decided already, and you know better: both decisions stay on record.")
@@ -154,8 +155,9 @@ def release_claim(accounts: Sequence[str], *, by: str, store: Path, name: str | 
 @QUEUE
 @JSON
 def decide(  # noqa: PLR0913 (a command's options are its arguments)
-    account: str, disposition: str, *, saw: int, by: str, why: str, correct: bool, store: Path, name: str | None, as_json: bool
-) -> int:
+    account: str, disposition: str, *, saw: int, run_id: str | None, by: str, why: str, correct: bool, store: Path,
+    name: str | None, as_json: bool,
+) -> int:  # fmt: skip
     """Decide on the flag of ACCOUNT. Refused, with what changed, if it is not what you saw."""
     from batchscore.cli.outputs import StoryShown
     from batchscore.desk import Opinion
@@ -169,6 +171,7 @@ def decide(  # noqa: PLR0913 (a command's options are its arguments)
         disposition=Disposition(disposition),
         by=name_of(by),
         evidence=saw,
+        run_id=run_id,
         why=why.strip(),
         correct=correct,
     )

@@ -20,6 +20,7 @@ class Rules:
 
     ``thresholds``: float64 (n,). ``purses``: of each column with tiers int64 (n,): whose budget is used, -1 for none.
     ``budgets``: what each purse holds. ``campaigns``: int64 (n,), equal for one campaign, -1 for none. ``second``: bool (n,).
+    ``floors``: how many places of the budget each tier with a floor keeps; ``floor_of``: int64 (n,), whose floor, -1 for none.
     """
 
     thresholds: npt.NDArray[np.float64]
@@ -27,6 +28,8 @@ class Rules:
     budgets: tuple[int, ...]
     campaigns: Codes
     second: npt.NDArray[np.bool_]
+    floors: tuple[int, ...]
+    floor_of: Codes
 
 
 def lowest_threshold(policy: Policy) -> float:
@@ -43,6 +46,8 @@ def rules_of(policy: Policy, candidates: pa.Table) -> Rules:
     second = np.zeros(n, np.bool_)
     purses: list[Codes] = []
     budgets: list[int] = []
+    floors: list[int] = []
+    floor_of = np.full(n, -1, np.int64)
     for column in dict.fromkeys(tier.by for tier in policy.tiers):
         codes, names = encoded(candidates, column)
         tiers = [tier for tier in policy.tiers if tier.by == column]
@@ -54,6 +59,9 @@ def rules_of(policy: Policy, candidates: pa.Table) -> Rules:
                 highest[inside] = np.maximum(highest[inside], tier.threshold)
                 has_own |= inside
             second |= inside & tier.second_reviewer
+            if tier.floor is not None:
+                floor_of[inside] = len(floors)
+                floors.append(tier.floor)
             if tier.budget is not None:
                 members = np.flatnonzero(at == number)
                 each = np.arange(len(members)) if not tier.values else np.zeros(len(members), np.int64)
@@ -70,6 +78,8 @@ def rules_of(policy: Policy, candidates: pa.Table) -> Rules:
         budgets=tuple(budgets),
         campaigns=campaigns,
         second=second,
+        floors=tuple(floors),
+        floor_of=floor_of,
     )
 
 

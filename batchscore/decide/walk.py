@@ -7,13 +7,17 @@ nothing, also where it would cost nothing, and the best of it stay in reserve.
 
 A tier's budget holds for flags and reserve together, so letting the reserve go never passes it. Whoever does not fit is *capped*:
 kept from the reviewers as by memory, and in no reserve.
+
+A tier's *floor* keeps so many places of the budget for it: its best use those up first, wherever they stand, and everybody else
+competes for the rest. Places that it cannot fill are nobody's loss: the walk is done again without them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -84,31 +88,59 @@ def walk(
         cap: Flags of a campaign that use up one of the budget.
         reserve: How many are kept at most.
     """
-    n = len(scores)
+    over, floors = None, list(rules.floors)
+    while True:
+        found, unfilled = _walked(_Candidates(scores, rules, withheld, budget, cap, reserve), floors)
+        over = found.is_over if over is None else over
+        if not any(unfilled):
+            return replace(found, is_over=over)
+        floors = [floor - n for floor, n in zip(floors, unfilled, strict=True)]
+
+
+class _Candidates(NamedTuple):
+    scores: npt.NDArray[np.float64]
+    rules: Rules
+    withheld: Sequence[bool]
+    budget: int | None
+    cap: int
+    reserve: int
+
+
+def _walked(asked: _Candidates, floors: Sequence[int]) -> tuple[Walked, Sequence[int]]:
+    """One walk with those floors; and of each how many of its places nobody took although the budget holds them."""
+    n = len(asked.scores)
+    rules, reserve = asked.rules, asked.reserve
     standings = np.zeros(n, np.int8)
-    left, in_reserve, is_full = (n if budget is None else budget), 0, budget == 0
-    purses = Purses(rules, cap)
+    left, in_reserve, is_full = (n if asked.budget is None else asked.budget), 0, asked.budget == 0
+    purses = Purses(rules, asked.cap)
     members: dict[int, int] = {}
-    campaigns = rules.campaigns.tolist()
-    for place in np.flatnonzero(scores >= rules.thresholds[:n]).tolist():
-        if is_full and in_reserve >= reserve:
+    campaigns, floor_of = rules.campaigns.tolist(), rules.floor_of.tolist()
+    owed = [*floors, 0]  # the last is of those in no floor
+    n_owed = sum(owed)
+    for place in np.flatnonzero(asked.scores >= rules.thresholds[:n]).tolist():
+        if is_full and in_reserve >= reserve and not (n_owed and left):
             break
-        if withheld[place]:
-            standings[place] = Standing.PASSED if is_full else Standing.WITHHELD
+        has_place = bool(left and owed[floor_of[place]])
+        if asked.withheld[place]:
+            standings[place] = Standing.PASSED if is_full and not has_place else Standing.WITHHELD
             continue
         campaign = campaigns[place]
-        costs = campaign < 0 or members.get(campaign, 0) % cap == 0
-        is_full = is_full or (costs and left == 0)
-        if is_full and in_reserve >= reserve:
-            break
-        if not purses.take(place):
-            standings[place] = Standing.PASSED if is_full else Standing.CAPPED
+        costs = campaign < 0 or members.get(campaign, 0) % asked.cap == 0
+        is_full = is_full or (costs and not has_place and left <= n_owed)
+        if is_full and not has_place and in_reserve >= reserve:
             continue
-        if is_full:
+        if not purses.take(place):
+            standings[place] = Standing.PASSED if is_full and not has_place else Standing.CAPPED
+            continue
+        if is_full and not has_place:
             standings[place] = Standing.RESERVE
             in_reserve += 1
             continue
         standings[place] = Standing.FLAG
         members[campaign] = members.get(campaign, 0) + 1
         left -= costs
-    return Walked(standings=standings, purses=purses, is_over=is_full and in_reserve >= reserve)
+        if costs and has_place:
+            owed[floor_of[place]] -= 1
+            n_owed -= 1
+    is_over = is_full and in_reserve >= reserve and not (n_owed and left)
+    return Walked(standings=standings, purses=purses, is_over=is_over), owed[:-1] if left else []

@@ -53,6 +53,11 @@ def test_a_packed_model_that_drops_a_domain_is_held(world: SmallWorld, tmp_path:
         sweep(world, "dropping", "2026-01-15")
     assert "flags of domain 1: fewer than usual: 0" in str(held.value)
     assert NOTHING_TO_COMPARE not in warnings(world, tmp_path / "second.html")
+    second, first = (row.run_id for row in open_reader(world.store).runs()[:2])
+    call("approve", second, "--by", "Ada", "--store", world.store)
+    assert call("resume", second, "--inline", "--store", world.store).code == 0
+    told = json.loads(call("report", first, "--store", world.store, "--json").stdout)["warnings"]
+    assert NOTHING_TO_COMPARE in told, "a later run is none that it was compared with"
 
 
 def test_a_packed_model_that_flags_forty_times_the_usual_is_held(world: SmallWorld, tmp_path: Path) -> None:

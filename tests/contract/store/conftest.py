@@ -14,7 +14,7 @@ from batchscore.keys import IdKind
 from batchscore.plan import Partition, Plan, Reference, Rollup, Task
 from batchscore.receipt import Output, Receipt
 from batchscore.spec import RunSpec
-from batchscore.store import Ledger, open_store
+from batchscore.store import Ledger, ReviewDesk, open_desk, open_store
 
 AS_OF = datetime(2026, 1, 15, tzinfo=UTC)
 OpenStore = Callable[..., Ledger]
@@ -47,6 +47,11 @@ def open_again(database: str, request: pytest.FixtureRequest, store_folder: Path
 @pytest.fixture
 def store(open_again: OpenStore) -> Ledger:
     return open_again()
+
+
+@pytest.fixture
+def desk(store: Ledger, store_folder: Path) -> ReviewDesk:
+    return open_desk(store_folder)
 
 
 def make_plan(store_folder: Path, *, name: str = "weekly", **pinned: str) -> Plan:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -146,6 +149,50 @@ def test_what_adds_to_a_flag_that_was_withdrawn_meanwhile_stands_in_its_place(st
     two, count = sweep(store, store_folder, "two", adds=(7,), as_of=AS_OF + DAY)
     assert count == ReleaseCount(n_flags=1, n_overtaken=0, n_instead=1)
     assert (held(store_folder).flag.run_id, held(store_folder).version) == (two.run_id, 1)
+
+
+DYING = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from batchscore.store import flags, open_store
+from tests.contract.store.conftest import AS_OF, make_flag, make_plan
+flags.ROWS_A_STATEMENT, flags.ROWS_A_TRANSACTION = 2, 4
+store = open_store(Path(sys.argv[1]), "integer", lease_s=0.1)
+run, _ = store.open(make_plan(Path(sys.argv[1]), name=sys.argv[2]), owner="dying")
+more = {"as_of": AS_OF + timedelta(days=int(sys.argv[3])), "score": float(sys.argv[4])}
+made = [make_flag(one, run_id=run.run_id).model_copy(update=more) for one in range(10, 17)]
+store.release(run, iter(made[:1]), made[1:])
+"""
+
+
+@pytest.mark.parametrize("at", [3, 4])  # the first is the flag's; inside a transaction, and in the next one
+def test_a_driver_killed_between_two_statements_of_evidence_shows_none_and_ends_alike(
+    open_again: OpenStore, store_folder: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    store = open_again()
+    ids = range(11, 17)
+    one, _ = sweep(store, store_folder, "one", flags=tuple(ids))
+    monkeypatch.setenv("BATCHSCORE_FAILPOINTS", f"flags inserting=kill@{at}")
+    command = [sys.executable, "-c", DYING, str(store_folder), "cut", "1", "0.9"]
+    assert subprocess.run(command, check=False, cwd=Path(__file__).parents[3]).returncode == -signal.SIGKILL
+    monkeypatch.delenv("BATCHSCORE_FAILPOINTS")
+    assert {held(store_folder, account_id).version for account_id in ids} == {1}
+    assert len(open_reader(store_folder).events(0, limit=100)) == len(ids)
+    run = None
+    while run is None:
+        try:
+            run, _ = store.open(make_plan(store_folder, name="cut"), owner="next")
+        except Refused as refusal:
+            assert refusal.reason == "run_taken"
+    more: dict[str, Any] = {"as_of": AS_OF + DAY, "score": 0.9}
+    made = [make_flag(account_id, run_id=run.run_id).model_copy(update=more) for account_id in range(10, 17)]
+    assert store.release(run, iter(made[:1]), made[1:]) == ReleaseCount(n_flags=1, n_overtaken=6, n_evidence=6)
+    assert {(held(store_folder, account_id).version, held(store_folder, account_id).flag.run_id) for account_id in ids} == {
+        (2, one.run_id)
+    }
+    told = [(event.number, event.account_id) for event in open_reader(store_folder).events(len(ids), limit=100)]
+    assert told == [(7 + place, 10 + place) for place in range(7)], "each once, as if nothing had happened"
 
 
 def test_evidence_of_a_run_that_stopped_inside_its_release_hides_nobody_elses(
