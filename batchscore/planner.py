@@ -16,7 +16,7 @@ from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
 from batchscore.features.input_gate import days_needed, silence_told, silent_after
 from batchscore.features.python import check_row_wise, fingerprints
-from batchscore.features.rollup import check_measures
+from batchscore.features.rollup_columns import check_measures
 from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import BUNDLE, FUNCTION, SHADOW, STAGE_FORMAT, InputFile, Plan, StageEstimate, rows_of
 from batchscore.ports import RunRow

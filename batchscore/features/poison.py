@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from batchscore.features.accounts import order_of
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
-from batchscore.features.rollup import KEYS
+from batchscore.features.rollup_columns import KEYS
 from batchscore.keys import ACCOUNT_ID, MOMENT, sort_by_key
 
 

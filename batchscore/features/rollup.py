@@ -3,15 +3,12 @@
 A rollup holds `partials`, which merge exactly and in any order. An event is a rollup row of one event, so rolling up and merging
 are one function, and a file may be rolled up whole or in pieces, alone or with others: the bits are the same. Nulls of a
 measured column are passed over, and so are NaN; sums are of integers and decimals only, since sums of floats depend on
-their order.
-
-Columns: ``account_id``; ``event_grain``, ``known_grain`` (int32, grains since 1970); ``n`` (int64, events); ``last_at``
-(timestamp[us, UTC], the latest event_at); and those of the partials that the features need, null where no value is present.
+their order. Its columns are those of `rollup_columns`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchscore.errors import PartitionError, Problem
+from batchscore.errors import PartitionError
 from batchscore.features.exact import Column, Ints, carried, reduced, run_starts, squares, summed
 from batchscore.features.feature_set import EventsTable, FeatureSet
 from batchscore.features.measured import (
@@ -29,22 +26,17 @@ from batchscore.features.measured import (
     Numbers,
     as_held,
     hashes_of,
-    held_type,
     numbers_of,
     presence_of,
-    refusal_of_part,
-    refusal_of_tie,
     ties_of,
     unscaled,
-    value_type,
 )
 from batchscore.features.partials import Partial
-from batchscore.features.where import mask_of, refusal_of
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
+from batchscore.features.rollup_columns import all_partials, check_measures, columns_of_partial, rollup_schema
+from batchscore.features.where import mask_of
+from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.where import Where
 
-KEYS: Final = (ACCOUNT_ID, "event_grain", "known_grain")
-EVENTS: Final = (Partial(None, "n"), Partial(None, "last_at"))  # of every rollup
 _WIDEST: Final = 1 << 62  # keys packed into one int64 must stay below this
 _ENDS: Final = np.iinfo(np.int64)
 
@@ -83,7 +75,7 @@ def roll_up(events: pa.Table, feature_set: FeatureSet, table: str) -> pa.Table:
     for problem in check_measures(feature_set, table, events.schema):  # planning refuses these; a file may have come later
         raise PartitionError("column_type", problem.what, where=problem.where, remedy=problem.remedy)
     measured = _Measured(events, feature_set.events_table(table))
-    for partial in _all_partials(feature_set, table):
+    for partial in all_partials(feature_set, table):
         measured.add(partial)
     grain_us = int(feature_set.grain.total_seconds()) * 1_000_000
     event, known = (
@@ -158,7 +150,7 @@ def merge(rollups: Sequence[pa.Table], feature_set: FeatureSet, table: str) -> p
     held = pa.concat_tables(rollups, promote_options="permissive").combine_chunks()
     event, known = (held[grain].to_numpy().astype(np.int64) for grain in ("event_grain", "known_grain"))
     rows = _Rows(held[ACCOUNT_ID].combine_chunks(), event, known, {}, {}, {})
-    for partial in _all_partials(feature_set, table):
+    for partial in all_partials(feature_set, table):
         if partial.part in {"distinct", "top"}:
             row, flat = flattened(held[partial.name])
             words, word = np.unique(flat, return_inverse=True)
@@ -167,7 +159,7 @@ def merge(rollups: Sequence[pa.Table], feature_set: FeatureSet, table: str) -> p
         elif partial.part in {"first", "last"}:
             rows.ends[partial] = ends_of(held, partial)
         else:
-            for name in _columns_of(partial):
+            for name in columns_of_partial(partial):
                 present = held[name].is_valid().to_numpy() if held[name].null_count else None
                 rows.numbers[name] = _neutral(Numbers(whole(held[name], name), present), partial.part)
     return _combined(rows, held.schema, feature_set, table)
@@ -191,85 +183,12 @@ def whole(values: pa.ChunkedArray, name: str) -> Column:
     return found
 
 
-def rollup_schema(feature_set: FeatureSet, table: str, events: pa.Schema) -> pa.Schema:
-    """The schema of a rollup of events with the schema ``events``."""
-    fields = [(ACCOUNT_ID, ID_TYPES[feature_set.account_id]), ("event_grain", pa.int32()), ("known_grain", pa.int32())]
-    decimals = feature_set.events_table(table).decimals
-    for partial in _all_partials(feature_set, table):
-        column = partial.column
-        number = pa.int64() if column is None else held_type(events.field(column).type, decimals.get(column))
-        match partial.part:
-            case "distinct":
-                fields.append((partial.name, pa.list_(pa.uint64())))
-            case "top":
-                fields += [(partial.name, pa.list_(pa.uint64())), (partial.beside("_n"), pa.list_(pa.int64()))]
-            case "first" | "last":
-                fields += [(partial.name, number), (partial.beside("_at"), MOMENT), (partial.beside("_known"), MOMENT)]
-                fields.append((partial.beside("_tie"), pa.int64()))
-            case "last_at":
-                fields.append((partial.name, MOMENT))
-            case "sum" | "min" | "max":
-                fields.append((partial.name, number))
-            case _:
-                fields += [(name, pa.int64()) for name in _columns_of(partial)]
-    return pa.schema(fields)
-
-
-def check_measures(feature_set: FeatureSet, table: str, schema: pa.Schema) -> tuple[Problem, ...]:
-    """What features ask of the columns of ``schema`` and those cannot give; an absent column is somebody else's to tell."""
-    kinds = {field.name: value_type(field.type) for field in schema}
-    events, partials = feature_set.events_table(table), feature_set.partials(table)
-    found = [*_of_decimals(events, kinds), *_of_parts(events, partials, kinds), *_of_filters(table, partials, kinds)]
-    if events.tie in kinds and any(partial.part in {"first", "last"} for partial in partials):
-        refusal = refusal_of_tie(kinds[events.tie])
-        if refusal is not None:
-            what = f"is {kinds[events.tie]}; {refusal}"
-            found.append(Problem(where=f"{table}.{events.tie}", what=what, remedy="name another column as tie"))
-    return tuple(dict.fromkeys(found))
-
-
-def _of_decimals(events: EventsTable, kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
-    for column in events.decimals:
-        kind = kinds.get(column, pa.null())
-        if not (pa.types.is_floating(kind) or pa.types.is_null(kind)):
-            what = f"is {kind}, which needs no declared decimals"
-            yield Problem(where=f"{events.table}.{column}", what=what, remedy="remove it from decimals")
-
-
-def _of_parts(events: EventsTable, partials: Iterable[Partial], kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
-    """Counts of values and sums of squares stand beside another part, which tells the same."""
-    for partial in partials:
-        if partial.column is not None and partial.column in kinds and partial.part not in {"valid", "square"}:
-            kind = kinds[partial.column]
-            refusal = refusal_of_part(kind, partial.part, events.decimals.get(partial.column))
-            if refusal is not None:
-                what = f"{partial.part} of {kind} is not possible; {refusal}"
-                remedy = "store whole units (cents, bytes), or use another aggregate"
-                yield Problem(where=f"{events.table}.{partial.column}", what=what, remedy=remedy)
-
-
-def _of_filters(table: str, partials: Iterable[Partial], kinds: Mapping[str, pa.DataType]) -> Iterator[Problem]:
-    for condition in (condition for partial in partials for conditions in partial.where for condition in conditions):
-        refusal = refusal_of(kinds.get(condition.column, pa.null()), condition)
-        if refusal is not None:
-            yield Problem(where=f"{table}.{condition.column}", what=f"where: {refusal}", remedy="change the filter")
-
-
 def flattened(column: pa.ChunkedArray) -> tuple[Ints, Column]:
     """The values of all lists (of uint64 or int64), and the row that each is of."""
     lists = column.combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
     row = np.repeat(np.arange(len(lists)), np.diff(offsets))
     return row, lists.values.to_numpy()[offsets[0] : offsets[-1]] if len(lists) else lists.values.to_numpy()[:0]
-
-
-def _all_partials(feature_set: FeatureSet, table: str) -> tuple[Partial, ...]:
-    return *EVENTS, *(partial for partial in feature_set.partials(table) if partial not in EVENTS)
-
-
-def _columns_of(partial: Partial) -> tuple[str, ...]:
-    """The names of a partial's columns, where they are numbers."""
-    return (partial.name, partial.beside("_low")) if partial.part == "square" else (partial.name,)
 
 
 def _combined(rows: _Rows, schema: pa.Schema, feature_set: FeatureSet, table: str) -> pa.Table:
@@ -282,7 +201,7 @@ def _combined(rows: _Rows, schema: pa.Schema, feature_set: FeatureSet, table: st
         "known_grain": pa.array(rows.known[first].astype(np.int32)),
     }
     brought = _Combined(rows, order, starts, schema)
-    for partial in _all_partials(feature_set, table):
+    for partial in all_partials(feature_set, table):
         match partial.part:
             case "distinct" | "top":
                 columns |= brought.smallest(partial, feature_set.events_table(table).distinct_limit + 1)
@@ -319,7 +238,7 @@ class _Combined:
         return as_held(found, absent, self._schema.field(partial.name).type)
 
     def square(self, partial: Partial) -> dict[str, pa.Array]:
-        names = _columns_of(partial)
+        names = columns_of_partial(partial)
         column = partial.column or ""
         high, low = (summed(self._rows.numbers[name][self._order], self._starts, column) for name in names)
         return {name: pa.array(lane) for name, lane in zip(names, carried(high, low, column), strict=True)}

@@ -55,7 +55,8 @@ from batchscore.features.exact import (
 )
 from batchscore.features.feature_set import EPOCH, FeatureSet
 from batchscore.features.partials import Partial
-from batchscore.features.rollup import EVENTS, ends_of, flattened, whole
+from batchscore.features.rollup import ends_of, flattened, whole
+from batchscore.features.rollup_columns import EVENTS
 from batchscore.features.stretches import Pairs, Stretches
 from batchscore.keys import ACCOUNT_ID, positions
 from batchscore.where import Where

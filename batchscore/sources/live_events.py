@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from batchscore.database import is_mysql, read, translated
 from batchscore.errors import Problem
 from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
-from batchscore.features.rollup import check_measures
+from batchscore.features.rollup_columns import check_measures
 from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
 from batchscore.settings import database_url

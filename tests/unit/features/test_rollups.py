@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import PartitionError
-from batchscore.features.rollup import check_measures, merge, roll_up
+from batchscore.features.rollup import merge, roll_up
+from batchscore.features.rollup_columns import check_measures
 from tests.unit.features.small_log import feature_set, log
 
 ALL = feature_set(
