@@ -118,7 +118,7 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
 
 def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:
     queue = plan.spec.policy.queue
-    past, suppressions = reader.past_flags(queue, but_not_of=row), reader.suppressions(queue)
+    past, suppressions = reader.past_columns(queue, but_not_of=row), reader.suppressions(queue)
     return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id], reader.clock())
 
 

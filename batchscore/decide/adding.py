@@ -7,7 +7,6 @@ out at once, before anybody explains them. Whether the rest moved far enough (`d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
@@ -36,7 +35,7 @@ def may_add(candidates: pa.Table, judged: Judged, rules: Rules, memory: Memory, 
     margins = candidates["margin"].take(pa.array(places)).to_numpy().astype(np.float32)
     moved = margins != there["margin"].to_numpy().astype(np.float32)
     asks = np.asarray(rules.second, np.bool_)[places] & ~pc.fill_null(there["second_reviewer"], fill_value=False).to_numpy()
-    is_open = np.array([judged.kinds[place] is Withheld.OPEN and not judged.suppressed[place] for place in places], np.bool_)
+    is_open = (judged.kinds[places] == Withheld.OPEN) & ~judged.suppressed[places]
     found[places] = is_open & ~older & (moved | asks)
     return found
 
@@ -48,10 +47,7 @@ def selected_anyway(
 
     ``scores``: falling. Flags that stand take places of the whole budget here, as they did when they were new.
     """
-    withheld: Sequence[bool] = [
-        kind is not None and (kind is not Withheld.OPEN or suppressed)
-        for kind, suppressed in zip(judged.kinds, judged.suppressed, strict=True)
-    ]
+    withheld = judged.is_withheld & ((judged.kinds != Withheld.OPEN) | judged.suppressed)
     budget = None if policy.budget is None else policy.budget - n_sampled(policy.sample, policy.budget)
-    found = walk(scores, rules, withheld, budget=budget, cap=cap, reserve=0)
+    found = walk(scores, rules, withheld[: len(scores)], budget=budget, cap=cap, reserve=0)
     return found.standings == Standing.FLAG, found.is_over

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,16 +22,16 @@ from batchscore.decide.again import Then, Words, said_on
 from batchscore.flag import DECIDED, FlagState
 from batchscore.keys import ACCOUNT_ID, MOMENT, positions
 from batchscore.policy import CoolDown
-from batchscore.ports import PastFlag, Suppression
+from batchscore.ports import PastColumns, Suppression
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS_AT_ONCE: Final = 20_000
-_OF_FLAGS: Final = (
-    "opened_at", "closed_at", "run_id", "as_of", "state", "score", "reason_codes", "decided_at", "margin", "second_reviewer",
-)  # fmt: skip
 _READ_AT: Final = b"batchscore.read_at"
 _OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
+
+Objects = npt.NDArray[np.object_]
+Places = npt.NDArray[np.int64]
 
 
 class Withheld(StrEnum):
@@ -71,12 +72,12 @@ def memory_schema(id_type: pa.DataType) -> pa.Schema:
 
 
 def remember(
-    past_flags: Iterable[PastFlag], suppressions: Iterable[Suppression], id_type: pa.DataType, read_at: datetime | None = None
+    past: Iterable[PastColumns], suppressions: Iterable[Suppression], id_type: pa.DataType, read_at: datetime | None = None
 ) -> pa.Table:
     """Past flags and suppressions of one queue as a table of `memory_schema`; what ended by ``read_at`` is ``ended``."""
     schema = memory_schema(id_type)
-    flags, held = iter(past_flags), list(suppressions)
-    tables = [_of_flags(part, schema) for part in iter(lambda: list(islice(flags, _FLAGS_AT_ONCE)), [])]
+    held = list(suppressions)
+    tables = [_of_flags(columns, schema) for columns in past]
     of_suppressions = {name: [getattr(one, name) for one in held] for name in _OF_SUPPRESSIONS[:-1]}
     of_suppressions |= {
         "opened_at": _times([one.begins_at for one in held]),
@@ -93,17 +94,21 @@ def read_at(schema: pa.Schema) -> datetime | None:
     return None if held is None else datetime.fromisoformat(held.decode())
 
 
-def _of_flags(flags: Sequence[PastFlag], schema: pa.Schema) -> pa.Table:
-    columns = dict(zip(PastFlag._fields, zip(*flags, strict=True), strict=True))
-    held = {name: columns[name] for name in (ACCOUNT_ID, *_OF_FLAGS)}
-    held |= {name: _times(held[name]) for name in _OF_FLAGS if schema.field(name).type == MOMENT}
-    return _with_nulls(held, len(flags), schema)
+def _of_flags(flags: PastColumns, schema: pa.Schema) -> pa.Table:
+    held: dict[str, Any] = flags._asdict()
+    held |= {name: pa.array(held[name], pa.int64()).cast(MOMENT) for name in held if schema.field(name).type == MOMENT}
+    held["reason_codes"] = _lists(flags.reason_codes)
+    return _with_nulls(held, len(flags.account_id), schema)
 
 
-def _times(moments: Iterable[datetime | None]) -> pa.Array:
-    """As `MOMENT`; by way of integers, since Arrow asks each for its offset, which takes ten times as long."""
-    whole_us = [None if at is None else (at - _EPOCH) // _MICROSECOND for at in moments]
-    return pa.array(whole_us, pa.int64()).cast(MOMENT)
+def _lists(codes: Sequence[Sequence[str]]) -> pa.ListArray:
+    """From all of them in a row and how many each has: Arrow takes ten times as long over nested sequences."""
+    ends = np.cumsum([0, *map(len, codes)], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(chain.from_iterable(codes), pa.string()))
+
+
+def _times(moments: Iterable[datetime]) -> pa.Array:
+    return pa.array([(at - _EPOCH) // _MICROSECOND for at in moments], pa.int64()).cast(MOMENT)
 
 
 def _with_nulls(columns: Mapping[str, Any], n_rows: int, schema: pa.Schema) -> pa.Table:
@@ -200,15 +205,32 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Of each candidate: why it is withheld (None: it is not), that in words, and what moved since it was cleared, in words.
+    """Of n candidates: why each is withheld (`Withheld`; None: it is not), that in words, and what moved since it was cleared.
 
-    ``suppressed``: where a suppression holds, beside whatever else withholds the candidate.
+    Arrays (n,) of objects. ``suppressed``, bool (n,): where a suppression holds, beside whatever else withholds the candidate.
     """
 
-    kinds: list[Withheld | None]
-    whys: list[str | None]
-    since: list[str | None]
-    suppressed: list[bool]
+    kinds: Objects
+    whys: Objects
+    since: Objects
+    suppressed: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of_nothing(cls, n: int) -> Judged:
+        """Nobody is withheld."""
+        kinds, whys, since = (np.full(n, None, object) for _ in range(3))
+        return cls(kinds, whys, since, np.zeros(n, np.bool_))
+
+    @property
+    def is_withheld(self) -> npt.NDArray[np.bool_]:
+        """Of each candidate, whatever withholds it, bool (n,)."""
+        return self.kinds.astype(np.bool_)  # None alone is false
+
+    def withhold(self, places: Places, kind: Withheld, why: str | Objects) -> None:
+        """Those at these places whom nothing withholds yet. ``why``: of all of them, or of each."""
+        is_free = ~self.is_withheld[places]
+        self.kinds[places[is_free]] = kind
+        self.whys[places[is_free]] = why if isinstance(why, str) else why[is_free]
 
 
 def judge(
@@ -230,38 +252,52 @@ def judge(
         at: The moment.
     """
     ids = _array(candidates[ACCOUNT_ID])
-    judged = Judged([None] * len(ids), [None] * len(ids), [None] * len(ids), [False] * len(ids))
-
-    def withhold(places: Iterable[int], kind: Withheld, why: str) -> None:
-        for place in places:
-            if judged.kinds[place] is None:
-                judged.kinds[place], judged.whys[place] = kind, why
-
-    withhold(_places(ids, memory.open_accounts()), Withheld.OPEN, "a flag of it stands")
+    judged = Judged.of_nothing(len(ids))
+    judged.withhold(_places(ids, memory.open_accounts()), Withheld.OPEN, "a flag of it stands")
     for held in memory.suppressions():
         column = ids.cast(pa.string()) if held["scope"] == "account" else _column(candidates, groups.get(held["scope"]))
+        if column is None:
+            continue
         why = f"{held['scope']} suppressed until {said_on(held['closed_at'])} by {held['owner']}: {held['why']}"
-        places = [] if column is None else _places(column, pa.array([held["key"]]))
-        withhold(places, Withheld.SUPPRESSED, why)
-        for place in places:
-            judged.suppressed[place] = True
+        places = _places(column, pa.array([held["key"]]))
+        judged.withhold(places, Withheld.SUPPRESSED, why)
+        judged.suppressed[places] = True
     latest = memory.decided()
     at_latest = positions(ids, _array(latest[ACCOUNT_ID]))
-    free = [place for place in np.flatnonzero(at_latest >= 0).tolist() if judged.kinds[place] is None]
-    for first in range(0, len(free), _FLAGS_AT_ONCE):
-        part = free[first : first + _FLAGS_AT_ONCE]
-        for place, row in zip(part, latest.take(at_latest[part]).to_pylist(), strict=True):
-            then = Then.of(row)
-            rest = cool_down_of(cool_down, then.state)
-            until = then.decided_at + rest
-            if rest and until > at.as_of:
-                why = f"{then.state} {said_on(then.decided_at)}: not before {said_on(until)}"
-                withhold([place], Withheld.COOL_DOWN, why)
-            elif then.state == FlagState.CLEARED:
-                is_free, words = moved(ids[place].as_py(), float(candidates["score"][place].as_py()), then)
-                withhold([] if is_free else [place], Withheld.UNMOVED, words)
-                judged.since[place] = words if is_free else None
+    free = np.flatnonzero((at_latest >= 0) & ~judged.is_withheld)
+    then = latest.take(pa.array(at_latest[free]))
+    whys = _resting(then, cool_down, at)
+    rests = whys.astype(np.bool_)
+    judged.withhold(free[rests], Withheld.COOL_DOWN, whys[rests])
+    was_cleared = pc.equal(then["state"], FlagState.CLEARED).to_numpy() & ~rests
+    _look_again(judged, candidates, free[was_cleared], then.filter(pa.array(was_cleared)), moved)
     return judged
+
+
+def _resting(then: pa.Table, cool_down: CoolDown, at: Moment) -> Objects:
+    """Of each decision, in words, until when its account is left alone; None where that is over."""
+    whys = np.full(len(then), None, object)
+    for state in sorted(DECIDED):
+        rest = cool_down_of(cool_down, state)
+        places = np.flatnonzero(pc.equal(then["state"], state).to_numpy()) if rest else np.empty(0, np.int64)
+        for place, decided_at in zip(places, then["decided_at"].take(pa.array(places)).to_pylist(), strict=True):
+            until = decided_at + rest
+            if until > at.as_of:
+                whys[place] = f"{state} {said_on(decided_at)}: not before {said_on(until)}"
+    return whys
+
+
+def _look_again(judged: Judged, candidates: pa.Table, places: Places, then: pa.Table, moved: Words) -> None:
+    """Withhold those at these places who were cleared and have not moved since, and say of the others what moved."""
+    for first in range(0, len(places), _FLAGS_AT_ONCE):
+        part = places[first : first + _FLAGS_AT_ONCE]
+        asked = candidates.select([ACCOUNT_ID, "score"]).take(pa.array(part)).to_pylist()
+        for place, one, row in zip(part, asked, then.slice(first, _FLAGS_AT_ONCE).to_pylist(), strict=True):
+            is_free, words = moved(one[ACCOUNT_ID], float(one["score"]), Then.of(row))
+            if is_free:
+                judged.since[place] = words
+            else:
+                judged.kinds[place], judged.whys[place] = Withheld.UNMOVED, words
 
 
 def cool_down_of(cool_down: CoolDown, state: str) -> timedelta:
@@ -274,10 +310,9 @@ def _column(candidates: pa.Table, name: str | None) -> pa.Array | None:
     return None if name is None or name not in candidates.column_names else _array(candidates[name])
 
 
-def _places(values: pa.Array, among: pa.Array) -> list[int]:
+def _places(values: pa.Array, among: pa.Array) -> Places:
     """Where values stand that are ``among`` those."""
-    found: list[int] = np.flatnonzero(pc.is_in(values, value_set=among).to_numpy(zero_copy_only=False)).tolist()
-    return found
+    return np.flatnonzero(pc.is_in(values, value_set=among).to_numpy(zero_copy_only=False))
 
 
 def _array(column: pa.ChunkedArray | pa.Array) -> pa.Array:

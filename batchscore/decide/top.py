@@ -213,8 +213,8 @@ class _Look:
             best = best_of(scores, most, lowest_threshold(policy), self._asked.id_type, None if lots is None else lots.offer)
             people = self._with_groups(_together(best.table, lots))
             rules, judged, line = rules_of(policy, people), self._judge(people), widened(best.table)
-            withheld = [kind is not None for kind in judged.kinds]
-            found = walk(line, rules, withheld, budget=budget, cap=self._cap, reserve=policy.reserve)
+            withheld = judged.is_withheld
+            found = walk(line, rules, withheld[: len(line)], budget=budget, cap=self._cap, reserve=policy.reserve)
             adds, is_over = self._adds(best.table, line, judged, rules)
             if most is None or best.is_all or (found.is_over and is_over):
                 return _Walked(
@@ -224,7 +224,7 @@ class _Look:
                     rows=self._rows(people, judged, rules),
                     standings=found.standings,
                     adds=adds,
-                    is_free=~np.array(withheld, np.bool_),
+                    is_free=~withheld,
                     purses=found.purses,
                 )
             most *= 4
@@ -255,8 +255,8 @@ class _Look:
     def _judge(self, candidates: pa.Table) -> Judged:
         groups = {"domain": self._asked.policy.domain, "segment": self._asked.segment}
         judged = judge(candidates, self._memory, self._asked.policy.cool_down, groups, self._moved, self._at)
-        for place in np.flatnonzero(pc.is_in(candidates[ACCOUNT_ID], value_set=self._also_open).to_numpy()).tolist():
-            judged.kinds[place], judged.whys[place] = Withheld.OPEN, "a simulated flag of it stands"
+        is_simulated = pc.is_in(candidates[ACCOUNT_ID], value_set=self._also_open).to_numpy()
+        judged.kinds[is_simulated], judged.whys[is_simulated] = Withheld.OPEN, "a simulated flag of it stands"
         return judged
 
     def _rows(self, candidates: pa.Table, judged: Judged, rules: Rules) -> pa.Table:

@@ -76,14 +76,20 @@ class Walked:
 
 
 def walk(
-    scores: npt.NDArray[np.float64], rules: Rules, withheld: Sequence[bool], *, budget: int | None, cap: int, reserve: int
+    scores: npt.NDArray[np.float64],
+    rules: Rules,
+    withheld: npt.NDArray[np.bool_],
+    *,
+    budget: int | None,
+    cap: int,
+    reserve: int,
 ) -> Walked:
     """Walk candidates in their order.
 
     Args:
         scores: float64 (n,), falling.
         rules: Of the same n, and perhaps of more after them.
-        withheld: Whom memory withholds, of the same.
+        withheld: Whom memory withholds, bool (n,).
         budget: None: without bound.
         cap: Flags of a campaign that use up one of the budget.
         reserve: How many are kept at most.
@@ -100,16 +106,21 @@ def walk(
 class _Candidates(NamedTuple):
     scores: npt.NDArray[np.float64]
     rules: Rules
-    withheld: Sequence[bool]
+    withheld: npt.NDArray[np.bool_]
     budget: int | None
     cap: int
     reserve: int
 
 
 def _walked(asked: _Candidates, floors: Sequence[int]) -> tuple[Walked, Sequence[int]]:
-    """One walk with those floors; and of each how many of its places nobody took although the budget holds them."""
+    """One walk with those floors; and of each how many of its places nobody took although the budget holds them.
+
+    Only those whom memory does not withhold are walked one by one. The others change nothing, and of them it is enough to know
+    where the budget was full, and each floor.
+    """
     n = len(asked.scores)
     rules, reserve = asked.rules, asked.reserve
+    is_above = asked.scores >= rules.thresholds[:n]
     standings = np.zeros(n, np.int8)
     left, in_reserve, is_full = (n if asked.budget is None else asked.budget), 0, asked.budget == 0
     purses = Purses(rules, asked.cap)
@@ -117,16 +128,16 @@ def _walked(asked: _Candidates, floors: Sequence[int]) -> tuple[Walked, Sequence
     campaigns, floor_of = rules.campaigns.tolist(), rules.floor_of.tolist()
     owed = [*floors, 0]  # the last is of those in no floor
     n_owed = sum(owed)
-    for place in np.flatnonzero(asked.scores >= rules.thresholds[:n]).tolist():
+    full_from = 0 if is_full else n
+    filled_from = [n if floor and left else 0 for floor in owed]
+    for place in np.flatnonzero(is_above & ~asked.withheld).tolist():
         if is_full and in_reserve >= reserve and not (n_owed and left):
             break
         has_place = bool(left and owed[floor_of[place]])
-        if asked.withheld[place]:
-            standings[place] = Standing.PASSED if is_full and not has_place else Standing.WITHHELD
-            continue
         campaign = campaigns[place]
         costs = campaign < 0 or members.get(campaign, 0) % asked.cap == 0
-        is_full = is_full or (costs and not has_place and left <= n_owed)
+        if not is_full and costs and not has_place and left <= n_owed:
+            is_full, full_from = True, place
         if is_full and not has_place and in_reserve >= reserve:
             continue
         if not purses.take(place):
@@ -142,5 +153,11 @@ def _walked(asked: _Candidates, floors: Sequence[int]) -> tuple[Walked, Sequence
         if costs and has_place:
             owed[floor_of[place]] -= 1
             n_owed -= 1
+            if not owed[floor_of[place]]:
+                filled_from[floor_of[place]] = place
+        if costs and not left:
+            filled_from = [min(first, place) for first in filled_from]
+    competes_until = np.maximum(full_from, np.array(filled_from)[rules.floor_of[:n]])
+    standings[is_above & asked.withheld & (np.arange(n) < competes_until)] = Standing.WITHHELD
     is_over = is_full and in_reserve >= reserve and not (n_owed and left)
     return Walked(standings=standings, purses=purses, is_over=is_over), owed[:-1] if left else []

@@ -153,7 +153,7 @@ def _paces(row: RunRow, gone: list[HeldFlag], n_open: int, now: datetime) -> lis
 def _memory_now(row: RunRow, reader: StoreReader) -> Memory:
     queue = row.plan.spec.policy.queue
     kind = ID_TYPES[Definitions.of(row.plan).feature_set.account_id]
-    held = remember(reader.past_flags(queue, but_not_of=row), reader.suppressions(queue), kind, reader.clock())
+    held = remember(reader.past_columns(queue, but_not_of=row), reader.suppressions(queue), kind, reader.clock())
     return Memory(held, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -15,8 +15,7 @@ class PastFlag(NamedTuple):
 
     ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
     are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
-    person last decided, None if nobody did. ``n_evidence``: how many released runs that stand selected the account while this
-    flag stood, the first included. A tuple, since a queue remembers hundreds of thousands.
+    person last decided, None if nobody did.
     """
 
     account_id: int | str
@@ -28,9 +27,27 @@ class PastFlag(NamedTuple):
     score: float
     reason_codes: tuple[str, ...]
     decided_at: datetime | None
-    n_evidence: int
     margin: float | None = None
     second_reviewer: bool = False
+
+
+class PastColumns(NamedTuple):
+    """Some of a queue's past flags, of each field of `PastFlag` a column, since it remembers hundreds of thousands.
+
+    All columns are as long as each other. Moments are whole microseconds since 1970, states are their words.
+    """
+
+    account_id: Sequence[int | str]
+    opened_at: Sequence[int]
+    closed_at: Sequence[int | None]
+    run_id: Sequence[str]
+    as_of: Sequence[int]
+    state: Sequence[str]
+    score: Sequence[float]
+    reason_codes: Sequence[tuple[str, ...]]
+    decided_at: Sequence[int | None]
+    margin: Sequence[float | None]
+    second_reviewer: Sequence[bool]
 
 
 class Suppression(Value):

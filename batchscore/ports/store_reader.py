@@ -12,7 +12,7 @@ from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.flag import AccountId
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
-from batchscore.ports.flag_rows import FlagRow, HeldFlag, PastFlag, Suppression, Undo
+from batchscore.ports.flag_rows import FlagRow, HeldFlag, PastColumns, PastFlag, Suppression, Undo
 from batchscore.ports.run_rows import FailureRow, HeldOutput, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Receipt
 from batchscore.request import Request
@@ -120,6 +120,9 @@ class StoreReader(Protocol):
         Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
+
+    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
+        """The same flags as columns, some thousand at a time: for who remembers them all."""
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, key and begin; which hold depends on the moment."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import from_json
 
 from batchscore.flag import TOUCHED, FlagState
-from batchscore.ports import PastFlag, RunRow
-from batchscore.store.rows import RowsOf, account_id_of, from_microseconds, microseconds
+from batchscore.ports import PastColumns, PastFlag, RunRow
+from batchscore.store.rows import TuplesOf, account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
@@ -20,7 +20,7 @@ _decided = dispositions_table("raw")
 _seen = _flags.alias("seen")  # the evidence that a decision speaks of
 
 
-def past_flags(rows_of: RowsOf, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
+def past_columns(tuples_of: TuplesOf, queue: str, but_not_of: RunRow) -> Iterator[PastColumns]:
     """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
     Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time, so that a caller
@@ -29,28 +29,41 @@ def past_flags(rows_of: RowsOf, queue: str, but_not_of: RunRow) -> Iterator[Past
     query = _query(queue, but_not_of)
     page: sa.Select[Any] | None = query
     while page is not None:
-        rows = rows_of(page.limit(PAGE))
+        rows = tuples_of(page.limit(PAGE))
         page = None
         if len(rows) == PAGE:  # the last account's flags may go on: they come whole, and the next page after them
-            last = rows[-1]["account_id"]
-            rows = [row for row in rows if row["account_id"] != last] + [*rows_of(query.where(_flags.c.account_id == last))]
+            last = rows[-1].account_id
+            rows = [row for row in rows if row.account_id != last] + [*tuples_of(query.where(_flags.c.account_id == last))]
             page = query.where(_flags.c.account_id > last)
-        yield from map(_past_flag, rows)
+        if rows:
+            yield _columns(rows)
+
+
+def past_flags(pages: Iterable[PastColumns]) -> Iterator[PastFlag]:
+    """The flags of `past_columns`, one by one."""
+    for page in pages:
+        for account_id, opened_at, closed_at, run_id, as_of, state, score, codes, decided_at, *more in zip(*page, strict=True):
+            yield PastFlag(
+                account_id=account_id,
+                opened_at=from_microseconds(opened_at),
+                closed_at=None if closed_at is None else from_microseconds(closed_at),
+                run_id=run_id,
+                as_of=from_microseconds(as_of),
+                state=FlagState(state),
+                score=score,
+                reason_codes=codes,
+                decided_at=None if decided_at is None else from_microseconds(decided_at),
+                margin=more[0],
+                second_reviewer=more[1],
+            )
 
 
 def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
     """A flag that stands comes with its newest evidence; one that was decided, with what the newest decision speaks of."""
     as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
     same_question = (runs.c.name == but_not_of.name) & (_flags.c.as_of == as_of)
-    later, theirs, last = _decided.alias("later"), runs.alias("theirs"), _flags.alias("evidence")
+    later = _decided.alias("later")
     newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, _flags)).scalar_subquery()
-    n_evidence = (
-        sa.select(sa.func.count())
-        .select_from(last.join(theirs, theirs.c.run_id == last.c.run_id))
-        .where(last.c.queue == _flags.c.queue, last.c.account_id == _flags.c.account_id)
-        .where(last.c.overtaken_by == _flags.c.run_id, theirs.c.released_at.is_not(None), theirs.c.undo_begun_at.is_(None))
-        .scalar_subquery()
-    )
     decided_on = sa.case((_flags.c.open_marker.is_(None), _decided.c.evidence_run))
     seen_run = sa.func.coalesce(decided_on, _newest_evidence(), _flags.c.run_id)
     seen = (_seen.c.queue == _flags.c.queue) & (_seen.c.account_id == _flags.c.account_id) & (_seen.c.run_id == seen_run)
@@ -58,7 +71,6 @@ def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
         sa.select(
             *(_flags.c.account_id, _flags.c.opened_at, _flags.c.closed_at, _flags.c.state, _decided.c.decided_at),
             *(_seen.c.run_id, _seen.c.as_of, _seen.c.score, _seen.c.margin, _seen.c.reasons, _seen.c.second_reviewer),
-            n_evidence.label("n_evidence"),
         )
         .select_from(
             _flags.join(runs, runs.c.run_id == _flags.c.run_id)
@@ -95,7 +107,7 @@ def _newest_evidence() -> sa.ScalarSelect[Any]:
 
 def towards_abuse(reasons: str) -> Iterable[str]:
     """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
-    return dict.fromkeys([reason["code"] for reason in from_json(reasons) if reason["contribution"] > 0])
+    return dict.fromkeys([reason["code"] for reason in from_json(reasons, cache_strings="keys") if reason["contribution"] > 0])
 
 
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
@@ -103,19 +115,19 @@ def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool
     return (one.c.queue == other.c.queue) & (one.c.account_id == other.c.account_id) & (one.c.run_id == other.c.run_id)
 
 
-def _past_flag(row: sa.RowMapping) -> PastFlag:
-    closed, decided = row["closed_at"], row["decided_at"]
-    return PastFlag(
-        account_id=account_id_of(row["account_id"]),
-        opened_at=from_microseconds(row["opened_at"]),
-        closed_at=None if closed is None else from_microseconds(closed),
-        run_id=row["run_id"],
-        as_of=from_microseconds(row["as_of"]),
-        state=FlagState(row["state"]),
-        score=row["score"],
-        reason_codes=tuple(towards_abuse(row["reasons"])),
-        decided_at=None if decided is None else from_microseconds(decided),
-        n_evidence=row["n_evidence"] + 1,
-        margin=row["margin"],
-        second_reviewer=bool(row["second_reviewer"]),
+def _columns(rows: Sequence[sa.Row[Any]]) -> PastColumns:
+    """Rows of `_query`, at least one."""
+    ids, opened, closed, states, decided, run_ids, as_ofs, scores, margins, reasons, second = zip(*rows, strict=True)
+    return PastColumns(
+        account_id=tuple(map(account_id_of, ids)),
+        opened_at=opened,
+        closed_at=closed,
+        run_id=run_ids,
+        as_of=as_ofs,
+        state=states,
+        score=scores,
+        reason_codes=[tuple(towards_abuse(held)) for held in reasons],
+        decided_at=decided,
+        margin=margins,
+        second_reviewer=tuple(map(bool, second)),
     )

@@ -27,6 +27,7 @@ from batchscore.ports import (
     FlagRow,
     HeldFlag,
     HeldOutput,
+    PastColumns,
     PastFlag,
     QuarantinedRow,
     RunRow,
@@ -44,7 +45,7 @@ from batchscore.store.held_flags import counted_flags, flags_of_account, flags_o
 from batchscore.store.holding import approved_findings, holds_of
 from batchscore.store.laying_out import done_before
 from batchscore.store.outbox import events_after, events_of
-from batchscore.store.past import past_flags
+from batchscore.store.past import past_columns, past_flags
 from batchscore.store.progress import (
     failures_of,
     layouts_of,
@@ -210,7 +211,11 @@ class Reader:
 
         Not those of the run, nor of others of its spec for its last as-of.
         """
-        return past_flags(self._rows, queue, but_not_of)
+        return past_flags(self.past_columns(queue, but_not_of=but_not_of))
+
+    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
+        """The same flags as columns, some thousand at a time."""
+        return past_columns(self._tuples, queue, but_not_of)
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, subject and begin."""
@@ -278,6 +283,9 @@ class Reader:
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return self._looked(lambda connection: connection.execute(query).mappings().all())
+
+    def _tuples(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        return self._looked(lambda connection: connection.execute(query).all())
 
     def _looked(self, body: Callable[[sa.Connection], T]) -> T:
         return read(self._engine, body, where="store")

@@ -169,7 +169,6 @@ class Reviewed:
                     score=0.5,
                     reason_codes=(),
                     decided_at=AS_OFS[0] + timedelta(days=days),
-                    n_evidence=1,
                 )
 
 

@@ -158,8 +158,8 @@ def test_memory_speaks_of_the_evidence_that_was_decided_on(store: Ledger, desk: 
     desk.decide([says(7)])
     _, asking = store.open(make_plan(store_folder, name="asking"), owner="me")
     seven, eight = store.reader().past_flags("abuse", but_not_of=asking)
-    assert (seven.state, seven.run_id, seven.score, seven.n_evidence) == (FlagState.CLEARED, second.run_id, 0.9, 2)
-    assert (eight.state, eight.run_id, eight.score, eight.n_evidence) == (FlagState.OPEN, first.run_id, 0.75, 1)
+    assert (seven.state, seven.run_id, seven.score) == (FlagState.CLEARED, second.run_id, 0.9)
+    assert (eight.state, eight.run_id, eight.score) == (FlagState.OPEN, first.run_id, 0.75)
     assert seven.reason_codes == ("mails",)
     assert seven.decided_at is not None
     assert eight.decided_at is None

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.decide import best, top
-from batchscore.decide.memory import Memory, Moment, remember
+from batchscore.decide.memory import Memory, Moment
 from batchscore.decide.table import decision_schema, flags_in
 from batchscore.decide.top import Question, decide, decide_dates
 from batchscore.errors import RunFailed
 from batchscore.ports import PastFlag
 from batchscore.spec import Policy
-from tests.past_flags import past_flag
+from tests.past_flags import past_flag, remember
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)
 DAY = timedelta(days=1)

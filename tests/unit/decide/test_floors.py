@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from batchscore.decide import best, top
-from batchscore.decide.memory import Moment, remember
+from batchscore.decide.memory import Moment
 from batchscore.decide.top import Question, decide
 from batchscore.policy import Campaign, Policy, Tier
-from tests.past_flags import past_flag
+from tests.past_flags import past_flag, remember
 
 AS_OF = datetime(2026, 5, 20, tzinfo=UTC)
 NOW = Moment(as_of=AS_OF, released=True)

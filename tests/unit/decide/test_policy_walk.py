@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from batchscore.decide import best, top
 from batchscore.decide.again import CloserLook
-from batchscore.decide.memory import Moment, remember
+from batchscore.decide.memory import Moment
 from batchscore.decide.table import as_earlier, whole
 from batchscore.decide.top import Decided, Question, decide, decide_dates
 from batchscore.flag import FlagState
 from batchscore.policy import Again, Campaign, CoolDown, Policy, Tier
 from batchscore.ports import PastFlag, Suppression
-from tests.past_flags import past_flag
+from tests.past_flags import past_flag, remember
 
 AS_OF = datetime(2026, 5, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
