@@ -23,7 +23,7 @@ from batchscore.policy import Policy, n_sampled
 
 def may_add(candidates: pa.Table, judged: Judged, rules: Rules, memory: Memory, as_of: datetime) -> npt.NDArray[np.bool_]:
     """Of each candidate (account_id, margin): whether a flag of it stands to which it may add, bool (n,)."""
-    newest = memory.newest_evidence()
+    newest = memory.newest_evidence
     ids = candidates[ACCOUNT_ID].combine_chunks()
     found = np.zeros(len(ids), np.bool_)
     if not len(newest):

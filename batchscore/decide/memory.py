@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from itertools import chain
 from typing import Any, Final
 
@@ -145,8 +146,8 @@ class Memory:
         table = whole(memory)
         self._flags = table.filter(pc.is_null(table["scope"]))
         self._suppressions = table.filter(pc.is_valid(table["scope"])).to_pylist()
-        self._latest: pa.Table | None = None
 
+    @cached_property
     def open_accounts(self) -> pa.Array:
         """Accounts with a flag that stands then, each once, of the memory's id type."""
         standing = pc.is_null(self._flags["closed_at"])
@@ -158,36 +159,35 @@ class Memory:
             )
         return _distinct(self._flags.filter(standing)[ACCOUNT_ID])
 
+    @cached_property
     def newest_evidence(self) -> pa.Table:
-        """The newest evidence on each flag that stands now: account_id, as_of, score, margin, reason_codes, second_reviewer.
+        """The newest evidence on each flag that stands now: account_id, as_of, margin, second_reviewer.
 
         Not of a memory that an earlier release froze: it holds no margins.
         """
         known = pc.and_(pc.is_null(self._flags["closed_at"]), pc.is_valid(self._flags["margin"]))
-        columns = [ACCOUNT_ID, "as_of", "score", "margin", "reason_codes", "second_reviewer"]
-        return self._flags.filter(known).select(columns)
+        return self._flags.select([ACCOUNT_ID, "as_of", "margin", "second_reviewer"]).filter(known)
 
+    @cached_property
     def decided(self) -> pa.Table:
         """The newest decision on each account known then: account_id, state, score, reason_codes, as_of, decided_at."""
-        if self._latest is None:
-            flags = self._flags
-            known = pc.and_(pc.is_in(flags["state"], value_set=pa.array(sorted(DECIDED))), pc.is_valid(flags["decided_at"]))
-            if not self._at.released:
-                before = pc.less(flags["decided_at"], pa.scalar(self._at.as_of, MOMENT))
-                known = pc.and_(known, pc.fill_null(before, fill_value=False))
-            columns = [ACCOUNT_ID, "state", "score", "reason_codes", "as_of", "decided_at", "opened_at"]
-            found = flags.filter(known).select(columns)
-            found = found.sort_by([(name, "ascending") for name in (ACCOUNT_ID, "decided_at", "opened_at")])
-            ids = _array(found[ACCOUNT_ID])
-            is_last = np.ones(len(found), np.bool_)
-            if len(found) > 1:
-                is_last[:-1] = pc.not_equal(ids[:-1], ids[1:]).to_numpy(zero_copy_only=False)
-            self._latest = found.filter(pa.array(is_last)).drop_columns(["opened_at"])
-        return self._latest
+        flags = self._flags
+        known = pc.and_(pc.is_in(flags["state"], value_set=pa.array(sorted(DECIDED))), pc.is_valid(flags["decided_at"]))
+        if not self._at.released:
+            before = pc.less(flags["decided_at"], pa.scalar(self._at.as_of, MOMENT))
+            known = pc.and_(known, pc.fill_null(before, fill_value=False))
+        columns = [ACCOUNT_ID, "state", "score", "reason_codes", "as_of", "decided_at", "opened_at"]
+        found = flags.select(columns).filter(known)
+        found = found.sort_by([(name, "ascending") for name in (ACCOUNT_ID, "decided_at", "opened_at")])
+        ids = _array(found[ACCOUNT_ID])
+        is_last = np.ones(len(found), np.bool_)
+        if len(found) > 1:
+            is_last[:-1] = pc.not_equal(ids[:-1], ids[1:]).to_numpy(zero_copy_only=False)
+        return found.filter(pa.array(is_last)).drop_columns(["opened_at"])
 
     def cleared_after(self, cool_down: CoolDown) -> pa.Table:
         """Of `decided`, those that were cleared, and whose cool-down is over."""
-        latest = self.decided()
+        latest = self.decided
         found = latest.filter(pc.equal(latest["state"], FlagState.CLEARED))
         if not cool_down.cleared:
             return found
@@ -253,7 +253,7 @@ def judge(
     """
     ids = _array(candidates[ACCOUNT_ID])
     judged = Judged.of_nothing(len(ids))
-    judged.withhold(_places(ids, memory.open_accounts()), Withheld.OPEN, "a flag of it stands")
+    judged.withhold(_places(ids, memory.open_accounts), Withheld.OPEN, "a flag of it stands")
     for held in memory.suppressions():
         column = ids.cast(pa.string()) if held["scope"] == "account" else _column(candidates, groups.get(held["scope"]))
         if column is None:
@@ -262,7 +262,7 @@ def judge(
         places = _places(column, pa.array([held["key"]]))
         judged.withhold(places, Withheld.SUPPRESSED, why)
         judged.suppressed[places] = True
-    latest = memory.decided()
+    latest = memory.decided
     at_latest = positions(ids, _array(latest[ACCOUNT_ID]))
     free = np.flatnonzero((at_latest >= 0) & ~judged.is_withheld)
     then = latest.take(pa.array(at_latest[free]))

@@ -51,7 +51,7 @@ def rules_of(policy: Policy, candidates: pa.Table) -> Rules:
     for column in dict.fromkeys(tier.by for tier in policy.tiers):
         codes, names = encoded(candidates, column)
         tiers = [tier for tier in policy.tiers if tier.by == column]
-        at = _tier_of_names(tiers, names)
+        at = _tier_of_names(tiers, names.to_pylist())
         purse_of_name = np.full(len(names) + 1, -1, np.int64)  # the last is of null
         for number, tier in enumerate(tiers):
             inside = np.append(at == number, False)[codes]
@@ -83,12 +83,12 @@ def rules_of(policy: Policy, candidates: pa.Table) -> Rules:
     )
 
 
-def encoded(candidates: pa.Table, column: str) -> tuple[Codes, list[str]]:
+def encoded(candidates: pa.Table, column: str) -> tuple[Codes, pa.Array]:
     """The column as numbers of its values (-1: null), and the values in order of name: the same for any order of candidates."""
     if column not in candidates.column_names:
-        return np.full(len(candidates), -1, np.int64), []
-    names = sorted(candidates[column].unique().drop_null().to_pylist())
-    found = pa.compute.index_in(candidates[column], value_set=pa.array(names, pa.string()))
+        return np.full(len(candidates), -1, np.int64), pa.array([], pa.string())
+    names = candidates[column].unique().drop_null().sort()
+    found = pa.compute.index_in(candidates[column], value_set=names)
     codes: Codes = pa.compute.fill_null(found, -1).to_numpy().astype(np.int64)
     return codes, names
 

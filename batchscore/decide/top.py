@@ -104,7 +104,7 @@ def decide(asked: Question, at: Moment, simulated: pa.Array | None = None) -> De
     """
     policy, memory = asked.policy, Memory(asked.memory, at)
     also_open = pa.array([], asked.id_type) if simulated is None else simulated
-    n_open = pc.count_distinct(pa.concat_arrays([memory.open_accounts(), also_open])).as_py()
+    n_open = len(pc.unique(pa.concat_arrays([memory.open_accounts, also_open])))
     budget = None if policy.budget is None else max(0, policy.budget - (n_open if policy.less_open else 0))
     n_drawn = n_sampled(policy.sample, budget)
     looked = _Look(asked, at, memory, also_open)
@@ -237,7 +237,7 @@ class _Look:
         A simulated date adds nothing. Without a flag that stands nothing more is walked.
         """
         nobody = np.zeros(len(candidates), np.bool_)
-        if not self._at.released or not len(self._memory.newest_evidence()):
+        if not self._at.released or not len(self._memory.newest_evidence):
             return nobody, True
         anyway, is_over = selected_anyway(scores, judged, rules, self._asked.policy, cap=self._cap)
         return anyway & may_add(candidates, judged, rules, self._memory, self._at.as_of), is_over

@@ -82,7 +82,7 @@ def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool
     free = left.filter(pa.array([kind is None for kind in kinds], pa.bool_()))
     came = [held[account] for account in kept[ACCOUNT_ID].to_pylist() if account in held]
     gone = [flag for flag in came if flag.released_as is not ReleasedAs.SUPPRESSED]
-    n_open = len(memory.open_accounts()) + sum(flag.is_open for flag in held.values())
+    n_open = len(memory.open_accounts) + sum(flag.is_open for flag in held.values())
     asked = [] if count is None else [count]
     n_next = max(0, min([len(free), *_paces(row, gone, n_open, now), *asked]))
     shown = ReserveShown(
@@ -162,7 +162,7 @@ def _withheld_now(left: pa.Table, row: RunRow, memory: Memory, reader: StoreRead
     policy, at = row.plan.spec.policy, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True)
     groups = {"domain": "domain", "segment": "segment"}
     looked_at = found_closer(Definitions.of(row.plan), reader.receipts(row.run_id, Stage.RECONSIDER), at.as_of)
-    newest = memory.decided()  # a closer look speaks of the decision that the run saw, and not of one since
+    newest = memory.decided  # a closer look speaks of the decision that the run saw, and not of one since
     since = newest.filter(pc.greater(newest["decided_at"], pa.scalar(row.released_at, newest.schema.field("decided_at").type)))
     decided_since = set(since[ACCOUNT_ID].to_pylist())
     looks = {account: one for account, one in looked_at.items() if account not in decided_since}

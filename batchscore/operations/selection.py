@@ -44,7 +44,7 @@ def selection_of(asked: AccountAt, scores: Iterable[pa.Table], memory: pa.Table,
         decided: The run's decision, of all as-ofs.
     """
     policy, moment = asked.spec.policy, pa.scalar(asked.as_of, MOMENT)
-    open_flags = Memory(memory, Moment(as_of=asked.as_of, released=asked.released)).open_accounts()
+    open_flags = Memory(memory, Moment(as_of=asked.as_of, released=asked.released)).open_accounts
     flags = flags_in(decided)
     earlier = flags.filter(pc.less(flags["as_of"], moment))[ACCOUNT_ID].combine_chunks()
     blocked = open_flags if asked.released else pc.unique(pa.concat_arrays([open_flags, earlier]))

@@ -52,8 +52,8 @@ def read_groups(store: Path, files: Sequence[Output], columns: Sequence[str], am
     Raises:
         PartitionError: ``input_digest_mismatch``, ``file_missing`` or ``input_corrupt``.
     """
-    wanted = among.take(pc.sort_indices(among))
-    sought = np.unique(wanted.to_numpy()) if pa.types.is_integer(wanted.type) else None
+    wanted = pc.unique(among).sort()
+    sought = wanted.to_numpy() if pa.types.is_integer(wanted.type) else None
 
     def read(output: Output) -> pa.Table:
         try:

@@ -164,13 +164,13 @@ def past(account_id: int, opened: int, closed: int | None) -> PastFlag:
 def test_a_flag_blocks_from_after_it_opened_until_it_closed() -> None:
     flags = [past(1, -5, None), past(2, -5, -1), past(3, -5, 0), past(4, 0, None), past(5, 1, 2), past(1, -9, -8)]
     memory = remember(flags, (), pa.uint64())
-    assert Memory(memory, Moment(as_of=AS_OF, released=False)).open_accounts().to_pylist() == [1, 3]
-    assert Memory(memory, Moment(as_of=AS_OF + DAY, released=False)).open_accounts().to_pylist() == [1, 4]
-    assert Memory(memory, NOW).open_accounts().to_pylist() == [1, 4]
+    assert Memory(memory, Moment(as_of=AS_OF, released=False)).open_accounts.to_pylist() == [1, 3]
+    assert Memory(memory, Moment(as_of=AS_OF + DAY, released=False)).open_accounts.to_pylist() == [1, 4]
+    assert Memory(memory, NOW).open_accounts.to_pylist() == [1, 4]
 
 
 def test_no_past_flags_block_nobody_of_the_right_kind() -> None:
-    assert Memory(remember([], (), pa.string()), NOW).open_accounts().type == pa.string()
+    assert Memory(remember([], (), pa.string()), NOW).open_accounts.type == pa.string()
 
 
 def simulate(release: Any, flags: list[PastFlag], budget: int = 1) -> list[list[int]]:
