@@ -1,8 +1,8 @@
-"""A growing file on its way to the disk: what was written is synced, read back and hashed behind the writer, by a thread.
+"""A growing file on its way to the disk: what was written is synced, read back and hashed behind the writer, by two threads.
 
 A sync waits for the disk, and it and SHA-256 give Python's lock back: so most of a large file is made durable while it is
 written, and little is left to wait for at its end. Each byte is read back from the file and hashed after it was synced, as if
-all were done at the end. A file that never grows to `STEP_BYTES` has no thread, and is done at the end.
+all were done at the end. A file that never grows to `STEP_BYTES` has no threads, and is done at the end.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import hashlib
 import os
 import queue
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 STEP_BYTES: Final = 4 << 20  # behind which a sync costs the disk little more than the bytes themselves
 _READ_BYTES: Final = 1 << 18  # at once: what a core's cache holds
+_Ends = queue.SimpleQueue[int | None]  # up to which byte something is to be done; None: no further
 
 
 class Settling:
@@ -27,8 +29,9 @@ class Settling:
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._sha256 = hashlib.sha256()
         self._n_asked = self._n_hashed = self._n_synced = 0  # bytes; the last of the whole file
-        self._ends: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # up to which byte is to be settled; None: no further
-        self._thread: threading.Thread | None = None
+        self._to_sync: _Ends = queue.SimpleQueue()
+        self._to_hash: _Ends = queue.SimpleQueue()
+        self._threads: list[tuple[_Ends, threading.Thread]] = []
         self._error: OSError | None = None
 
     def __enter__(self) -> Self:
@@ -42,10 +45,10 @@ class Settling:
         """Say that so many bytes stand in the file, and will not change."""
         if n_bytes - self._n_asked < STEP_BYTES:
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._follow, name="batchscore-settling", daemon=True)
-            self._thread.start()
-        self._ends.put(n_bytes)
+        if not self._threads:
+            self._start(self._to_sync, self._sync_to)
+            self._start(self._to_hash, self._hash_to)
+        self._to_sync.put(n_bytes)
         self._n_asked = n_bytes
 
     def sync(self) -> None:
@@ -72,13 +75,21 @@ class Settling:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return self._sha256.hexdigest()
 
-    def _follow(self) -> None:
+    def _start(self, ends: _Ends, work: Callable[[int], None]) -> None:
+        thread = threading.Thread(target=self._follow, args=(ends, work), name="batchscore-settling", daemon=True)
+        thread.start()
+        self._threads.append((ends, thread))
+
+    def _follow(self, ends: _Ends, work: Callable[[int], None]) -> None:
         try:
-            while (end := self._ends.get()) is not None:
-                os.fdatasync(self._file)
-                self._hash_to(end)
+            while (end := ends.get()) is not None:
+                work(end)
         except OSError as error:
             self._error = error
+
+    def _sync_to(self, end: int) -> None:
+        os.fdatasync(self._file)
+        self._to_hash.put(end)
 
     def _hash_to(self, end: int) -> None:
         held = memoryview(bytearray(min(_READ_BYTES, end - self._n_hashed)))
@@ -90,7 +101,7 @@ class Settling:
             self._n_hashed += n_read
 
     def _stop(self) -> None:
-        if self._thread is not None:
-            self._ends.put(None)
-            self._thread.join()
-            self._thread = None
+        for ends, thread in self._threads:  # the first gives the second what it still has
+            ends.put(None)
+            thread.join()
+        self._threads.clear()

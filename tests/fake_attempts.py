@@ -57,6 +57,11 @@ def tell_whether_prepared(task: Task) -> Receipt:
     return receipt_of(task).model_copy(update={"counts": {"prepared": int(_prepared)}})
 
 
+def die_then_tell(task: Task) -> Receipt:
+    """Ends the first worker that it meets; the next one tells whether it was prepared."""
+    return die_the_first_time(task).model_copy(update={"counts": {"prepared": int(_prepared)}})
+
+
 def fail_by_number(task: Task) -> Receipt:
     """1: final; 2: refused; 3: may be tried again; 4: a foreign exception whose text quotes a person; others succeed."""
     match task.partition.number:

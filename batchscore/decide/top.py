@@ -171,7 +171,10 @@ class _Walked:
         return table
 
     def drawn(self) -> tuple[pa.Table, tuple[Stratum, ...]]:
-        """Rows of the sample, and its strata; whoever is drawn and memory withholds, or a tier has no room for, is left out."""
+        """Rows of the sample, and its strata; whoever is drawn and memory withholds, or a tier has no room for, is left out.
+
+        Asked once: lots and purses are used up.
+        """
         if self.lots is None:
             return self.rows.slice(0, 0), ()
         candidates = self.people.slice(0, len(self.standings))

@@ -8,6 +8,7 @@ missing says so.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import pickle
@@ -23,23 +24,35 @@ Prepare = Callable[[], None]
 
 
 class PrepareWorker(WorkerPlugin):
-    """Runs ``prepare`` once on each worker, those that join later too; the worker says under ``topic`` that it is done."""
+    """Runs ``prepare`` once on each worker, those that join later too; the worker says under ``topic`` that it is done.
+
+    ``there``: addresses of the workers that the driver waits for. One that joins later takes no attempt before it is done.
+    """
 
     name = "batchscore-prepare"
 
-    def __init__(self, prepare: Prepare, topic: str) -> None:
+    def __init__(self, prepare: Prepare, topic: str, there: frozenset[str]) -> None:
         self._prepare = pickle.dumps(prepare)  # by name: what it names is imported in the thread, not in the worker's event loop
         self._topic = topic
+        self._there = there
 
-    def setup(self, worker: Any) -> None:
-        """Begins it, and is back at once: the scheduler would wait for the answer, and be loud if the worker ended before."""
-        threading.Thread(target=self._run, args=(worker,), name=self.name, daemon=True).start()
+    async def setup(self, worker: Any) -> None:
+        """Of a worker that is there, back at once: the scheduler waits for the answer, and is loud if the worker ends before."""
+        done = asyncio.get_running_loop().create_future()
+        threading.Thread(target=self._run, args=(worker, done), name=self.name, daemon=True).start()
+        if worker.address not in self._there:
+            await done
 
-    def _run(self, worker: Any) -> None:
+    def _run(self, worker: Any, done: asyncio.Future[None]) -> None:
         with contextlib.suppress(Exception):
             pickle.loads(self._prepare)()  # noqa: S301 (pickled above, and sent over the connection that attempts take)
         with contextlib.suppress(Exception):  # the worker is closing
-            worker.loop.add_callback(worker.log_event, self._topic, worker.address)
+            done.get_loop().call_soon_threadsafe(self._tell, worker, done)
+
+    def _tell(self, worker: Any, done: asyncio.Future[None]) -> None:
+        if not done.done():  # whoever waited may have given up
+            done.set_result(None)
+        worker.log_event(self._topic, worker.address)
 
 
 class Preparation:
@@ -50,7 +63,7 @@ class Preparation:
         self._prepare = prepare
         self._topic = f"{PrepareWorker.name}-{uuid.uuid4().hex}"
         self._ready: set[str] = set()  # addresses
-        self._n_workers: int | None = None  # that were there at the start; None: it is not known yet
+        self._there: frozenset[str] | None = None  # who is waited for; None: it is not known yet
         self._changed = threading.Condition()
         self._beginning = threading.Thread(target=self._begin, name=PrepareWorker.name, daemon=True)
         self._beginning.start()
@@ -65,16 +78,18 @@ class Preparation:
         self._beginning.join(timeout_s)
 
     def _is_over(self) -> bool:
-        told = self._n_workers is not None and len(self._ready) >= self._n_workers
+        told = self._there is not None and len(self._ready) >= len(self._there)  # a lost one's successor counts in its place
         return told or self._client.status == "closed"  # its cluster was replaced
 
     def _begin(self) -> None:
-        n_workers = 0
+        there: frozenset[str] = frozenset()
         with contextlib.suppress(Exception):
             self._client.subscribe_topic(self._topic, self._hear)
-            n_workers = len(self._client.register_plugin(PrepareWorker(self._prepare, self._topic)))
+            workers = frozenset(self._client.scheduler_info(n_workers=-1)["workers"])
+            self._client.register_plugin(PrepareWorker(self._prepare, self._topic, workers))
+            there = workers
         with self._changed:
-            self._n_workers = n_workers
+            self._there = there
             self._changed.notify_all()
 
     def _hear(self, event: tuple[float, str]) -> None:

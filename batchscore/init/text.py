@@ -16,7 +16,7 @@ from batchscore.init.started import Guessed
 SPEC_SCHEMA: Final = "spec.schema.json"
 FEATURES_SCHEMA: Final = "feature-set.schema.json"
 MAX_COLUMNS: Final = 20
-_PLAIN: Final = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _YAML_WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"})
 _NAMES_SOMETHING: Final = re.compile(
     r"(^|_)(id|ids|ip|net|network|host|domain|hash|token|session|address|mailbox|recipient|sender|country|asn|agent)(_|$)"
@@ -40,7 +40,7 @@ class Beginning:
 
 def quoted(text: str) -> str:
     """``text`` as a YAML scalar that is read as that text, whatever is in it."""
-    if _PLAIN.match(text) and text.casefold() not in _YAML_WORDS:
+    if _PLAIN.fullmatch(text) and text.casefold() not in _YAML_WORDS:
         return text
     return '"' + "".join(char if char.isprintable() and char not in '"\\' else f"\\U{ord(char):08x}" for char in text) + '"'
 
@@ -175,7 +175,7 @@ def _of_column(table: str, column: Column) -> Iterator[tuple[str, str]]:
     stem = table_name(column.name, "")
     if not stem:
         return
-    of = quoted(f"{table}.{column.name}") if not _PLAIN.match(column.name) else f"{table}.{column.name}"
+    of = quoted(f"{table}.{column.name}") if not _PLAIN.fullmatch(column.name) else f"{table}.{column.name}"
     named = _NAMES_SOMETHING.search(stem) is not None and _COUNTS_SOMETHING.match(stem) is None
     match column.kind:
         case "text" | "integer" if named or column.kind == "text":

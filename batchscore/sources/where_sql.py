@@ -62,8 +62,8 @@ def in_mysql(where: Where, found: Mapping[str, MySqlColumn], quote: Callable[[st
             return f"{quoted} {condition.op.upper()} NULL"
         asked = column.asked_as("value", quoted) if column is not None else None
         if column is None or asked is None or refusal_of(resulting(asked[1]), condition) is not None:
-            where = f"{table}: {condition.column}"
-            raise PartitionError("column_type", "is gone, or changed its type since the run was planned", where=where)
+            what = "is gone, or changed its type since the run was planned"
+            raise PartitionError("column_type", what, where=f"{table}: {condition.column}")
         expression, kind = asked
         if pa.types.is_string(kind):
             return _compared(f"CAST({expression} AS BINARY)", condition, _hex)

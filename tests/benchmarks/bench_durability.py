@@ -4,7 +4,7 @@ All are shares of the same run, so a busy machine moves them little.
 
 ``ledger``      of the wall time: the driver's seconds in each verb of its store, reads too
 ``files``       of the attempts' other seconds: those in which they waited until a file was durable, read back and hashed, and the
-                CPU seconds of the thread that does so while the file is written (`settling`)
+                CPU seconds of the threads that do so while the file is written (`settling`)
 ``together``    both, of the wall time, as if they never lay beside each other; but the driver commits while workers score, so a
                 run takes longer by less
 
@@ -53,7 +53,7 @@ def durable_attempt(task: Task) -> Receipt:
 
 
 def _time_files() -> None:
-    beside = time.thread_time  # in a thread of its own: what it waits costs nothing
+    beside = time.thread_time  # in threads of its own: what they wait costs nothing
     spots = ((files, "publish", time.perf_counter), (files, "_make_folder", time.perf_counter), (Settling, "_follow", beside))
     for owner, name, clock in spots:
         if getattr(owner, name).__name__ != "timed":

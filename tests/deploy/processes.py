@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from tests.acceptance.real_cluster import kill_family
 from tests.deploy.units import Command
+from tests.orphans import DYING_WITH_US
 
 # What systemd and Docker give too, and nothing of the tester's own.
 BARE = ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")
@@ -24,7 +25,12 @@ def started(command: Command, log: Path, **more: str) -> Iterator[subprocess.Pop
     """The command, running; what it says is appended to ``log``."""
     with log.open("ab") as said:
         process = subprocess.Popen(
-            command.words, env=environment(command) | more, cwd=log.parent, stdout=said, stderr=said, start_new_session=True
+            [*DYING_WITH_US, *command.words],
+            env=environment(command) | more,
+            cwd=log.parent,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
         )
     try:
         yield process
@@ -35,9 +41,14 @@ def started(command: Command, log: Path, **more: str) -> Iterator[subprocess.Pop
 
 def finished(command: Command, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """The command, run to its end."""
-    return subprocess.run(
-        [*command.words, *more], env=environment(command), cwd=folder, capture_output=True, text=True, check=False
-    )
+    return told_by([*command.words, *more], cwd=folder, env=environment(command))
+
+
+def told_by(
+    words: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What a program said until its end, and how it ended; it ends with the test run, if that is killed."""
+    return subprocess.run([*DYING_WITH_US, *words], env=env, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def environment(command: Command) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 
 from batchscore.store import open_reader
 from tests.deploy.clusters import World, make_world
+from tests.deploy.processes import told_by
 from tests.deploy.tools import tool
 from tests.deploy.units import ROOT
 
@@ -37,14 +37,7 @@ class Airflow:
         }  # fmt: skip
 
     def __call__(self, *arguments: str, **more: str) -> str:
-        done = subprocess.run(
-            [tool("airflow"), *arguments],
-            env=self.environment(**more),
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = told_by([tool("airflow"), *arguments], env=self.environment(**more), cwd=self.home)
         said = done.stdout + done.stderr
         assert done.returncode == 0, said[-3_000:]
         return said
@@ -99,8 +92,7 @@ def test_only_an_interrupted_command_is_tried_again(airflow: Airflow, code: int,
         "try:\n    task.execute({})\nexcept Exception as error:\n    print('raised', type(error).__name__, error)\n"
     )
     python = Path(tool("airflow")).with_name("python")
-    done = subprocess.run(
-        [python, "-c", script], env=airflow.environment(BATCHSCORE=str(program)), capture_output=True, text=True, check=True
-    )
+    done = told_by([python, "-c", script], env=airflow.environment(BATCHSCORE=str(program)))
+    assert done.returncode == 0, done.stderr
     found = re.search(r"^raised (\w+)", done.stdout, re.MULTILINE)
     assert (found[1] if found else "") == raised

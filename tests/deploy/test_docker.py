@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ import yaml
 
 from batchscore.settings import PINNED_LIBRARIES, library_versions
 from tests.deploy.compose import COMPOSE, read_compose
-from tests.deploy.processes import free_ports
+from tests.deploy.processes import free_ports, told_by
 from tests.deploy.tools import DEPLOY, tool
 from tests.deploy.units import ROOT
 
@@ -26,17 +25,12 @@ SERVICES: Final = read_compose()["services"]
 
 
 def test_the_dockerfile_is_linted() -> None:
-    done = subprocess.run([tool("hadolint"), DOCKERFILE], capture_output=True, text=True, check=False)
+    done = told_by([tool("hadolint"), DOCKERFILE])
     assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_compose_file_is_valid() -> None:
-    done = subprocess.run(
-        [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = told_by([tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -59,10 +53,10 @@ def test_every_secret_and_volume_that_is_named_is_declared() -> None:
 
 def buildah(*arguments: str | Path) -> str:
     storage = DEPLOY / "containers"
-    done = subprocess.run(
+    done = told_by(
         [tool("buildah"), "--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "vfs", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout[-3_000:] + done.stderr[-3_000:]
     return done.stdout.strip()
 

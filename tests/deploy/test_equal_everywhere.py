@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,7 +25,7 @@ from batchscore.store import open_reader
 from tests.commands import call
 from tests.deploy import compose
 from tests.deploy.clusters import AS_OF, N_WORKERS, World, compose_cluster, make_host, make_world, systemd_cluster, unit_command
-from tests.deploy.processes import finished
+from tests.deploy.processes import finished, told_by
 from tests.deploy.units import Host
 from tests.run_digest import run_digest
 
@@ -164,10 +163,7 @@ def test_who_shows_no_certificate_is_not_answered_by_scheduler_worker_or_nanny(s
 def test_a_driver_is_refused_without_certificates_and_told_what_it_needs(secured: Host) -> None:
     command = unit_command("batchscore-sweep.service", secured)
     bare = {name: value for name, value in command.environment.items() if "TLS" not in name}
-    done = subprocess.run(
-        [*command.words, "--as-of", AS_OF], env={"PATH": os.environ["PATH"]} | bare, cwd=secured.root, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    done = told_by([*command.words, "--as-of", AS_OF], env={"PATH": os.environ["PATH"]} | bare, cwd=secured.root)
     assert done.returncode == 2
     assert "BS-505" in done.stderr
     assert "DASK_DISTRIBUTED__COMM__TLS__CA_FILE" in done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from distributed.cli import dask_scheduler, dask_worker
 
 from batchscore.cli.main import cli
+from tests.deploy.processes import told_by
 from tests.deploy.tools import tool, tools_site
 from tests.deploy.units import ROOT
 
@@ -23,7 +23,7 @@ VERSION = "1.30"  # podFailurePolicy, seccomp and timeZone as we use them are st
 
 
 def rendered(folder: str) -> list[dict[str, Any]]:
-    done = subprocess.run([tool("kubectl"), "kustomize", folder], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = told_by([tool("kubectl"), "kustomize", folder], cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return list(yaml.safe_load_all(done.stdout))
@@ -58,10 +58,7 @@ def test_builtin_kinds_are_valid(tmp_path: Path) -> None:
     ours = [document for document in every if not document["apiVersion"].startswith("kubernetes.dask.org")]
     assert ours
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(ours))
-    done = subprocess.run(
-        [tool("kubernetes-validate"), "--strict", "--kubernetes-version", VERSION, tmp_path / "all.yaml"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = told_by([tool("kubernetes-validate"), "--strict", "--kubernetes-version", VERSION, tmp_path / "all.yaml"])
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -74,10 +71,9 @@ def test_the_operators_kinds_are_valid_by_its_own_definitions(documents: list[di
         schema["properties"] |= {name: {} for name in ("apiVersion", "kind", "metadata")}
         (tmp_path / f"{number}.schema.json").write_text(json.dumps(schema))
         (tmp_path / f"{number}.json").write_text(json.dumps(document))
-        done = subprocess.run(
-            [tool("check-jsonschema"), "--schemafile", tmp_path / f"{number}.schema.json", tmp_path / f"{number}.json"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        done = told_by(
+            [tool("check-jsonschema"), "--schemafile", tmp_path / f"{number}.schema.json", tmp_path / f"{number}.json"]
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

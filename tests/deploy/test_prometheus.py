@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import time
 import urllib.parse
 import urllib.request
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from tests.deploy.clusters import AS_OF, make_host, make_world, systemd_cluster, unit_command
-from tests.deploy.processes import finished, free_ports, started, until_it_listens
+from tests.deploy.processes import finished, free_ports, started, told_by, until_it_listens
 from tests.deploy.tools import tool
 from tests.deploy.units import Command
 from tests.deploy.watching import DASHBOARD, PROMETHEUS, RULES
@@ -127,5 +126,5 @@ def test_promtool_has_nothing_to_say_and_every_unit_test_of_a_rule_passes() -> N
         ["check", "config", "prometheus.yml"],
         ["test", "rules", "alerts_test.yml"],
     ):
-        done = subprocess.run([promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+        done = told_by([promtool, *arguments], cwd=PROMETHEUS)
         assert done.returncode == 0, done.stdout + done.stderr

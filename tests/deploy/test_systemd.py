@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from batchscore.dispatch.dispatcher import DRAIN_S
 from tests.deploy.compose import read_compose
+from tests.deploy.processes import told_by
 from tests.deploy.tools import tool
 from tests.deploy.units import SERVICES, UNITS, read_unit
 
@@ -35,26 +35,20 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_systemd_has_nothing_to_say(unit: Path, root: Path) -> None:
     name = f"{unit.stem}{INSTANCES.get(unit.stem, '')}{unit.suffix}"
-    done = subprocess.run(
-        [tool("systemd-analyze"), "verify", f"--root={root}", "--man=no", name], capture_output=True, text=True, check=False
-    )
+    done = told_by([tool("systemd-analyze"), "verify", f"--root={root}", "--man=no", name])
     assert (done.returncode, done.stderr) == (0, "")  # it ends with 0 on unknown keys, and says so on stderr
 
 
 def test_an_unknown_key_would_be_found(root: Path) -> None:
     unit = root / "etc/systemd/system/batchscore-sweep.service"
     unit.write_text(unit.read_text().replace("MemoryMax=", "MemoryMaximum="))
-    done = subprocess.run(
-        [tool("systemd-analyze"), "verify", f"--root={root}", "--man=no", unit.name], capture_output=True, text=True, check=False
-    )
+    done = told_by([tool("systemd-analyze"), "verify", f"--root={root}", "--man=no", unit.name])
     assert "MemoryMaximum" in done.stderr
 
 
 @pytest.mark.parametrize("unit", [unit for unit in SERVICES if "failed" not in unit.name], ids=lambda unit: unit.name)
 def test_a_service_may_do_little(unit: Path) -> None:
-    done = subprocess.run(
-        [tool("systemd-analyze"), "security", "--offline=true", unit], capture_output=True, text=True, check=False
-    )
+    done = told_by([tool("systemd-analyze"), "security", "--offline=true", unit])
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert exposure is not None, done.stdout + done.stderr
     assert float(exposure[1]) <= MAX_EXPOSURE
@@ -63,7 +57,7 @@ def test_a_service_may_do_little(unit: Path) -> None:
 @pytest.mark.parametrize("unit", [unit for unit in UNITS if unit.suffix == ".timer"], ids=lambda unit: unit.name)
 def test_a_timer_comes_again(unit: Path) -> None:
     calendar = read_unit(unit).one("OnCalendar")
-    done = subprocess.run([tool("systemd-analyze"), "calendar", calendar], capture_output=True, text=True, check=False)
+    done = told_by([tool("systemd-analyze"), "calendar", calendar])
     assert done.returncode == 0, done.stderr
     assert "Next elapse: " in done.stdout
     assert calendar.endswith(" UTC"), "as-ofs are UTC; a host's own zone has nights of 23 and 25 hours"

@@ -35,6 +35,13 @@ def test_no_attempt_begins_before_its_worker_is_prepared_and_none_depends_on_it(
     assert [o.receipt.counts["prepared"] for o in outcomes if isinstance(o, Finished)] == [prepared] * 4
 
 
+def test_a_worker_that_joins_later_is_prepared_before_its_first_attempt(tmp_path: Path) -> None:
+    with local_cluster(fakes.die_then_tell, n_workers=1, prepare=fakes.prepare_slowly) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(1, 4))))
+    assert any(isinstance(outcome, Suspected) for outcome in outcomes), "a worker was lost"
+    assert [o.receipt.counts["prepared"] for o in outcomes if isinstance(o, Finished)] == [1, 1, 1]
+
+
 def test_a_driver_that_fails_while_workers_prepare_ends_without_a_word_of_theirs() -> None:
     said: list[str] = []
     hearing = logging.Handler(logging.ERROR)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from batchscore.errors import CommitConflict, Fenced, Refused, RunFailed
 from batchscore.plan import Partition, Plan, Reference, Stage
 from batchscore.ports import RunHandle, RunRow
-from batchscore.store import Ledger, open_reader
+from batchscore.store import Ledger, committing, open_reader
 from tests.contract.store.conftest import OpenStore, make_partitions, make_plan, make_receipt, make_task
 from tests.dba import dba_engine
 
@@ -168,6 +168,41 @@ def test_work_that_an_earlier_run_did_is_not_done_again(store: Ledger, store_fol
     store.lay_out(second, Stage.ROLLUP, renumbered)
     assert [partition.number for partition in store.unfinished(second, Stage.ROLLUP)] == [0]
     assert [receipt.number for receipt in store.reader().receipts(second.run_id, Stage.ROLLUP)] == [1, 2]
+
+
+def test_many_receipts_are_committed_and_reused_in_several_statements_as_in_one(
+    store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "PER_STATEMENT", 2)
+    monkeypatch.setattr(committing, "_STATEMENT_CHARS", 900)  # which one receipt and a half have
+    partitions = make_partitions(5)
+    receipts = [make_receipt(partition, folder=store_folder, attempt=f"a{partition.number}") for partition in partitions]
+    first, _ = store.open(make_plan(store_folder), owner="me")
+    store.lay_out(first, Stage.ROLLUP, partitions)
+    assert store.commit(first, receipts) == (0, 1, 2, 3, 4)
+    assert store.commit(first, receipts) == ()
+    second, _ = store.open(make_plan(store_folder, policy="other"), owner="me")
+    store.lay_out(second, Stage.ROLLUP, partitions)
+    for run in (first, second):
+        assert list(store.reader().receipts(run.run_id, Stage.ROLLUP)) == receipts
+        assert [output.path for output in store.reader().outputs(run.run_id)] == sorted(r.outputs[0].path for r in receipts)
+
+
+def test_of_several_receipts_for_an_address_the_newest_is_taken_whose_files_are_whole(store: Ledger, store_folder: Path) -> None:
+    (partition,) = make_partitions(1)
+    older = _committed_with_file(store, store_folder, partition)
+    whole = older.read_bytes()
+    older.write_bytes(b"")
+    newer = make_receipt(partition, folder=store_folder, attempt="b")
+    second, _ = store.open(make_plan(store_folder, policy="second"), owner="me")
+    store.lay_out(second, Stage.ROLLUP, [partition])
+    store.commit(second, [newer])
+    older.write_bytes(whole)
+    for name, attempt in (("third", "b"), ("fourth", "a")):
+        run, _ = store.open(make_plan(store_folder, policy=name), owner="me")
+        store.lay_out(run, Stage.ROLLUP, [partition])
+        assert [receipt.attempt for receipt in store.reader().receipts(run.run_id, Stage.ROLLUP)] == [attempt]
+        (store_folder / newer.outputs[0].path).write_bytes(b"")
 
 
 def test_work_whose_files_are_gone_is_done_again(store: Ledger, store_folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchscore.errors import Refused
@@ -101,6 +101,7 @@ def test_the_only_time_of_events_is_when_they_happened_and_were_known() -> None:
 
 
 @given(st.text(min_size=1, max_size=20))
+@example("A\n")
 def test_any_name_is_read_back_from_yaml_as_it_was(name: str) -> None:
     assert yaml.safe_load(f"{{column: {quoted(name)}, other: 1}}") == {"column": name, "other": 1}
 
