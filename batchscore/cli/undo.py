@@ -87,7 +87,7 @@ def _tell(found: Undo, store: str) -> None:
     again = "standing again" if done else "to stand again"
     click.echo(f"{found.n_withdrawn:>8,} flag(s) {verb}: before the reviewers, and no person touched them")
     click.echo(f"{found.n_restored:>8,} flag(s) of other runs {again}, which those had superseded")
-    click.echo(f"{found.n_overtaken:>8,} flag(s) left: never before the reviewers, another run's stood there")
+    click.echo(f"{found.n_overtaken:>8,} flag(s) left: never before the reviewers, others stood there or people kept them back")
     if found.n_evidence:
         click.echo(f"{found.n_evidence:>8,} of these: evidence on flags of other runs, withdrawn from it with the run")
     if found.n_turned:

@@ -73,14 +73,19 @@ def ours(error: sa.exc.DBAPIError, where: str) -> BatchscoreError:
             where=where,
             remedy="check ssl_ca in the URL, and that its host is a name in the server's certificate",
         )
-    if code is not None or error.connection_invalidated:
+    if code is not None or is_lost(error):
         return _of_mysql(error, code, where)
     return _of_sqlite(error, where) if isinstance(error, sa.exc.OperationalError) else _refused_statement(error, where)
 
 
 def is_lost(error: sa.exc.DBAPIError) -> bool:
     """Whether nobody knows what the server made of the statement: the connection went away under it."""
-    return error.connection_invalidated or code_of(error.orig) in LOST | DROP_POOL
+    return error.connection_invalidated or code_of(error.orig) in LOST | DROP_POOL or _out_of_step(error)
+
+
+def _out_of_step(error: sa.exc.DBAPIError) -> bool:
+    """Whether PyMySQL read a packet of another answer, as after a cut: it closes that connection, and its error has no number."""
+    return isinstance(error, sa.exc.InternalError) and code_of(error.orig) is None and not isinstance(error.orig, sqlite3.Error)
 
 
 def _of_mysql(error: sa.exc.DBAPIError, code: int | None, where: str) -> BatchscoreError:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import read
+from batchscore.database import quoted, read
 from batchscore.errors import PartitionError, Problem
 from batchscore.plan import KeyBound
 from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole, columns_of
@@ -149,7 +149,7 @@ def paging_key(
     names = source.key or (id_column,)
     if gone := [name for name in names if name not in found]:
         raise PartitionError("column_type", "is gone since the run was planned", where=f"table {source.table}: {gone[0]}")
-    quote = connection.dialect.identifier_preparer.quote_identifier
+    quote = partial(quoted, connection)
     return PagingKey(
         columns=tuple(found[name] for name in names),
         unique=any(unique and columns == list(names) for unique, columns in _indexes(connection, source.table)),
@@ -162,7 +162,7 @@ def problems_of_key(
 ) -> Iterator[Problem]:
     """What is wrong with the key of a table whose columns are ``found``: of a type without an order of ours, or no index."""
     names = source.key or (id_column,)
-    quote = connection.dialect.identifier_preparer.quote_identifier
+    quote = partial(quoted, connection)
     for name in names:
         column, where = found.get(name), f"{table}.{name}"
         if column is None:
@@ -178,13 +178,13 @@ def problems_of_key(
         return  # a view has no indexes of its own, and is believed to reach those of its table
     indexes = list(_indexes(connection, source.table))
     if not any(columns[: len(names)] == list(names) for _, columns in indexes):
-        quoted = ", ".join(quote(name) for name in names)
+        written = ", ".join(map(quote, names))
         primary = next((columns for unique, columns in indexes if unique), None)
         other = f" (one begins with key: [{', '.join(primary)}])" if primary else ""
         yield Problem(
             where=f"{table}.{names[0]}",
             what=f"key_not_indexed: no index begins with the key, so every page would read the whole table{other}",
-            remedy=f"CREATE INDEX by_key ON {quote(source.table)} ({quoted})",
+            remedy=f"CREATE INDEX by_key ON {quote(source.table)} ({written})",
         )
 
 
@@ -296,8 +296,7 @@ class _Walk:
 
     def __init__(self, engine: sa.Engine, source: SqlSource, key: PagingKey) -> None:
         self._engine, self._key, self._where = engine, key, f"table {source.table}"
-        quoted = engine.dialect.identifier_preparer.quote_identifier(source.table)
-        self._from = f"FROM {quoted} WHERE"
+        self._from = f"FROM {quoted(engine, source.table)} WHERE"
         self._select = f"SELECT {', '.join(key.asked)} {self._from}"
         self._falling = ", ".join(f"{name} DESC" for name in key.quoted)
 

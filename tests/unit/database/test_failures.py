@@ -55,5 +55,13 @@ def test_what_the_database_may_get_over_is_resumable(error: Exception) -> None:
     assert not isinstance(found, TryAgain)
 
 
-def test_a_deadlock_is_tried_again() -> None:
-    assert isinstance(raised(by_driver(sa.exc.OperationalError, pymysql.err.OperationalError(1213, "deadlock"))), TryAgain)
+@pytest.mark.parametrize(
+    "error",
+    [
+        by_driver(sa.exc.OperationalError, pymysql.err.OperationalError(1213, "deadlock")),
+        by_driver(sa.exc.OperationalError, pymysql.err.OperationalError(2013, "lost connection")),
+        by_driver(sa.exc.InternalError, pymysql.err.InternalError("Packet sequence number wrong - got 2 expected 1")),
+    ],
+)
+def test_a_deadlock_and_a_connection_that_is_gone_are_tried_again(error: Exception) -> None:
+    assert isinstance(raised(error), TryAgain)
