@@ -32,6 +32,7 @@ N_ROWS = 1_000_000
 N_FLAGS = 200_000
 N_ROUNDS = 9
 N_RELEASES = 5
+PAUSE_S = 0.5
 ROWS_A_STATEMENT = 500
 COLUMNS = ("a", "b", "c", "d", "e", "f", "g", "h")  # beside the key: integers, doubles, unsigned and nulls mixed
 
@@ -173,6 +174,8 @@ def _insert_bare(server: PrivateServer, database: str, rows: Sequence[tuple[obje
 
 
 def _seconds(work: Callable[[], object]) -> float:
+    """After a pause, so that none pays for what the one before left to the kernel (memory, its share of the cores)."""
+    time.sleep(PAUSE_S)
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
