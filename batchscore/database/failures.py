@@ -103,7 +103,7 @@ def _of_mysql(error: sa.exc.DBAPIError, code: int | None, where: str) -> Batchsc
             "database_setup",
             f"the database account lacks a right (MySQL {code})",
             where=where,
-            remedy="batchscore run SPEC looks at all rights first, and says the GRANT that mends each",
+            remedy="batchscore doctor --spec SPEC says what a driver or reviewer lacks, batchscore db grants SPEC what all need",
         )
     if code in ABSENT:
         return Refused(
