@@ -230,24 +230,31 @@ def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
     return Effect(state=state, evidence=seen[0], evidence_run=seen[1])
 
 
-def refuse_withdrawn_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Reviewed]) -> None:
-    """Raise Refused ``flag_changed`` where the version that is named, of no run, may be that of a flag that was withdrawn.
+def refuse_other_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Reviewed]) -> None:
+    """Raise Refused ``flag_changed`` where the version that is named, of no run, may be that of another flag of the account.
 
-    Another stands in its place by now, or came since, with a first version of its own: whoever has the old page has not seen it.
+    That one was withdrawn, decided or expired, and another came, with a first version of its own: whoever has the old page has
+    not seen it. Whoever has claimed the flag has.
     """
-    if opinion.run_id is not None or opinion.evidence is None:
+    has_claimed = held.claim is not None and held.claim.by == opinion.by
+    if opinion.run_id is not None or opinion.evidence is None or has_claimed:
         return
-    withdrawn = (one for one in of_account if one.state is FlagState.WITHDRAWN and one.flag.run_id != held.flag.run_id)
-    gone = next((one for one in withdrawn if one.version > opinion.evidence), None)  # its last version is its end
-    if gone is not None:
+    others = (one for one in of_account if one.flag.run_id != held.flag.run_id)
+    other = next((one for one in others if _was_shown(one, opinion.evidence)), None)
+    if other is not None:
         raise Refused(
             "flag_changed",
-            f"a flag of run {gone.flag.run_id} had that version, and was withdrawn; "
-            f"the one that stands is of run {held.flag.run_id}",
+            f"a flag of run {other.flag.run_id} had that version, and was {other.state}; "
+            f"the one that this would be of is of run {held.flag.run_id}",
             where=f"queue {opinion.queue}",
             remedy="look at it again: batchscore queue show, then decide with --run and the run of the flag that you saw "
             "(in a file: column run_id)",
         )
+
+
+def _was_shown(flag: Reviewed, version: int) -> bool:
+    """Whether reviewers saw that version of a flag: the last one of a flag that was withdrawn is its end."""
+    return version < flag.version or (version == flag.version and flag.state is not FlagState.WITHDRAWN)
 
 
 def settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second: bool) -> FlagState:

@@ -15,7 +15,8 @@ HELD_BACK: Final = "held back"  # the part of an attempt's seconds in which it w
 class Output(Value):
     """One file an attempt wrote; ``path`` is relative to the store's folder."""
 
-    role: Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "days", "closer_look"]
+    # ``keys`` is written no longer: of scores of an earlier release, whose runs are still verified and explained.
+    role: Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "keys", "days", "closer_look"]
     path: str
     sha256: str
     n_rows: int

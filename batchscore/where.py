@@ -41,6 +41,9 @@ class Condition(Value):
         if (self.op not in NULLS and not self.values) or len({type(value) for value in self.values}) > 1:
             msg = f"{self.op} wants at least one value, all of one kind → change {self.column!r}"
             raise ValueError(msg)
+        if not all(map(_is_writable, (self.column, *self.values))):
+            msg = "half of a surrogate pair is no text, and no database holds it → write the character itself"
+            raise ValueError(msg)
         return self
 
     @property
@@ -56,6 +59,11 @@ class Condition(Value):
             return f"{self.column} {self.op} missing"
         said = ", ".join("yes" if value is True else "no" if value is False else str(value) for value in self.values)
         return f"{self.column} {_SAYS.get(self.op, self.op)} {said}"
+
+
+def _is_writable(value: float | str) -> bool:
+    """Whether it can be written as UTF-8, as all but text can."""
+    return not isinstance(value, str) or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _condition(value: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any, Final
 import pymysql
 import sqlalchemy as sa
 
+from batchscore.database.mysql_connection import MySqlConnection
 from tests.orphans import DYING_WITH_US
 
 PASSWORD: Final = "canary-hunter2"
@@ -72,7 +73,7 @@ class MySqlServer:
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements as the administrator; the rows of the last one."""
-        connection = pymysql.connect(
+        connection = MySqlConnection(  # of one TLS context: tests connect thousands of times
             host=self.host, port=self.port, user=str(self._admin.username), password=str(self._admin.password or ""),
             database=database, connect_timeout=10, read_timeout=120, write_timeout=60, autocommit=True, charset="utf8mb4",
         )  # fmt: skip

@@ -77,6 +77,15 @@ def is_mysql(bound: sa.Engine | sa.Connection) -> bool:
     return bound.dialect.name == "mysql"
 
 
+def quoted(bound: sa.Engine | sa.Connection, name: str) -> str:
+    """The name of a table or a column as it stands in a statement's text.
+
+    SQLAlchemy's own quoting doubles percent signs for PyMySQL; whoever hands a text to a driver doubles all of it at once.
+    """
+    mark = "`" if is_mysql(bound) else '"'
+    return f"{mark}{name.replace(mark, mark * 2)}{mark}"
+
+
 def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:
     asked = url.set(drivername="mysql+pymysql").update_query_dict({"charset": "utf8mb4", "local_infile": "0"})
     defaults = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "write_timeout": READ_S}

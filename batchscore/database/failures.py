@@ -18,10 +18,16 @@ BUSY_S: Final = 30  # how long a SQLite statement waits for another's lock
 CONTENDED: Final = {1205, 1213}  # lock wait timeout, deadlock: nothing of the transaction stands
 DROP_POOL: Final = {1053, 1290, 1792, 1836}  # shutting down; read-only: another server has, or soon will have, the writes
 LOST: Final = {1040, 1152, 1158, 1159, 1160, 1161, 1317, 1927, 2002, 2003, 2006, 2013, 2055, 4031}  # full, cut, killed, away
-DENIED: Final = {1044, 1045, 1142, 1143, 1227, 1370, 1698}
+DENIED: Final = {1044, 1142, 1143, 1227, 1370}
 ABSENT: Final = {1049, 1146}
-# What the server must be told: number → what is wrong, and what mends it.
+# What the server, or the URL, must be told: number → what is wrong, and what mends it.
+_STRANGER: Final = (
+    "the server does not let this account in from this host with this password",
+    "check user and password in the URL: they may have been changed since",
+)
 TO_SET: Final = {
+    1045: _STRANGER,
+    1698: _STRANGER,
     1153: ("a statement is larger than the server accepts", "SET GLOBAL max_allowed_packet = 67108864"),
     1419: (
         "the server logs its changes, and lets no account without SUPER make a trigger",
@@ -103,7 +109,7 @@ def _of_mysql(error: sa.exc.DBAPIError, code: int | None, where: str) -> Batchsc
             "database_setup",
             f"the database account lacks a right (MySQL {code})",
             where=where,
-            remedy="batchscore run SPEC looks at all rights first, and says the GRANT that mends each",
+            remedy="batchscore doctor --spec SPEC says what a driver or reviewer lacks, batchscore db grants SPEC what all need",
         )
     if code in ABSENT:
         return Refused(

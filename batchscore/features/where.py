@@ -27,6 +27,7 @@ _COMPARES: Final = {
     ">=": pc.greater_equal,
 }
 _MAX_DECIMALS: Final = 19
+_EXACT_IN_FLOAT64: Final = 2**53
 
 
 def refusal_of(kind: pa.DataType, condition: Condition) -> str | None:
@@ -46,10 +47,10 @@ def refusal_of(kind: pa.DataType, condition: Condition) -> str | None:
         return f"{kind} cannot be compared: numbers, text and true or false only"
     if any(type(value) not in wanted for value in condition.values):
         return f"{kind} is compared with {called}"
-    if pa.types.is_integer(kind) and not all(_fits(_compared_as(kind), value) for value in condition.values):
-        return f"{kind} never is a number as large, or small, as that"
     if pa.types.is_decimal(kind) and any(_n_decimals(value) > _MAX_DECIMALS for value in condition.values):
         return f"{kind} is compared with numbers of at most {_MAX_DECIMALS} decimals"
+    if not all(_fits(_compared_as(kind), value) for value in condition.values):
+        return f"{kind} is not compared exactly with a number as large, or small, as that"
     return None
 
 
@@ -103,5 +104,10 @@ def _n_decimals(value: Any) -> int:
 
 
 def _fits(kind: pa.DataType, value: Any) -> bool:
-    low, high = (0, 2**64 - 1) if kind == pa.uint64() else (-(2**63), 2**63 - 1)
-    return low <= int(value) <= high
+    """Whether a value has a place in the type that it is compared as."""
+    if pa.types.is_integer(kind):
+        low, high = (0, 2**64 - 1) if kind == pa.uint64() else (-(2**63), 2**63 - 1)
+        return bool(low <= value <= high)
+    if pa.types.is_decimal(kind):
+        return bool(abs(Decimal(str(value))) < 10 ** (kind.precision - kind.scale))
+    return not pa.types.is_floating(kind) or isinstance(value, float) or abs(value) <= _EXACT_IN_FLOAT64

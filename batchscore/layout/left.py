@@ -82,8 +82,12 @@ def decided_rows(decision: Reference, *standings: str) -> pa.Table:
 def scored_keys(definitions: Definitions, receipt: Receipt) -> Receipt:
     """A score receipt with the key digests in its file's footer: ``scored 2002-08-19T00:00:00+00:00`` and so on.
 
-    Also ``outside``, ``repeated``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set.
+    Also ``outside``, ``repeated``, ``unscoreable`` and ``rejected``; a name that is absent is the empty set. An earlier release
+    wrote them to a file of their own, names beside digests.
     """
+    for output in outputs_of([receipt], "keys"):
+        held = pq.read_table(verified(str(definitions.store / output.path), output.sha256))
+        return receipt.model_copy(update={"keys": dict(zip(held["name"].to_pylist(), held["keys"].to_pylist(), strict=True))})
     (output,) = outputs_of([receipt], "scores")
     footer = pq.read_metadata(verified(str(definitions.store / output.path), output.sha256)).metadata
     return receipt.model_copy(update={"keys": keys_from_footer(footer)})

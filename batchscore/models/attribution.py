@@ -146,6 +146,8 @@ def _codes(trees: Sequence[Any], nodes: Nodes, max_bytes: int) -> dict[str, Arra
         n_before += len(of_tree)
         listed, *stretches = (tree.get(f"categories{part}", ()) for part in ("", "_nodes", "_segments", "_sizes"))
         for node, first, n in zip(*(np.asarray(held, np.int64).tolist() for held in stretches), strict=True):
+            if of_tree[node] < 0:  # no way leads there
+                continue
             held = np.asarray(listed[first : first + n], np.int64)
             goes_right = np.zeros(int(held.max()) + 1, np.uint8)
             goes_right[held] = 1

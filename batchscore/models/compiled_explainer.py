@@ -40,18 +40,17 @@ class CompiledExplainer:
     def __init__(self, scorer: Scorer, reference: XGBoostScorer, facts: ModelFacts) -> None:
         self._scorer = scorer
         self._reference = reference
-        self._facts = facts
+        self._facts: ModelFacts | None = facts  # twice a JSON file's size: held until tables are made, or never will be
         self._n_rounds = reference.manifest.iteration_range[1]
         self._making = threading.Lock()
         self._attribution: Attribution | None = None
-        self._n_before: int | None = None  # rows that XGBoost explains before tables are made
-        self._refused = False
         self._of_thread = threading.local()
         self.name: str = scorer.name
         self.manifest: Manifest = scorer.manifest
         self.names: tuple[str, ...] = scorer.names
         self.bundle_digest: str = scorer.bundle_digest
         self.riders: Golden = scorer.riders
+        self._n_before = self._worth(facts)  # rows that XGBoost explains before tables are made
 
     @property
     def n_fallbacks(self) -> int:
@@ -92,34 +91,32 @@ class CompiledExplainer:
     def certify(self) -> bool:
         """Make the tables now, if it was not done; whether they are used from now on. The log says why not."""
         with self._making:
-            if self._attribution is None and not self._refused:
-                self._attribution = self._certified()
-                self._refused = self._attribution is None
+            if self._facts is not None:
+                self._attribution, self._facts = self._certified(self._facts), None
             return self._attribution is not None
 
     def _after(self, n_rows: int) -> Attribution | None:
         """The tables, if they are there or worth making after that many more rows."""
-        if self._attribution is None and not self._refused:
+        if self._facts is not None:
             with self._making:
-                if self._n_before is None:
-                    self._n_before = self._worth()
                 self._n_before -= n_rows
             if self._n_before <= 0:
                 self.certify()
         return self._attribution
 
-    def _worth(self) -> int:
-        """How many rows XGBoost explains in the time that making tables takes."""
+    def _worth(self, facts: ModelFacts) -> int:
+        """How many rows XGBoost explains in the time that making tables takes. Where none can be made, the trees are let go."""
         try:
-            nodes = read_nodes(self._facts, self._n_rounds)
+            nodes = read_nodes(facts, self._n_rounds)
         except _NOT_USED as error:
             self._not_used(error)
+            self._facts = None
             return 0
         return _WORTH * nodes.n_entries // nodes.n_leaves
 
-    def _certified(self) -> Attribution | None:
+    def _certified(self, facts: ModelFacts) -> Attribution | None:
         try:
-            attribution = read_attribution(self._facts, self._n_rounds)
+            attribution = read_attribution(facts, self._n_rounds)
             base_margin = self._reference.base_margin()
             n_differ = 0
             for frame in (self.riders.frame, witnesses(attribution, self.manifest)):
@@ -134,7 +131,6 @@ class CompiledExplainer:
         return attribution
 
     def _not_used(self, error: Exception) -> None:
-        self._refused = True
         # That tables would be too large is no fault, and says nothing that anybody could mend.
         level = logging.INFO if isinstance(error, NotCompilable) else logging.WARNING
         _log.log(level, "compiled explainer not used", extra={"bundle": self.manifest.name, "cause": type(error).__name__})

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 Route = Literal["fastest", "xgboost"]
 _loaded: Final[dict[tuple[str, int, Route], Scorer]] = {}
 _loading: Final = threading.Lock()
+KEPT: Final = 8  # bundles a process keeps: more than a run has; a cluster that stays up for weeks meets every one of its models
 
 
 def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "fastest") -> Scorer:
     """The scorer of the bundle whose manifest ``reference`` names; loaded and proven once per process and digest.
+
+    The last `KEPT` stay loaded: one may hold tables of 128 MiB.
 
     Every file's SHA-256 is checked before XGBoost sees a byte, a child process loads the model first (`probe`), and the golden
     rows must come out to the bit.
@@ -41,6 +44,9 @@ def load_scorer(reference: Reference, *, nthread: int = 1, route: Route = "faste
             require_survivor_once(checked)
             scorer = XGBoostScorer(checked, nthread=nthread)
             _loaded[key] = fastest_scorer(checked, scorer) if route == "fastest" else scorer
+        _loaded[key] = _loaded.pop(key)  # the last used is the last to go
+        while len(_loaded) > KEPT:
+            del _loaded[next(iter(_loaded))]
         return _loaded[key]
 
 

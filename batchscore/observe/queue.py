@@ -49,7 +49,8 @@ def show_story(rows: Sequence[Reviewed], events: Sequence[QueueEvent], console: 
                 f"{said.disposition}{became}{why}",
             )
         if row.state not in DECIDED:
-            tables.line(console, f"        version {row.version} of the evidence: a decision names it (--saw {row.version})")
+            names = f"--saw {row.version} --run {row.flag.run_id}"
+            tables.line(console, f"        version {row.version} of the evidence: a decision names it ({names})")
     for event in events:
         tables.line(console, f"{event.number:>8}  {event.at:%Y-%m-%d %H:%M} UTC  {event.act}  {event.run_id}  {event.who}")
 

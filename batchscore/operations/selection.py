@@ -78,7 +78,8 @@ def selection_of(asked: AccountAt, scores: Iterable[pa.Table], memory: pa.Table,
         released=bool(mine and mine.get("release")),
         more={name: value for name, value in (mine or {}).items() if name not in _KNOWN and value is not None},
     )
-    return found.model_copy(update={"said": _said(found, asked.score) + (_ADDS if standing == EVIDENCE else "")})
+    n_kept = sum(tier.floor or 0 for tier in policy.tiers)
+    return found.model_copy(update={"said": _said(found, asked.score, n_kept) + (_ADDS if standing == EVIDENCE else "")})
 
 
 _ADDS: Final = "; where it moved far enough, this run may add to that flag, as evidence"
@@ -136,11 +137,12 @@ def _open_since(memory: pa.Table, own: pa.Scalar) -> datetime | None:
     return since
 
 
-def _said(found: Selection, score: float | None) -> str:
-    """One sentence."""
+def _said(found: Selection, score: float | None, n_kept: int) -> str:
+    """One sentence. ``n_kept``: places of the budget that floors of tiers keep."""
     among = f"{found.n_reaching:,} that reach the threshold" if found.threshold is not None else f"{found.n_reaching:,}"
     number = f"its score is number {found.place or 0:,} of the {among} and could be flagged"
-    takes = "" if found.budget is None else f", and the budget takes {found.budget:,}"
+    floors = f"floors keep {n_kept:,} of its places for the best of their tiers"
+    takes = "" if found.budget is None else f", and the budget takes {found.budget:,}" + (f", but {floors}" if n_kept else "")
     last = "" if found.last_score is None else f"; the last one taken has {found.last_score:.6g}"
     sentences: dict[Because, str] = {
         "selected": f"{number}{takes}",
@@ -154,6 +156,8 @@ def _said(found: Selection, score: float | None) -> str:
         "reserve": f"{number}{takes}{last}: it is kept in reserve, at rank {found.rank}",
         "withheld": f"it would be flagged, and was withheld: {found.more.get('why', '')}",
         "not_scored": "it has no score at this as-of",
-        "policy": "the policy left it out, by a rule beyond threshold, budget and open flags",
+        "policy": f"{number}{takes}{last}"
+        if n_kept
+        else "the policy left it out, by a rule beyond threshold, budget and open flags",
     }
     return sentences[found.because]

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from batchscore.database import code_of, is_mysql, read, reading_engine, translated
+from batchscore.database import code_of, is_mysql, quoted, read, reading_engine, translated
 from batchscore.errors import Problem
 from batchscore.settings import database_url
 from batchscore.sources.gentle import Load, replica_lag, worse
@@ -43,7 +43,7 @@ def gentle_problems(connection: sa.Connection, source: SqlSource, table: str) ->
         yield Problem(
             where=f"{where}.pause_table",
             what=f"table_missing: the database {source.url!r} has no table {pause!r}",
-            remedy=f"CREATE TABLE {_quoted(connection, pause)} (why VARCHAR(255) NOT NULL)",
+            remedy=f"CREATE TABLE {quoted(connection, pause)} (why VARCHAR(255) NOT NULL)",
         )
     if source.gentle.replica_lag_s is not None:
         yield from _lag_problem(connection, source.url, where)
@@ -77,8 +77,8 @@ def _may_see_replicas(connection: sa.Connection) -> bool:
 def _load_of(source: SqlSource, connection: sa.Connection) -> Load:
     flag = ""
     if (table := source.gentle.pause_table) is not None:
-        query = f"SELECT 1 FROM {_quoted(connection, table)} LIMIT 1"  # noqa: S608 (quoted)
-        flag = f"the table {table} holds a row" if connection.exec_driver_sql(query).first() is not None else ""
+        some = sa.select(sa.literal(1)).select_from(sa.table(sa.sql.quoted_name(table, quote=True))).limit(1)
+        flag = f"the table {table} holds a row" if connection.execute(some).first() is not None else ""
     if not is_mysql(connection):
         return Load(flag=flag)
     running = connection.exec_driver_sql("SHOW GLOBAL STATUS LIKE 'Threads_running'").one()
@@ -97,7 +97,3 @@ def _lag_of(connection: sa.Connection) -> float | None:
 
 def _is_mariadb(connection: sa.Connection) -> bool:
     return is_mysql(connection) and bool(getattr(connection.dialect, "is_mariadb", False))
-
-
-def _quoted(connection: sa.Connection, name: str) -> str:
-    return connection.dialect.identifier_preparer.quote_identifier(name).replace("%", "%%")

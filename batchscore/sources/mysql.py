@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import read
+from batchscore.database import quoted, read
 from batchscore.errors import PartitionError, Problem
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound
@@ -74,7 +74,7 @@ class PageReader:
     def __init__(self, engine: sa.Engine, source: SqlSource, roles: Sequence[tuple[str, Role]], fast: FastReader | None) -> None:
         self._engine, self._source = engine, source
         self._where = f"table {source.table}"
-        self._quote = engine.dialect.identifier_preparer.quote_identifier
+        self._quote = partial(quoted, engine)
         self._table = self._quote(source.table)
         id_column = next(name for name, role in roles if role == "key")
         found = read(engine, lambda connection: columns_of(connection, source.table), where=self._where)
@@ -95,8 +95,8 @@ class PageReader:
         """By column, how it is asked for; the same types for either driver."""
         asked = {}
         for name, role in roles:
-            column, quoted = found.get(name), f"{self._table}.{self._quote(name)}"
-            expression = column.asked_as(role, quoted, self._source.id_cast, in_binary=in_binary) if column else None
+            column, said = found.get(name), f"{self._table}.{self._quote(name)}"
+            expression = column.asked_as(role, said, self._source.id_cast, in_binary=in_binary) if column else None
             if expression is None:
                 raise PartitionError(
                     "column_type", "is gone, or changed its type since the run was planned", where=f"{self._where}: {name}"

@@ -8,7 +8,6 @@ asked for and answered apart, so that whoever asks can work in between.
 from __future__ import annotations
 
 import atexit
-import mmap
 import os
 import socket
 import subprocess
@@ -25,7 +24,8 @@ import pyarrow as pa
 
 from batchscore.errors import AttemptFailed
 from batchscore.sources import mysql_fast_child
-from batchscore.sources.mysql_fast_child import ANSWER, SIZE, UNREADABLE
+from batchscore.sources.mysql_fast_child import ANSWER, ASK, UNREADABLE
+from batchscore.sources.shared_page import PageReceiver
 
 DEADLINE_S: Final = 60.0  # of one page, which is sized to take half a second
 # connectorx asks for memory row by row, 32 rows at a time: glibc keeps as many pieces of a size at hand (7 are its default),
@@ -39,7 +39,7 @@ def can_read_fast(url: str) -> bool:
 
 
 class FastReader:
-    """One child process, one read at a time. Each answer is memory of its own, mapped here: a pipe would copy it thrice.
+    """One child process, one read at a time. Each answer is in memory that is mapped here: a pipe would copy it thrice.
 
     ``n_page``: how many rows its last pages had, for whoever reads the next range. ``seconds``: what its last read took.
     """
@@ -52,6 +52,7 @@ class FastReader:
         self._answers: socket.socket
         self._child: subprocess.Popen[bytes] | None = None
         self._asked_at: float | None = None
+        self._memory = PageReceiver()
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +72,7 @@ class FastReader:
             child.kill()
             child.communicate()  # reaps it and closes its pipes
             self._answers.close()
+            self._memory = PageReceiver()  # the next child has memory of its own; what was made of the old one stays good
 
     def start(self) -> None:
         """Let the child load its libraries while others are at work; the first read would wait for it."""
@@ -93,7 +95,7 @@ class FastReader:
         said = query.encode()
         self._asked_at = time.monotonic()
         try:
-            self._child.stdin.write(SIZE.pack(len(said)) + said)
+            self._child.stdin.write(ASK.pack(len(said), self._memory.kept_is_free) + said)
         except BrokenPipeError:
             return  # `answer` finds the child gone
 
@@ -117,24 +119,15 @@ class FastReader:
         if not head:
             self.close()  # it died of something: the next read gets a new one
             return None
-        size, self.seconds = ANSWER.unpack(head)
+        size, self.seconds, is_kept = ANSWER.unpack(head)
         if size == UNREADABLE:
             return None
-        with pa.ipc.open_stream(_mapped(pages[0], size)) as stream:
-            return stream.read_all()
+        return self._memory.take(pages[0], size, is_kept=is_kept)
 
     def read(self, query: str) -> pa.Table | None:
         """Ask and wait for the answer; raises as `answer`."""
         self.ask(query)
         return self.answer()
-
-
-def _mapped(page: int, size: int) -> pa.Buffer:
-    """The memory behind a descriptor, for as long as anything made of it is there; the descriptor is closed."""
-    try:
-        return pa.py_buffer(mmap.mmap(page, size, flags=mmap.MAP_SHARED | mmap.MAP_POPULATE, prot=mmap.PROT_READ))
-    finally:
-        os.close(page)
 
 
 class _Idle:

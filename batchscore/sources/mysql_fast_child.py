@@ -15,9 +15,10 @@ from typing import Final
 import pyarrow as pa
 
 from batchscore.settings import database_url
+from batchscore.sources.shared_page import PageSender
 
-SIZE: Final = struct.Struct(">q")  # of a query, before it
-ANSWER: Final = struct.Struct(">qd")  # bytes of the answer, seconds that it took
+ASK: Final = struct.Struct(">q?")  # before a query: its bytes, and whether the memory that is kept for answers is free
+ANSWER: Final = struct.Struct(">qd?")  # bytes of the answer, seconds that it took, and whether it is in that memory
 UNREADABLE: Final = -1
 
 
@@ -27,29 +28,23 @@ def main() -> None:
 
     url = _plain(database_url(sys.argv[1]))
     asked, answers = sys.stdin.buffer, socket.socket(fileno=int(sys.argv[2]))
-    while len(head := asked.read(SIZE.size)) == SIZE.size:
-        query = asked.read(SIZE.unpack(head)[0]).decode()
+    memory = PageSender()
+    while len(head := asked.read(ASK.size)) == ASK.size:
+        n_bytes, kept_is_free = ASK.unpack(head)
+        query = asked.read(n_bytes).decode()
         began = time.monotonic()
         try:
             table = connectorx.read_sql(url, query, return_type="arrow")
-            assert not any(map(pa.types.is_boolean, table.schema.types)), "earlier versions took any TINYINT for a bool"
         except BaseException:  # noqa: BLE001 (a panic of its Rust is no Exception; its words may hold the URL)
-            answers.send(ANSWER.pack(UNREADABLE, time.monotonic() - began))
+            table = None
+        if table is None or any(map(pa.types.is_boolean, table.schema.types)):  # earlier versions took any TINYINT for a bool
+            answers.send(ANSWER.pack(UNREADABLE, time.monotonic() - began, False))  # noqa: FBT003 (in a message)
         else:
             seconds = time.monotonic() - began
-            page, size = _page(table)
+            page, size, is_kept = memory.put(table, kept_is_free=kept_is_free)
             del table  # before the next is read
-            socket.send_fds(answers, [ANSWER.pack(size, seconds)], [page])
+            socket.send_fds(answers, [ANSWER.pack(size, seconds, is_kept)], [page])
             os.close(page)
-
-
-def _page(table: pa.Table) -> tuple[int, int]:
-    """A table in memory of its own without a name, as a descriptor; and its size in bytes."""
-    page = os.memfd_create("batchscore-page")
-    with pa.OSFile(f"/proc/self/fd/{page}", "wb") as held:
-        with pa.ipc.new_stream(held, table.schema) as stream:
-            stream.write_table(table)
-        return page, held.tell()
 
 
 def _plain(url: str) -> str:

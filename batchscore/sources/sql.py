@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, reading_engine, translated
+from batchscore.database import is_mysql, quoted, reading_engine, translated
 from batchscore.errors import PartitionError, Problem, Refused
 from batchscore.features.feature_set import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
@@ -325,9 +325,9 @@ def _kept(rows: sa.Select[Any], connection: sa.Connection, source: SqlSource) ->
     """Of rows of a SQLite table, those that the source's filter keeps."""
     if not source.where:
         return rows
-    quote = connection.dialect.identifier_preparer.quote_identifier
     # With the table's name: SQLite takes a quoted name alone, of a column that is gone, for text.
-    condition, parameters = in_sqlite(source.where, lambda name: f"{quote(source.table)}.{quote(name)}")
+    table = quoted(connection, source.table)
+    condition, parameters = in_sqlite(source.where, lambda name: f"{table}.{quoted(connection, name)}")
     return rows.where(sa.text(condition).bindparams(**parameters))
 
 

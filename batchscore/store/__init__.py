@@ -12,9 +12,10 @@ from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
 from batchscore.store.desk import ReviewDesk
 from batchscore.store.fencing import LEASE_S
+from batchscore.store.grants import Role
 from batchscore.store.ledger import Ledger
 from batchscore.store.place import DATABASE, database_name, engine_of, require_place
-from batchscore.store.preflight import findings, require_ready
+from batchscore.store.preflight import findings, require_ready, role_of
 from batchscore.store.reader import Reader
 from batchscore.store.schema import require_current, require_kind
 
@@ -64,8 +65,8 @@ def open_cleaner(folder: Path) -> Cleaner:
     return Cleaner(_existing(folder), folder)
 
 
-def preflight(folder: Path) -> tuple[Problem, ...]:
-    """What a driver would be refused for: server, tables and account of a store on MySQL. Changes nothing.
+def preflight(folder: Path) -> tuple[Role, tuple[Problem, ...]]:
+    """Whose account it is, and what it would be refused for: server, tables and rights of a store on MySQL. Changes nothing.
 
     Raises:
         Refused: ``store_missing`` or ``store_schema``.
@@ -74,7 +75,8 @@ def preflight(folder: Path) -> tuple[Problem, ...]:
     try:
         with translated(where="store"), engine.connect() as connection:
             require_current(connection)
-            return tuple(findings(connection))
+            role = role_of(connection)
+            return role, tuple(findings(connection, role))
     finally:
         engine.dispose()
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from batchscore.desk import DispositionRow, Effect, Happened, Opinion, Reviewed, effect_of, refuse_withdrawn_page
+from batchscore.desk import DispositionRow, Effect, Happened, Opinion, Reviewed, effect_of, refuse_other_page
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
@@ -64,7 +64,7 @@ def check(
             flag = changed.get(key, flag)
             effect = effect_of(flag, opinion, from_microseconds(at))
             if effect.state is not None:
-                refuse_withdrawn_page(opinion, flag, held[opinion.queue][account_id].flags.values())
+                refuse_other_page(opinion, flag, held[opinion.queue][account_id].flags.values())
             if effect.state is FlagState.AWAITING and flag.state not in STANDING:
                 account = held[opinion.queue][account_id]
                 _refuse_second_flag(opinion, flag, account)

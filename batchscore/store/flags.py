@@ -91,12 +91,12 @@ def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewData
             database.trail.append(connection, [done])
             append_release(connection, run.run_id, run.owner, queue, at)
 
-    queue, late = "", Late(run.run_id, database.now, asked.since)
+    queue, late = "", Late(run.run_id, database.now, database.largest_id, asked.since)
     released, insertion = fence.write(run, look)
     if released is None:
         reach(Point.RELEASE_BEGUN)
         for how, those in ((insertion, asked.flags), (replace(insertion, adding=True), asked.evidence)):
-            for part in _parts(late.noting(those, database.largest_id), ROWS_A_TRANSACTION):
+            for part in _parts(late.noting(those), ROWS_A_TRANSACTION):
                 queue = part[0].queue
                 fence.write(run, _Inserting(how, part))
                 reach(Point.FLAGS_INSERTED)

@@ -64,21 +64,22 @@ def decided_since(connection: sa.Connection, queue: str, ids: Sequence[Any], sin
 class Late:
     """Flags of a release that suppressions meet after they were inserted, and before anybody saw them.
 
-    ``now``: the database's clock. ``since``: when the run read its memory (microseconds); None asks after every suppression.
+    ``now``: the database's clock. ``largest``: the largest integer it holds. ``since``: when the run read its memory
+    (microseconds); None asks after every suppression.
     """
 
-    def __init__(self, run_id: str, now: sa.ColumnElement[Any], since: int | None) -> None:
-        self._run_id, self._now, self._since = run_id, now, since
+    def __init__(self, run_id: str, now: sa.ColumnElement[Any], largest: int, since: int | None) -> None:
+        self._run_id, self._now, self._largest, self._since = run_id, now, largest, since
         self._of: defaultdict[Subject, list[Any]] = defaultdict(list)
         self._are_text = False
 
-    def noting(self, flags: Iterable[AnyFlag], largest: int) -> Iterator[AnyFlag]:
-        """The flags on their way, noted by what a suppression may name; ``largest``: the largest integer of the database."""
+    def noting(self, flags: Iterable[AnyFlag]) -> Iterator[AnyFlag]:
+        """The flags on their way, noted by what a suppression may name."""
         for flag in flags:
             self._are_text = isinstance(flag.account_id, str)
             for scope, key in subjects_of(flag):
                 if scope != "account":
-                    self._of[scope, key].append(stored_id(flag.account_id, largest))
+                    self._of[scope, key].append(stored_id(flag.account_id, self._largest))
             yield flag
 
     def keep_back(self, connection: sa.Connection, queue: str, at: int) -> None:
@@ -102,4 +103,6 @@ class Late:
             return self._of.get((scope, key), ())
         if self._are_text:
             return (key,)
-        return (int(key),) if key.isdigit() and str(int(key)).encode() == key else ()
+        account_id = int(key) if key.isdigit() else -1
+        is_one = str(account_id).encode() == key and account_id <= self._largest  # no flag can have another, nor be asked for
+        return (account_id,) if is_one else ()

@@ -1,4 +1,4 @@
-"""Preflight of a store on MySQL: is the server, are the tables, is the account what a driver needs? Changes nothing.
+"""Preflight of a store on MySQL: are server, tables and account what a driver, or a reviewer, needs? Changes nothing.
 
 Each finding comes with the statement that mends it. Rights are tried, not read: a write of no rows is answered by the server
 itself, roles, wildcards and proxies included.
@@ -6,20 +6,19 @@ itself, roles, wildcards and proxies included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.database import code_of, translated
 from batchscore.errors import Problem, Refused
-from batchscore.store.tables import PEOPLES, WITH_IDS, metadata
+from batchscore.store.grants import WRITERS, Role
+from batchscore.store.tables import WITH_IDS, metadata
 
 LEAST_PACKET_BYTES: Final = 1 << 20
 _READ_ONLY: Final = "is read-only"
 _OURS: Final = (*metadata.tables, *WITH_IDS)
-_ONLY_READ: Final = frozenset({"installation", *PEOPLES})  # by a driver
-_ONLY_ADDED: Final = frozenset({"audit", "events"})
 _EXACT: Final = {"score": "double", "margin": "double"}
 
 
@@ -35,14 +34,29 @@ def require_ready(connection: sa.Connection) -> None:
         )
 
 
-def findings(connection: sa.Connection) -> Iterator[Problem]:
-    """What is wrong with the server, the tables and the account of a store that has its tables."""
+def findings(connection: sa.Connection, role: Role = "committer") -> Iterator[Problem]:
+    """What is wrong with the server, the tables and the account of a store that has its tables; ``role``: the account's."""
     of_server = list(_of_server(connection))
     yield from of_server
     yield from _of_tables(connection)
-    if not any(problem.what == _READ_ONLY for problem in of_server):  # there every write is refused, whoever asks
-        yield from _of_rights(connection)
+    if not _is_read_only(of_server):
+        yield from _of_rights(connection, role)
     connection.rollback()
+
+
+def role_of(connection: sa.Connection) -> Role:
+    """The reviewer's where the account may write what people say of flags, and no run; any other is taken for a driver's."""
+    if _is_read_only(_of_server(connection)):
+        return "committer"
+    writes_peoples = _is_allowed(connection, _tried("claims", "INSERT"))
+    writes_runs = _is_allowed(connection, _tried("runs", "INSERT"))
+    connection.rollback()
+    return "reviewer" if writes_peoples and not writes_runs else "committer"
+
+
+def _is_read_only(of_server: Iterable[Problem]) -> bool:
+    """Whether every write is refused, whoever asks."""
+    return any(problem.what == _READ_ONLY for problem in of_server)
 
 
 def _of_server(connection: sa.Connection) -> Iterator[Problem]:
@@ -92,25 +106,27 @@ def _of_tables(connection: sa.Connection) -> Iterator[Problem]:
         yield Problem(where=f"table {table}", what=f"compares text as {collation}, not by its bytes", remedy=remedy)
 
 
-def _of_rights(connection: sa.Connection) -> Iterator[Problem]:
-    """Each table is read, inserted into and updated, without a row."""
+def _of_rights(connection: sa.Connection, role: Role) -> Iterator[Problem]:
+    """Each table is read, and written as the role does, without a row."""
     account, database = connection.exec_driver_sql("SELECT CURRENT_USER(), DATABASE()").one()
     user, _, host = str(account).rpartition("@")
     for name in _OURS:
-        tried = {"SELECT": f"SELECT 1 FROM `{name}` LIMIT 0"}  # noqa: S608 (names of our own tables)
-        if name not in _ONLY_READ:
-            tried["INSERT"] = f"INSERT INTO `{name}` SELECT * FROM `{name}` WHERE FALSE"  # noqa: S608 (as above)
-        if name not in _ONLY_READ | _ONLY_ADDED:
-            column = _column(name)
-            tried["UPDATE"] = f"UPDATE `{name}` SET `{column}` = `{column}` WHERE FALSE"  # noqa: S608 (as above)
-        for right, statement in tried.items():
-            if not _is_allowed(connection, statement):
+        for right in ("SELECT", *WRITERS[role].get(name, ())):
+            if not _is_allowed(connection, _tried(name, right)):
                 remedy = f"GRANT {right} ON `{database}`.`{name}` TO '{user}'@'{host}'"
                 yield Problem(where=f"table {name}", what=f"the account may not {right}", remedy=remedy)
 
 
-def _column(table: str) -> str:
-    return next(column.name for column in metadata.tables[table].c) if table in metadata.tables else "queue"
+def _tried(table: str, right: str) -> str:
+    """A statement of no rows that needs the right, as it is named in a GRANT."""
+    verb, _, columns = right.partition(" ")
+    if verb == "SELECT":
+        return f"SELECT 1 FROM `{table}` LIMIT 0"  # noqa: S608 (names of our own tables)
+    if verb == "INSERT":
+        return f"INSERT INTO `{table}` SELECT * FROM `{table}` WHERE FALSE"  # noqa: S608 (as above)
+    first = next(column.name for column in metadata.tables[table].c) if table in metadata.tables else "queue"
+    changed = columns.strip("()").split(", ") if columns else [first]
+    return f"UPDATE `{table}` SET {', '.join(f'`{column}` = `{column}`' for column in changed)} WHERE FALSE"  # noqa: S608 (as above)
 
 
 def _is_allowed(connection: sa.Connection, statement: str) -> bool:

@@ -98,13 +98,27 @@ def test_the_statements_that_preflight_gives_mend_what_it_found(
         "ALTER TABLE sweeps ENGINE = MyISAM",
         database=database,
     )
-    assert len(preflight(folder)) == 3, "what doctor tells"
+    assert len(preflight(folder)[1]) == 3, "what doctor tells"
     with pytest.raises(Refused) as refusal:
         open_store(folder, "integer")
     assert refusal.value.reason == "database_setup"
     assert {problem.where for problem in refusal.value.problems} == {"flags.score", "table queues", "table sweeps"}
     mysql_server.execute(*(problem.remedy for problem in refusal.value.problems), database=database)
     open_store(folder, "integer")
+
+
+def test_a_reviewers_account_is_told_the_rights_on_columns_that_an_upgrade_brought(
+    accounts: dict[str, str], mysql_server: MySqlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for role in ("committer", "reviewer"):
+        as_role(role, accounts, monkeypatch)
+        assert preflight(tmp_path) == (role, ())
+    url = sa.make_url(accounts["reviewer"])
+    mysql_server.execute(f"REVOKE UPDATE (turns, turned_at) ON {url.database}.flags FROM '{url.username}'@'%'")
+    role, (problem,) = preflight(tmp_path)
+    assert (role, problem.where) == ("reviewer", "table flags")
+    mysql_server.execute(problem.remedy)
+    assert preflight(tmp_path) == ("reviewer", ())
 
 
 def test_a_read_only_server_and_one_of_small_packets_are_refused(
@@ -120,6 +134,9 @@ def test_a_read_only_server_and_one_of_small_packets_are_refused(
         assert {problem.what.split(" ")[1] for problem in found} >= {"read-only", "statements"}
         with pytest.raises(Refused, match="database_setup"):
             open_store(tmp_path, "integer")
+        as_role("reviewer", accounts, monkeypatch)
+        assert "read-only" in str(preflight(tmp_path)[1])
+        as_role("committer", accounts, monkeypatch)
     finally:
         mysql_server.execute("SET GLOBAL read_only = OFF", f"SET GLOBAL max_allowed_packet = {packet}")
     with engine_of(tmp_path).connect() as connection:

@@ -53,7 +53,7 @@ def test_a_reviewer_claims_looks_and_decides(store: Path) -> None:
     assert refusal.value.reason == "flag_changed"
     looked = call("queue", "show", "7", "--store", store)
     assert "evidence 2: run" in looked.stdout
-    assert "--saw 2" in looked.stdout
+    assert "--saw 2 --run r-" in looked.stdout
     said = call("queue", "decide", "7", "cleared", "--saw", "2", "--by", "ann", "--why", "a newsletter", "--store", store)
     assert said.stdout == "account 7: cleared\n"
     looked = call("queue", "show", "7", "--store", store)

@@ -42,8 +42,29 @@ def test_a_column_of_any_type_may_be_asked_for_null() -> None:
 
 
 @pytest.mark.parametrize(
-    "condition", [["a", "is", 1], ["a", "==", None], ["a", "in", None], ["a", "is not", []], ["a", "=", 1], ["a", "is"]]
-)
+    ("kind", "value", "is_compared"),
+    [
+        (pa.int64(), 2**63 - 1, True), (pa.int64(), 2**63, False), (pa.uint64(), 2**64 - 1, True), (pa.uint64(), -1, False),
+        (pa.float64(), 2**53, True), (pa.float64(), 1e300, True), (pa.float64(), 2**53 + 1, False),
+        (pa.float64(), 10**400, False),
+        (pa.decimal128(10, 2), 10**56, True), (pa.decimal128(10, 2), 10**57, False), (pa.decimal128(10, 2), -1e300, False),
+    ],
+)  # fmt: skip
+def test_a_number_is_compared_where_it_has_an_exact_place(kind: pa.DataType, value: float, is_compared: bool) -> None:
+    (condition,) = filter_of([["a", "<", value]])[0]
+    assert (refusal_of(kind, condition) is None) == is_compared
+    if is_compared:
+        assert mask_of(pa.table({"a": pa.array([0, None], kind)}), filter_of([["a", "<", value]])).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        ["a", "is", 1], ["a", "==", None], ["a", "in", None], ["a", "is not", []], ["a", "=", 1], ["a", "is"],
+        ["a", "==", "\ud800"], ["a", "in", ["b", "\udfff"]], ["\ud800", "==", 1],
+        ["a", "<", float("inf")], ["a", "==", float("nan")],
+    ],
+)  # fmt: skip
 def test_conditions_that_mean_nothing_are_refused(condition: list[Any]) -> None:
     with pytest.raises(ValidationError):
         filter_of([condition])

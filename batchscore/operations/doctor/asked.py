@@ -55,13 +55,13 @@ def databases(patient: Patient) -> Remark | None:
 
 
 def review_database(patient: Patient) -> Remark | None:
-    """A review database on MySQL has its tables, and server, tables and account are as a driver needs them."""
+    """A review database on MySQL has its tables, and server, tables and account are as a driver, or a reviewer, needs them."""
     if patient.spec is None or patient.spec.database is None:
         return None
-    problems = preflight(Path(patient.spec.store))
+    role, problems = preflight(Path(patient.spec.store))
     if problems:
         return fail("; ".join(f"{problem.where} {problem.what}" for problem in problems), "; ".join(p.remedy for p in problems))
-    return ok(f"{patient.spec.database} is ready for a driver")
+    return ok(f"{patient.spec.database} is ready for a {role}'s account")
 
 
 def inputs(patient: Patient) -> Remark | None:

@@ -301,7 +301,7 @@ def test_tables_of_somebody_else_are_not_taken_for_a_cut_upgrade(world: World, t
 
 
 def test_an_upgrade_on_sqlite_that_is_killed_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
-    every = 1 if EVERY_CUT else 16
+    every = 1 if EVERY_CUT else 24
     command_line = [sys.executable, "-m", "tests.contract.store.upgrades_cut", str(tmp_path), str(every)]
     done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
     n_kills, n_same = map(int, done.stdout.split())

@@ -42,13 +42,31 @@ def test_the_page_of_a_flag_that_was_withdrawn_is_none_of_the_flag_that_stands_i
     for account_id, run in ((7, heir), (8, again)):
         assert held(store_folder, account_id).version == 1
         refusal = refused(desk, says(account_id, evidence=1))
-        assert (refusal.reason, f"was withdrawn; the one that stands is of run {run.run_id}" in refusal.what) == (
+        assert (refusal.reason, f"was withdrawn; the one that this would be of is of run {run.run_id}" in refusal.what) == (
             "flag_changed",
             True,
         )
         assert refused(desk, says(account_id, evidence=1, run_id=first.run_id)).reason == "flag_changed"
         assert desk.decide([says(account_id, evidence=1, run_id=run.run_id)]) == 1
         assert desk.decide([says(account_id, evidence=1)]) == 0, "what was said already may come again"
+
+
+def test_the_page_of_a_flag_that_was_decided_is_none_of_the_next_flag(
+    store: Ledger, desk: ReviewDesk, store_folder: Path
+) -> None:
+    released(store, store_folder, "first", 7, 8)
+    assert desk.decide([says(7, by="bob", evidence=1), says(8, by="bob", evidence=1)]) == 2
+    again = released(store, store_folder, "again", 7, 8, as_of=AS_OF + timedelta(days=1))
+    assert shown(store_folder) == [(7, "open"), (8, "open")]
+    for late in (says(7, evidence=1), says(7, by="bob", evidence=1)):
+        refusal = refused(desk, late)
+        assert (refusal.reason, f"was cleared; the one that this would be of is of run {again.run_id}" in refusal.what) == (
+            "flag_changed",
+            True,
+        )
+    assert desk.decide([says(7, evidence=1, run_id=again.run_id)]) == 1
+    desk.claim("abuse", by="ann", for_=HOUR)
+    assert desk.decide([says(8, evidence=1)]) == 1, "whoever claimed it has its page"
 
 
 def test_two_people_settle_a_flag_that_needs_them(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:

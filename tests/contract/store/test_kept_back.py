@@ -52,7 +52,8 @@ def test_a_suppression_since_the_decision_keeps_account_domain_and_segment_back(
     for scope, key in SUPPRESSED:
         suppress(desk, scope, key)
     suppress(desk, "account", "5")
-    suppress(desk, "account", "01")  # of nobody
+    for nobody in ("01", str(2**63), "9" * 100):
+        suppress(desk, "account", nobody)
     suppress(desk, "domain", "y.org")
     assert desk.unsuppress("abuse", "domain", "y.org", by="ann") == 1
     made = [written(run, 1), written(run, 2, "x.org"), written(run, 3, "y.org", "de"), written(run, 4, "y.org", "at")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import AttemptFailed, Refused
+from batchscore.models import loading
 from batchscore.models.bundle import GOLDEN, MANIFEST, ReasonTemplate, read_manifest
 from batchscore.models.golden import MARGIN
 from batchscore.models.loading import load_scorer
@@ -216,3 +219,16 @@ def test_a_bundle_is_loaded_once_per_process(bundle: Path) -> None:
     reference = read_manifest(bundle).reference
     assert load_scorer(reference) is load_scorer(reference)
     assert load_scorer(reference) is not load_scorer(reference, nthread=2)
+
+
+def test_a_process_keeps_the_bundles_that_it_used_last(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "KEPT", 2)
+    reference = read_manifest(bundle).reference
+    one, two = (load_scorer(reference, nthread=n) for n in (11, 12))
+    gone = weakref.ref(two)
+    del two
+    assert load_scorer(reference, nthread=11) is one
+    load_scorer(reference, nthread=13)
+    gc.collect()
+    assert load_scorer(reference, nthread=11) is one
+    assert gone() is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.models import compiled_explainer
-from batchscore.models.attribution import Attribution, read_attribution
+from batchscore.models.attribution import Attribution, read_attribution, read_nodes
 from batchscore.models.attribution_kernel import ROWS, contributions
 from batchscore.models.attribution_nodes import WIDE
 from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
@@ -106,8 +108,9 @@ def test_the_deepest_trees_are_exact(n_features: int) -> None:
         {"grow_policy": "lossguide", "max_leaves": 40, "max_depth": 0},
         {"num_parallel_tree": 3, "subsample": 0.6, "max_depth": 4},
         {"max_depth": 6, "gamma": 1.5, "tree_method": "exact"},  # pruned: nodes that no way leads to
+        {"max_depth": 6, "interaction_constraints": "[[0,1],[1,2,3]]", "tree_method": "approx", "scale_pos_weight": 1e6},
     ],
-    ids=["deep", "monotone", "leaf-wise", "forest", "pruned"],
+    ids=["deep", "monotone", "leaf-wise", "forest", "pruned", "weighted"],
 )
 def test_trained_models_are_exact(parameters: dict[str, Any]) -> None:
     chance = np.random.default_rng(0)
@@ -120,6 +123,37 @@ def test_trained_models_are_exact(parameters: dict[str, Any]) -> None:
     for n_rounds in (9, 4):
         found = contributions(attribution_of(model, n_rounds), values[:150], base_margin(model))
         assert found.tobytes() == expected(booster, values[:150], iteration_range=(0, n_rounds)).tobytes()
+
+
+def test_splits_on_sets_of_categories_that_xgboost_found_are_exact() -> None:
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=(900, 3)).astype(np.float32)
+    values[:, 1:] = chance.integers(0, 300, (900, 2))
+    labels = values[:, 1] % 7 + values[:, 2] % 3 + values[:, 0] > 4
+    values[chance.random(values.shape) < 0.1] = np.nan
+    types = ["q", "c", "c"]
+    data = xgb.DMatrix(values, labels, feature_names=list("abc"), feature_types=types, enable_categorical=True)
+    booster = xgb.train({"objective": "binary:logistic", "nthread": 1, "max_cat_threshold": 200}, data, 5)
+    model = bytes(booster.save_raw("ubj"))
+    values[:150, 1:] += 100  # a third of them the model has never seen
+    found = contributions(attribution_of(model, 5), values[:150], base_margin(bytes(booster.save_raw("json"))))
+    assert found.tobytes() == expected(booster, values[:150], types).tobytes()
+
+
+def test_a_node_that_no_way_leads_to_changes_nothing_even_where_it_splits_on_categories() -> None:
+    model, _ = random_model(Shape(n_features=3, n_trees=2, depth=3, n_cuts=5, full=1, n_categorical=3), seed=1)
+    document = json.loads(model)
+    tree = document["learner"]["gradient_booster"]["model"]["trees"][1]
+    lost = {"left_children": 0, "right_children": 0, "parents": 0, "split_indices": 2, "split_type": 1, "categories": 999}
+    lost |= {"categories_nodes": len(tree["parents"]), "categories_segments": len(tree["categories"]), "categories_sizes": 1}
+    for name in ("base_weights", "default_left", "loss_changes", "split_conditions", "sum_hessian"):
+        tree[name].append(0)
+    for name, value in lost.items():
+        tree[name].append(value)
+    tree["tree_param"]["num_nodes"] = str(len(tree["parents"]))
+    with_it, without = attribution_of(json.dumps(document).encode(), 2), attribution_of(model, 2)
+    for field in fields(Attribution):
+        assert np.array_equal(getattr(with_it, field.name), getattr(without, field.name)), field.name
 
 
 @pytest.mark.parametrize("n", [0, 1, ROWS - 1, ROWS, ROWS + 1, 64 * ROWS + 1])
@@ -244,3 +278,25 @@ def test_where_no_code_or_table_can_be_made_xgboost_explains(
     monkeypatch.setattr(compiled_explainer, "read_attribution", fail)
     assert len(explainer.contributions(frame)) == len(frame)
     assert explainer.explained_by == "xgboost"
+
+
+class Trees(list[Any]):
+    """Trees of a file that somebody can watch being let go."""
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_trees_of_the_file_are_let_go_once_nothing_is_made_of_them_any_more(
+    checked: CheckedBundle, reference: XGBoostScorer, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    if not fits:
+        monkeypatch.setattr(compiled_explainer, "read_nodes", lambda *given: read_nodes(*given, max_bytes=0))
+    facts = replace(checked.facts, trees=Trees(checked.facts.trees))
+    trees = weakref.ref(facts.trees)
+    explainer = CompiledExplainer(reference, reference, facts)
+    del facts
+    gc.collect()
+    held = [trees() is not None]  # tables too large are known before anybody asks
+    assert explainer.certify() == fits
+    gc.collect()
+    held.append(trees() is not None)
+    assert held == [fits, False]

@@ -335,6 +335,22 @@ def test_what_the_fast_driver_cannot_read_leaves_no_word_of_the_url(
     assert PASSWORD not in "".join(capfd.readouterr())
 
 
+def test_an_answer_with_bools_is_not_believed_however_python_is_told_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Earlier versions of connectorx took any TINYINT for a bool: 2 became true."""
+    (tmp_path / "connectorx.py").write_text(
+        "import pyarrow\ndef read_sql(url, query, **_): return pyarrow.table({'c0': [True] if query == 'bools' else [2]})\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    monkeypatch.setenv("BATCHSCORE_URL_LIVE", "mysql://nobody@127.0.0.1/x")
+    with FastReader("live") as fast:
+        assert fast.read("bools") is None
+        assert (answer := fast.read("integers")) is not None
+    assert answer["c0"].to_pylist() == [2]
+
+
 def test_no_error_of_a_source_holds_its_password(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from batchscore.database import transaction
 

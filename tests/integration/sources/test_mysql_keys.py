@@ -12,6 +12,7 @@ import pytest
 from batchscore.database import open_engine
 from batchscore.errors import PartitionError
 from batchscore.features.feature_set import AccountsTable
+from batchscore.keys import IdKind
 from batchscore.sources import mysql, mysql_key
 from batchscore.sources.mysql import PageReader
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
@@ -101,21 +102,23 @@ def test_columns_with_names_that_a_query_might_give_its_own_are_taken_for_themse
     assert counts_and_plans(source("c1"))[1] == list(range(1700, 0, -1)), "by the table's c1"
 
 
+@pytest.mark.parametrize(("kind", "most_ranges"), [("integer", 6), ("string", 3)])
 def test_ranges_are_whole_and_balanced_for_any_number_of_rows(
-    make: Make, url: str, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
+    kind: IdKind, most_ranges: int, make: Make, url: str, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are cut from both ends at once, and must meet without a gap, a row twice, or a range of nothing."""
+    """They are cut in two places at once, and must meet without a gap, a row twice, or a range of nothing."""
     n_range = 16  # two rows at a time
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", n_range)
-    make("CREATE TABLE accounts (id BIGINT UNSIGNED PRIMARY KEY, plan INT)")
-    for n_rows in range(1, 6 * n_range):
-        mysql_server.execute(f"INSERT INTO accounts VALUES ({n_rows * n_rows * 7}, {n_rows})", database=url.rpartition("/")[2])
-        ranges = key_ranges(source(), ACCOUNTS, "integer")
-        bounds = [(low, high) for low, high in ranges if not isinstance(low, tuple) and not isinstance(high, tuple)]
+    make(f"CREATE TABLE accounts (id {'BIGINT UNSIGNED' if kind == 'integer' else 'CHAR(9)'} PRIMARY KEY, plan INT)")
+    keys: list[int | str] = []
+    for n_rows in range(1, most_ranges * n_range):
+        keys.append(n_rows * n_rows * 7 if kind == "integer" else f"k{n_rows:08}")
+        mysql_server.execute(f"INSERT INTO accounts VALUES ('{keys[-1]}', {n_rows})", database=url.rpartition("/")[2])
+        ranges = key_ranges(source(), ACCOUNTS, kind)
         assert all(one[1] == next_one[0] for one, next_one in pairwise(ranges))
-        counts = [
-            sum(int(low or 0) < number * number * 7 <= int(high or 0) for number in range(1, n_rows + 1)) for low, high in bounds
-        ]
+        assert (ranges[0][0], ranges[-1][1]) == (None, keys[-1])
+        ends = [keys.index(high) + 1 for _, high in ranges if not isinstance(high, tuple) and high is not None]
+        counts = [after - before for before, after in pairwise([0, *ends])]
         assert sum(counts) == n_rows
         assert max(counts) <= 2 * min(counts) or len(counts) == 1, (n_rows, counts)
         assert max(counts) < 2 * n_range

@@ -284,6 +284,25 @@ def test_values_are_those_of_a_view_with_the_same_filter(table: Table) -> None:
     assert table.kept(where) == by_view
 
 
+@pytest.mark.parametrize("name", ["50%", "%s", "a%%b", "`", ":name", "x\\y", '"'])
+def test_a_hostile_name_of_a_table_or_column_is_just_a_name(table: Table, name: str) -> None:
+    mark = "`" if table.is_mysql else '"'
+    quoted = f"{mark}{name.replace(mark, mark * 2)}{mark}"
+    table.execute(
+        f"CREATE TABLE {quoted} (id BIGINT PRIMARY KEY, {quoted} INT)", f"INSERT INTO {quoted} VALUES (1, 5), (2, 6), (3, 5)"
+    )
+    source = SqlSource(url="live", table=name, where=filter_of([[name, "==", 5]]))
+    problems = inspect_table(source, ACCOUNTS, (name,))[1]
+    found = [
+        row
+        for bounds in key_ranges(source, ACCOUNTS, "integer")
+        for page, _ in read_pages(source, ACCOUNTS, (name,), "integer", bounds)
+        for row in page.to_pylist()
+    ]
+    table.execute(f"DROP TABLE {quoted}")
+    assert (problems, found) == ((), [{"id": 1, name: 5}, {"id": 3, name: 5}])
+
+
 @pytest.mark.mysql
 def test_a_page_walks_along_the_key_and_sorts_nothing(table: Table) -> None:
     """Though the filter's own columns have indexes, by which the server would find rows and then sort them."""

@@ -123,8 +123,7 @@ def test_with_campaigns_too_the_best_few_say_what_a_sort_of_everything_says(data
     units = {(held[one]["network"] or one) for one in found["flag"]}
     cap = policy.campaign.cap if policy.campaign else 1
     sizes = [sum((held[one]["network"] or one) == unit for one in found["flag"]) for unit in units]
-    left = max(0, (policy.budget or 0) - (len(is_open) if policy.less_open else 0))
-    assert sum(-(-size // cap) for size in sizes) <= left
+    assert sum(-(-size // cap) for size in sizes) <= max(0, (policy.budget or 0) - (len(is_open) if policy.less_open else 0))
 
 
 @pytest.mark.parametrize(

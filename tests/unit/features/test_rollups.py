@@ -137,7 +137,7 @@ def test_sums_of_other_accounts_do_not_count_against_one() -> None:
         ('[[b, "==", x]]', "int64 is compared with whole numbers"),
         ('[[b, ">", 0.5]]', "int64 is compared with whole numbers"),
         ('[[b, "==", true]]', "int64 is compared with whole numbers"),
-        ("[[b, in, [9223372036854775808]]]", "int64 never is a number as large"),
+        ("[[b, in, [9223372036854775808]]]", "int64 is not compared exactly with a number as large"),
         ('[[t, ">", 3]]', "string is compared with text"),
         ('[[y, "==", 1]]', "bool is compared with true or false"),
         ('[[at, ">", 3]]', "timestamp[us, tz=UTC] cannot be compared"),
