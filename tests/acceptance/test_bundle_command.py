@@ -59,7 +59,8 @@ def test_a_bundle_is_packed_shown_verified_and_compared(place: Path) -> None:
 
     verified = BundleVerified.model_validate_json(batchscore(place, "bundle", "verify", "new.zip", "--json").stdout)
     assert verified.scorer == "compiled"
-    assert [check.name for check in verified.checks][-3:] == ["golden rows, in place", "golden rows, DMatrix", "compiled scorer"]
+    last = ["golden rows, in place", "golden rows, DMatrix", "compiled scorer", "compiled explainer"]
+    assert [check.name for check in verified.checks][-4:] == last
     assert "holds on" in batchscore(place, "bundle", "verify", "bundle").stdout
 
     compared = BundleDiff.model_validate_json(batchscore(place, "bundle", "diff", "bundle", "new.zip", "--json").stdout)
