@@ -21,7 +21,8 @@ from batchscore.receipt import Receipt
 from batchscore.sources import mysql, mysql_key
 from batchscore.spec import RunSpec
 from batchscore.store import open_store
-from tests.integration.test_mysql_runs import load_accounts, run_it
+from tests.integration.test_mysql_runs import run_it
+from tests.mysql_accounts import load_accounts
 from tests.mysql_server import MySqlServer
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world

@@ -31,7 +31,7 @@ from batchscore.sources import brake, mysql, mysql_key, sql
 from batchscore.sources.brake import Brake
 from batchscore.spec import Gentle, OfficeHours, SqlSource
 from batchscore.store import open_reader, open_store
-from tests.integration.test_mysql_runs import load_accounts
+from tests.mysql_accounts import load_accounts
 from tests.mysql_server import PASSWORD, MySqlServer
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world

@@ -26,7 +26,7 @@ from batchscore.sources.brake import Brake
 from batchscore.sources.gentle import Ruling
 from batchscore.spec import Gentle, SqlSource
 from batchscore.store import open_reader, open_store
-from tests.integration.test_mysql_runs import load_accounts
+from tests.mysql_accounts import load_accounts
 from tests.mysql_server import PASSWORD, PROGRAM, PrivateServer
 from tests.small_world import SmallWorld, make_small_world
 
