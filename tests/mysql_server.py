@@ -95,11 +95,17 @@ class PrivateServer(MySqlServer):
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._as_root = ["--user=root"] if os.geteuid() == 0 else []
-        subprocess.run(
+        # Of its own: a server that starts deletes all temporary tables in its folder, also another's that runs.
+        self._temporary = folder / "tmp"
+        self._temporary.mkdir()
+        made = subprocess.run(
             ["mariadb-install-db", "--no-defaults", *self._as_root, f"--datadir={folder / 'data'}", "--skip-test-db",
              "--auth-root-authentication-method=normal", "--innodb-log-file-size=32M"],
-            check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"TMPDIR": str(self._temporary)},
         )  # fmt: skip
+        if made.returncode:
+            raise RuntimeError(made.stdout)
         accounts = folder / "accounts.sql"
         accounts.write_text(
             f"CREATE USER IF NOT EXISTS 'admin'@'%' IDENTIFIED BY '{PASSWORD}';\n"
@@ -112,7 +118,8 @@ class PrivateServer(MySqlServer):
         log = (self.folder / "server.log").open("ab")
         command = [
             *DYING_WITH_US, str(PROGRAM), *OPTIONS, *self._as_root, f"--datadir={self.folder / 'data'}",
-            f"--socket={self.folder / 's'}", f"--pid-file={self.folder / 'pid'}", f"--port={self.port}", self._init, *options,
+            f"--socket={self.folder / 's'}", f"--pid-file={self.folder / 'pid'}", f"--port={self.port}",
+            f"--tmpdir={self._temporary}", self._init, *options,
         ]  # fmt: skip
         self._process = subprocess.Popen(command, stdout=log, stderr=log)
         log.close()

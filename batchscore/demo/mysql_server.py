@@ -112,7 +112,8 @@ class DemoServer:
             "--auth-root-authentication-method=normal", "--innodb-log-file-size=64M",
         ]  # fmt: skip
         with self._log().open("ab") as log:
-            made = subprocess.run(install, check=False, stdout=log, stderr=log)  # noqa: S603 (a program of the PATH, no shell)
+            surroundings = os.environ | {"TMPDIR": str(self._temporary())}
+            made = subprocess.run(install, check=False, stdout=log, stderr=log, env=surroundings)  # noqa: S603 (of the PATH, no shell)
         if made.returncode:
             raise self._failed("its data directory could not be made")
         for account in (*_RIGHTS, _OWNER):
@@ -141,8 +142,14 @@ class DemoServer:
     def _command(self) -> list[str]:
         return [
             self._program, *_OPTIONS, *self._as_root, f"--datadir={self._folder / 'data'}", f"--port={self._port}",
-            f"--pid-file={self._folder / 'pid'}",
+            f"--pid-file={self._folder / 'pid'}", f"--tmpdir={self._temporary()}",
         ]  # fmt: skip
+
+    def _temporary(self) -> Path:
+        """A folder of its own: a server that starts deletes all temporary tables in it, also those of another that runs."""
+        folder = self._folder / "tmp"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def _start(self, first: Sequence[str]) -> None:
         with self._log().open("ab") as log:
