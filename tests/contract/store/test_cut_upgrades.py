@@ -163,7 +163,7 @@ def test_rows_of_an_earlier_release_outlive_cuts(world: World) -> None:
         assert (world.tables(), world.rows()) == (clean, rows), n
 
 
-@pytest.mark.skipif(not EVERY_CUT, reason="make chaos")
+@pytest.mark.skipif(not EVERY_CUT, reason="twenty kills and starts of a server take minutes: make chaos")
 def test_a_server_that_is_killed_inside_any_statement_is_upgraded_once_it_is_back(
     private_server: PrivateServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

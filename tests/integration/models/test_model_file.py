@@ -63,7 +63,7 @@ OLD_BINARY = (
         (pickle.dumps({"a": 1}, protocol=2), "pickle"),
         (pickle.dumps({"a": 1}, protocol=0), "pickle"),
         (b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00\x8c\x13joblib.numpy_pickle", "joblib"),
-        (gzip.compress(b"x"), "compressed"),
+        (gzip.compress(b"x", mtime=0), "compressed"),
         (OLD_BINARY, "old binary"),
         (b"binf" + OLD_BINARY, "old binary"),
         (b"booster[0]:\n0:[mails_7d<3] yes=1,no=2,missing=2\n", "dump_model"),

@@ -304,10 +304,9 @@ def test_a_hostile_name_of_a_table_or_column_is_just_a_name(table: Table, name: 
 
 
 @pytest.mark.mysql
+@pytest.mark.parametrize("table", ["pymysql", "connectorx"], indirect=True)
 def test_a_page_walks_along_the_key_and_sorts_nothing(table: Table) -> None:
     """Though the filter's own columns have indexes, by which the server would find rows and then sort them."""
-    if not table.is_mysql:
-        pytest.skip("of MySQL alone")
     asked: list[str] = []
 
     def heard(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
