@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import quoted, read
+from batchscore.database import execute_text, quoted, read
 from batchscore.errors import PartitionError, Problem
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound
@@ -113,7 +113,7 @@ class PageReader:
         if not self._key.nullable:
             return 0
         query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL{self._kept}"  # noqa: S608 (quoted names)
-        return int(read(self._engine, lambda connection: connection.exec_driver_sql(query).scalar_one(), where=self._where))
+        return int(read(self._engine, lambda connection: execute_text(connection, query).scalar_one(), where=self._where))
 
     def rows_without_key(self, n_rows: int) -> pa.Table:
         """So many rows of nulls: of an account without a key nothing is used but that it is there."""
@@ -181,7 +181,7 @@ class PageReader:
 
     def _by_driver(self, which: str) -> pa.Table:
         query = self._select(self._selected, which)
-        rows = read(self._engine, lambda connection: _driver_rows(connection, query), where=self._where)
+        rows = read(self._engine, lambda connection: execute_text(connection, query).all(), where=self._where)
         kinds = self._key.kinds | {expression: carried(kind) for expression, kind in self._asked.values()}
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._selected)
         arrays = [pa.array(values, kinds[said]) for values, said in zip(columns, self._selected, strict=True)]
@@ -198,7 +198,3 @@ def _next_size(n_rows: int, seconds: float, wanted_s: float) -> int:
     """Towards ``wanted_s`` a page, by a factor of at most four at a time."""
     factor = min(4.0, max(0.25, wanted_s / max(seconds, 1e-6)))
     return int(min(MOST_PAGE_ROWS, max(100, n_rows * factor)))
-
-
-def _driver_rows(connection: sa.Connection, query: str) -> Sequence[Any]:
-    return connection.exec_driver_sql(query.replace("%", "%%")).fetchall()
