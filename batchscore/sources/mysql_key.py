@@ -151,11 +151,10 @@ def paging_key(
     names = source.key or (id_column,)
     if gone := [name for name in names if name not in found]:
         raise PartitionError("column_type", "is gone since the run was planned", where=f"table {source.table}: {gone[0]}")
-    quote = partial(quoted, connection)
     return PagingKey(
         columns=tuple(found[name] for name in names),
         unique=any(unique and columns == list(names) for unique, columns in _indexes(connection, source.table)),
-        quoted=tuple(f"{quote(source.table)}.{quote(name)}" for name in names),
+        quoted=tuple(quoted(connection, source.table, name) for name in names),
     )
 
 

@@ -22,7 +22,7 @@ from batchscore.errors import BatchscoreError, PartitionError
 from batchscore.features.feature_set import AccountsTable
 from batchscore.features.where import mask_of, refusal_of
 from batchscore.settings import database_url
-from batchscore.sources import mysql, mysql_key, sql
+from batchscore.sources import mysql, mysql_key, sqlite
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
 from batchscore.spec import SqlSource
 from batchscore.where import Where
@@ -121,7 +121,7 @@ def in_sqlite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
     execute(IN_SQLITE)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(f"INSERT INTO accounts VALUES ({','.join('?' * 8)})", ROWS)
-    monkeypatch.setattr(sql, "PAGE_ROWS", 7)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", 7)
     yield Table(execute=execute, is_mysql=False)
 
 
@@ -129,7 +129,7 @@ def in_sqlite(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Table]:
 def on_mysql(server: MySqlServer, monkeypatch: pytest.MonkeyPatch, *, fast: bool) -> Iterator[Table]:
     url = server.make_database()
     monkeypatch.setenv("BATCHSCORE_URL_LIVE", url)
-    monkeypatch.setattr(sql, "can_read_fast", lambda _url: fast)
+    monkeypatch.setattr(mysql, "can_read_fast", lambda _url: fast)
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 40)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 7)
     engine = open_engine(url)
@@ -319,7 +319,7 @@ def test_a_page_walks_along_the_key_and_sorts_nothing(table: Table) -> None:
     sa.event.listen(sa.Engine, "before_cursor_execute", heard)
     try:
         with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setattr(sql, "can_read_fast", lambda _url: False)
+            monkeypatch.setattr(mysql, "can_read_fast", lambda _url: False)
             assert table.keys([["whole", "==", 1], ["name", "in", ["active", "closed"]]])
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", heard)
