@@ -165,7 +165,7 @@ def _columns(rows: Sequence[Sequence[Any]], decisions: Iterable[Sequence[Any]], 
     seen = [list(column) for column in (own_runs, *others)]
     codes: list[tuple[str, ...]] = [()] * len(rows)
     decided: list[int | None] = [None] * len(rows)
-    last = dict(zip(ids, range(len(rows)), strict=True))  # of an account's flags, which stand together
+    last: dict[Any, int] = dict(zip(ids, range(len(rows)), strict=True))  # of an account's flags, which stand together
 
     def place_of(account: Any, run: str) -> int | None:
         place = last.get(account, -1)
