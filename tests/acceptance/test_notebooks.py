@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

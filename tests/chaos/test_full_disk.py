@@ -17,6 +17,7 @@ from batchscore.planner import make_plan
 from batchscore.store import open_reader, open_store
 from tests.acceptance.real_cluster import ROOT
 from tests.chaos.cells import Stage
+from tests.commands import succeeded
 from tests.run_digest import run_digest
 from tests.small_world import make_small_world
 
@@ -58,11 +59,11 @@ def test_a_store_on_a_disk_that_is_really_full_stops_clean_and_ends_equal_once_t
     row = run(plan, executor=InlineExecutor(attempt), store=open_store(Path(plan.spec.store), "integer"), observer=lambda _: None)
     (tmp_path / "small").mkdir()
     world.spec(store="small")
-    told = subprocess.run(
-        [*OWN_DISK, sys.executable, "-m", "tests.chaos.full_disk", str(tmp_path / "small"), str(world.spec_path)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, capture_output=True, text=True,
+    told = succeeded(
+        *OWN_DISK, sys.executable, "-m", "tests.chaos.full_disk", tmp_path / "small", world.spec_path,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    *reasons, digest = told.stdout.split()
+    *reasons, digest = told.split()
     assert set(reasons) == {"write_failed"}, "whatever could not be written, that is what is told"
     assert len(reasons) >= 3
     assert digest == run_digest(Path(plan.spec.store), row.run_id)
