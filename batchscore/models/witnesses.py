@@ -1,4 +1,4 @@
-"""Values on which a compiled route must have the bits of XGBoost: at cuts of a model, just below them, and extremes of float32."""
+"""Values on which a compiled route must have the bits of XGBoost: at cuts of a model, just below, and extremes of float32."""
 
 from __future__ import annotations
 
