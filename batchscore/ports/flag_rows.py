@@ -14,8 +14,9 @@ class PastFlag(NamedTuple):
     """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
 
     ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
-    are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``decided_at``: when a
-    person last decided, None if nobody did.
+    are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``reason_codes`` are of
+    decisions alone, since nobody asks for others; else there are none. ``decided_at``: when a person last decided, None if nobody
+    did.
     """
 
     account_id: int | str

@@ -215,7 +215,7 @@ class Reader:
 
     def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
         """The same flags as columns, some thousand at a time."""
-        return past_columns(self._tuples, queue, but_not_of)
+        return past_columns(self._looked, queue, but_not_of)
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, subject and begin."""
@@ -283,9 +283,6 @@ class Reader:
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return self._looked(lambda connection: connection.execute(query).mappings().all())
-
-    def _tuples(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        return self._looked(lambda connection: connection.execute(query).all())
 
     def _looked(self, body: Callable[[sa.Connection], T]) -> T:
         return read(self._engine, body, where="store")
