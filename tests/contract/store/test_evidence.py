@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from batchscore.desk import Happened, Opinion, Reviewed
+from batchscore.desk import Happened
 from batchscore.errors import Refused
-from batchscore.flag import Disposition, Flag, FlagState, Reason
+from batchscore.flag import Flag, FlagState, Reason
 from batchscore.ports import PastFlag, ReleaseCount, RunHandle
 from batchscore.store import Ledger, open_desk, open_reader
+from tests.contract.store.at_the_desk import held, says
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 from tests.dba import dba_engine
 
@@ -41,17 +42,9 @@ def sweep(
     return run, count
 
 
-def held(folder: Path, account_id: int = 7) -> Reviewed:
-    return open_reader(folder).account_flags("abuse", account_id)[-1]
-
-
 def remembered(store: Ledger, folder: Path, account_id: int = 7) -> PastFlag:
     row = store.open(make_plan(folder, name="asks"), owner="me")[1]
     return next(one for one in store.reader().past_flags("abuse", but_not_of=row) if one.account_id == account_id)
-
-
-def says(**more: Any) -> Opinion:
-    return Opinion(queue="abuse", account_id=7, disposition=Disposition.CLEARED, by="ann", **more)
 
 
 def evidence_of(folder: Path) -> list[tuple[Any, ...]]:
