@@ -8,8 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import from_json
 
+from batchscore.desk import Said
 from batchscore.flag import TOUCHED, FlagState
-from batchscore.ports import PastColumns, PastFlag, RunRow
+from batchscore.ports import PastColumns, RunRow
+from batchscore.store.paging import whole_accounts
 from batchscore.store.rows import TuplesOf, account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
@@ -23,39 +25,9 @@ _seen = _flags.alias("seen")  # the evidence that a decision speaks of
 def past_columns(tuples_of: TuplesOf, queue: str, but_not_of: RunRow) -> Iterator[PastColumns]:
     """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
-    Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time, so that a caller
-    may take its time.
+    Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time.
     """
-    query = _query(queue, but_not_of)
-    page: sa.Select[Any] | None = query
-    while page is not None:
-        rows = tuples_of(page.limit(PAGE))
-        page = None
-        if len(rows) == PAGE:  # the last account's flags may go on: they come whole, and the next page after them
-            last = rows[-1].account_id
-            rows = [row for row in rows if row.account_id != last] + [*tuples_of(query.where(_flags.c.account_id == last))]
-            page = query.where(_flags.c.account_id > last)
-        if rows:
-            yield _columns(rows)
-
-
-def past_flags(pages: Iterable[PastColumns]) -> Iterator[PastFlag]:
-    """The flags of `past_columns`, one by one."""
-    for page in pages:
-        for account_id, opened_at, closed_at, run_id, as_of, state, score, codes, decided_at, *more in zip(*page, strict=True):
-            yield PastFlag(
-                account_id=account_id,
-                opened_at=from_microseconds(opened_at),
-                closed_at=None if closed_at is None else from_microseconds(closed_at),
-                run_id=run_id,
-                as_of=from_microseconds(as_of),
-                state=FlagState(state),
-                score=score,
-                reason_codes=codes,
-                decided_at=None if decided_at is None else from_microseconds(decided_at),
-                margin=more[0],
-                second_reviewer=more[1],
-            )
+    return map(_columns, whole_accounts(tuples_of, _query(queue, but_not_of), _flags.c.account_id, PAGE))
 
 
 def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
@@ -108,6 +80,30 @@ def _newest_evidence() -> sa.ScalarSelect[Any]:
 def towards_abuse(reasons: str) -> Iterable[str]:
     """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
     return dict.fromkeys([reason["code"] for reason in from_json(reasons, cache_strings="keys") if reason["contribution"] > 0])
+
+
+def newness(as_of: Any, released_at: float | None, run_id: str) -> tuple[Any, ...]:
+    """By what evidence on one flag is ordered, oldest first: its as-of, then its release, which may be yet to come."""
+    return as_of, released_at or float("inf"), run_id
+
+
+def said_by(connection: sa.Connection, queue: str, rows: Sequence[sa.Row[Any]]) -> dict[tuple[Any, str], Said]:
+    """(Account, run) → what that flag says as evidence. ``rows``: of the queue's, all but the reasons, which are long."""
+    if not rows:
+        return {}
+    ids, run_ids = {row.account_id for row in rows}, {row.run_id for row in rows}
+    query = sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.reasons)
+    texts = connection.execute(query.where(_flags.c.queue == queue, _flags.c.account_id.in_(ids), _flags.c.run_id.in_(run_ids)))
+    reasons = {(row.account_id, row.run_id): row.reasons for row in texts}
+    return {
+        (row.account_id, row.run_id): Said(
+            as_of=from_microseconds(row.as_of),
+            score=row.score,
+            codes=frozenset(towards_abuse(reasons[row.account_id, row.run_id])),
+            second_reviewer=bool(row.second_reviewer),
+        )
+        for row in rows
+    }
 
 
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:
