@@ -295,6 +295,18 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return payload
 
 
+def stream_of(payload: bytes) -> pa.NativeFile:
+    """``payload`` as a file for Arrow to read, copied into memory of Arrow's own.
+
+    Arrow's threads may let go of what they read a moment after the read has returned. Memory of Python's is let go of under the
+    interpreter's lock; in a process that is ending at that moment, the thread dies of it and takes the process along (SIGABRT,
+    "terminate called without an active exception"), whatever the exit code was to be.
+    """
+    held = pa.BufferOutputStream()
+    held.write(payload)
+    return pa.BufferReader(held.getvalue())  # noqa: TID251 (Arrow's own memory)
+
+
 def verified(path: str, sha256: str) -> Path:
     """``path``, after its bytes were found to have that SHA-256.
 
@@ -327,7 +339,7 @@ def open_verified(path: str, sha256: str) -> pa.NativeFile:
         with pa.OSFile(path) as stream:
             held = stream.read_buffer()
     _require_equal(_remember(now, hashlib.sha256(held).hexdigest()), sha256, place)
-    return pa.BufferReader(held)
+    return pa.BufferReader(held)  # noqa: TID251 (Arrow's own memory: an OSFile's)
 
 
 @contextmanager

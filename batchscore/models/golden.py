@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import Refused
+from batchscore.files import stream_of
 from batchscore.models.contract import Frame, Matrix, conform
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def read_golden(payload: bytes, manifest: Manifest) -> Golden:
         Refused: ``bundle_invalid``: not the rows the manifest tells of.
     """
     try:
-        with pq.ParquetFile(pa.BufferReader(payload), page_checksum_verification=True) as file:
+        with pq.ParquetFile(stream_of(payload), page_checksum_verification=True) as file:
             if file.metadata.num_rows != manifest.n_golden or manifest.n_golden > MAX_ROWS:
                 raise _invalid("the number of rows is not the manifest's", manifest)
             table = file.read()

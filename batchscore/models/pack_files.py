@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from batchscore.document import Mistake, read_document
 from batchscore.errors import Refused
+from batchscore.files import stream_of
 from batchscore.models.bounds import Bounds
 from batchscore.models.bundle import MAX_GOLDEN_BYTES, ReasonTemplate
 from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
@@ -27,7 +28,7 @@ def read_rows(path: Path, *, limit: int = MAX_GOLDEN_BYTES) -> pa.Table:
     """
     payload = read_limited(path, limit)
     try:
-        return pq.read_table(pa.BufferReader(payload))
+        return pq.read_table(stream_of(payload))
     except (OSError, pa.ArrowException) as error:
         what = "the file does not read as Parquet"
         raise Refused("bundle_invalid", what, where=path.name, remedy="write the rows with pandas.to_parquet") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,7 +20,16 @@ from hypothesis import strategies as st
 
 from batchscore import settling
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
-from batchscore.files import ParquetDraft, file_sha256, parquet_bytes, publish, verified, write_named_by_digest, write_parquet
+from batchscore.files import (
+    ParquetDraft,
+    file_sha256,
+    parquet_bytes,
+    publish,
+    stream_of,
+    verified,
+    write_named_by_digest,
+    write_parquet,
+)
 from batchscore.settling import Settling
 
 SCHEMA = pa.schema([("account_id", pa.uint64()), ("name", pa.string()), ("value", pa.float32())])
@@ -284,6 +294,16 @@ def test_a_failing_disk_fails_a_named_write_by_its_reason(
 def test_a_small_tables_bytes_depend_on_nothing_but_its_content() -> None:
     chunked = pa.concat_tables([ROWS.slice(0, 50), ROWS.slice(50)])
     assert parquet_bytes(chunked) == parquet_bytes(ROWS)
+
+
+def test_what_arrow_reads_in_memory_is_no_memory_of_pythons() -> None:
+    payload = parquet_bytes(pa.table({"a": [1, 2, 3]}))
+    held_before = sys.getrefcount(payload)
+    stream = stream_of(payload)
+    assert sys.getrefcount(payload) == held_before, "a thread of Arrow's could be the last to let go of it"
+    assert stream.read() == payload
+    stream.seek(0)
+    assert pq.read_table(stream).column("a").to_pylist() == [1, 2, 3]
 
 
 def test_verified_finds_a_changed_and_a_missing_file_and_names_no_folder(tmp_path: Path) -> None:
