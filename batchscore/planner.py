@@ -22,7 +22,8 @@ from batchscore.plan import BUNDLE, FUNCTION, SHADOW, STAGE_FORMAT, InputFile, P
 from batchscore.ports import RunRow
 from batchscore.settings import library_versions
 from batchscore.sources.live_events import inspect_events
-from batchscore.sources.parquet import check_schema, holds_id_above, list_inputs, unified_schema
+from batchscore.sources.parquet_columns import check_schema, holds_id_above, unified_schema
+from batchscore.sources.parquet_files import list_inputs
 from batchscore.sources.recent import last_event
 from batchscore.sources.segment import gate_problems, group_problems, segment_problems_of_files
 from batchscore.sources.sql import inspect_table

@@ -4,7 +4,7 @@ What differs between SQLite and MySQL stands here, so that `store` and `sources`
 or bound parameter ever stands in a message.
 """
 
-from batchscore.database.engine import READ_S, clock, is_mysql, now, open_engine, quoted, reading_engine
+from batchscore.database.engine import READ_S, clock, execute_text, is_mysql, now, open_engine, quoted, reading_engine
 from batchscore.database.failures import code_of, translated
 from batchscore.database.inserting import insert_missing
 from batchscore.database.tables import columns_of_table, rows_of_table
@@ -15,6 +15,7 @@ __all__ = [
     "clock",
     "code_of",
     "columns_of_table",
+    "execute_text",
     "insert_missing",
     "is_mysql",
     "now",

@@ -77,13 +77,18 @@ def is_mysql(bound: sa.Engine | sa.Connection) -> bool:
     return bound.dialect.name == "mysql"
 
 
-def quoted(bound: sa.Engine | sa.Connection, name: str) -> str:
-    """The name of a table or a column as it stands in a statement's text.
+def quoted(bound: sa.Engine | sa.Connection, *names: str) -> str:
+    """The name of a table, or a table's and that of a column of it, as it stands in a statement that `execute_text` executes.
 
-    SQLAlchemy's own quoting doubles percent signs for PyMySQL; whoever hands a text to a driver doubles all of it at once.
+    SQLAlchemy's own quoting doubles percent signs, for a PyMySQL that looks for parameters.
     """
     mark = "`" if is_mysql(bound) else '"'
-    return f"{mark}{name.replace(mark, mark * 2)}{mark}"
+    return ".".join(f"{mark}{name.replace(mark, mark * 2)}{mark}" for name in names)
+
+
+def execute_text(connection: sa.Connection, statement: str) -> sa.CursorResult[Any]:
+    """Execute a statement to the letter: a driver that is given no parameters takes no percent sign for one's place."""
+    return connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
 def _mysql(url: sa.URL, *, read_only: bool) -> sa.Engine:

@@ -34,7 +34,7 @@ def may_add(candidates: pa.Table, judged: Judged, rules: Rules, memory: Memory, 
     older = pc.greater(there["as_of"], pa.scalar(as_of, there.schema.field("as_of").type)).to_numpy()
     margins = candidates["margin"].take(pa.array(places)).to_numpy().astype(np.float32)
     moved = margins != there["margin"].to_numpy().astype(np.float32)
-    asks = np.asarray(rules.second, np.bool_)[places] & ~pc.fill_null(there["second_reviewer"], fill_value=False).to_numpy()
+    asks = rules.second[places] & ~pc.fill_null(there["second_reviewer"], fill_value=False).to_numpy()
     is_open = (judged.kinds[places] == Withheld.OPEN) & ~judged.suppressed[places]
     found[places] = is_open & ~older & (moved | asks)
     return found

@@ -44,7 +44,7 @@ def best_of(scores: Iterable[pa.Table], most: int | None, floor: float, id_type:
 
     Args:
         scores: account_id (``id_type``), score and margin (float32 or float64). A NaN or null score is nowhere.
-        most: At most so many are kept.
+        most: At most so many are kept; one or more.
         floor: The least that a score must be.
         id_type: uint64 or string.
         rest: Is given every row that is not among the best, once, a table at a time; so one pass over the scores serves both.
@@ -119,14 +119,12 @@ class _Held:
     def _keep_best(self) -> None:
         """Bring what waits down to the best, in any order; the least score of them is the new floor."""
         found = pa.concat_tables(self._waiting).combine_chunks()
-        if self._most is not None and self._n_waiting >= self._most > 0:
+        if self._most is not None and self._n_waiting >= self._most:
             scores = widened(found)
             line = float(np.partition(scores, -self._most)[-self._most])
             places = self._best_places(found, scores, line)
             found = self._without(found, places)
-            self._floor = max(self._floor, line)
-        elif self._most == 0:
-            found = self._without(found, np.empty(0, np.int64))
+            self._floor = line
         self._waiting, self._n_waiting = [found], len(found)
 
     def _best_places(self, found: pa.Table, scores: npt.NDArray[np.float64], line: float) -> Places:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain
@@ -20,19 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.decide.again import Then, Words, said_on
+from batchscore.decide.best import Places
 from batchscore.flag import DECIDED, FlagState
 from batchscore.keys import ACCOUNT_ID, MOMENT, positions
 from batchscore.policy import CoolDown
 from batchscore.ports import PastColumns, Suppression
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS_AT_ONCE: Final = 20_000
 _READ_AT: Final = b"batchscore.read_at"
-_OF_SUPPRESSIONS: Final = ("scope", "key", "owner", "why", "ended")
 
 Objects = npt.NDArray[np.object_]
-Places = npt.NDArray[np.int64]
 
 
 class Withheld(StrEnum):
@@ -79,10 +76,13 @@ def remember(
     schema = memory_schema(id_type)
     held = list(suppressions)
     tables = [_of_flags(columns, schema) for columns in past]
-    of_suppressions = {name: [getattr(one, name) for one in held] for name in _OF_SUPPRESSIONS[:-1]}
-    of_suppressions |= {
-        "opened_at": _times([one.begins_at for one in held]),
-        "closed_at": _times([one.until for one in held]),
+    of_suppressions: dict[str, Any] = {
+        "opened_at": [one.begins_at for one in held],
+        "closed_at": [one.until for one in held],
+        "scope": [one.scope for one in held],
+        "key": [one.key for one in held],
+        "owner": [one.owner for one in held],
+        "why": [one.why for one in held],
         "ended": [read_at is not None and one.until <= read_at for one in held],
     }
     table = pa.concat_tables([*tables, _with_nulls(of_suppressions, len(held), schema)]).combine_chunks()
@@ -108,22 +108,16 @@ def _lists(codes: Sequence[Sequence[str]]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(chain.from_iterable(codes), pa.string()))
 
 
-def _times(moments: Iterable[datetime]) -> pa.Array:
-    return pa.array([(at - _EPOCH) // _MICROSECOND for at in moments], pa.int64()).cast(MOMENT)
-
-
 def _with_nulls(columns: Mapping[str, Any], n_rows: int, schema: pa.Schema) -> pa.Table:
     """A table of ``schema``, null in the columns that are not given."""
-    nothing = {name: pa.nulls(n_rows, schema.field(name).type) for name in schema.names if name not in columns}
-    return pa.table({name: {**columns, **nothing}[name] for name in schema.names}, schema=schema)
+    held = {field.name: columns.get(field.name, pa.nulls(n_rows, field.type)) for field in schema}
+    return pa.table(held, schema=schema)
 
 
 def whole(memory: pa.Table) -> pa.Table:
     """The memory with all columns; null where an earlier release did not know them."""
-    schema = memory_schema(memory.schema.field(ACCOUNT_ID).type)
-    held = {name: memory[name] for name in memory.column_names}
-    nothing = {name: pa.nulls(len(memory), schema.field(name).type) for name in schema.names if name not in held}
-    return pa.table(nothing | held).select(schema.names).cast(schema)
+    held = dict(zip(memory.column_names, memory.columns, strict=True))
+    return _with_nulls(held, len(memory), memory_schema(memory.schema.field(ACCOUNT_ID).type))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,7 +151,7 @@ class Memory:
                 pc.less(self._flags["opened_at"], moment),
                 pc.or_kleene(standing, pc.greater_equal(self._flags["closed_at"], moment)),
             )
-        return _distinct(self._flags.filter(standing)[ACCOUNT_ID])
+        return pc.unique(self._flags.filter(standing)[ACCOUNT_ID])
 
     @cached_property
     def newest_evidence(self) -> pa.Table:
@@ -254,14 +248,7 @@ def judge(
     ids = _array(candidates[ACCOUNT_ID])
     judged = Judged.of_nothing(len(ids))
     judged.withhold(_places(ids, memory.open_accounts), Withheld.OPEN, "a flag of it stands")
-    for held in memory.suppressions():
-        column = ids.cast(pa.string()) if held["scope"] == "account" else _column(candidates, groups.get(held["scope"]))
-        if column is None:
-            continue
-        why = f"{held['scope']} suppressed until {said_on(held['closed_at'])} by {held['owner']}: {held['why']}"
-        places = _places(column, pa.array([held["key"]]))
-        judged.withhold(places, Withheld.SUPPRESSED, why)
-        judged.suppressed[places] = True
+    _suppress(judged, candidates, memory.suppressions(), groups)
     latest = memory.decided
     at_latest = positions(ids, _array(latest[ACCOUNT_ID]))
     free = np.flatnonzero((at_latest >= 0) & ~judged.is_withheld)
@@ -274,11 +261,38 @@ def judge(
     return judged
 
 
+def _suppress(
+    judged: Judged, candidates: pa.Table, suppressions: Sequence[Mapping[str, Any]], groups: Mapping[str, str | None]
+) -> None:
+    """Withhold those of whom a suppression holds; of several the first says why. Each scope is looked up once."""
+    first = np.full(len(candidates), len(suppressions))
+    for scope in {held["scope"] for held in suppressions}:
+        column = (
+            _array(candidates[ACCOUNT_ID]).cast(pa.string()) if scope == "account" else _column(candidates, groups.get(scope))
+        )
+        if column is None:
+            continue
+        numbers: dict[str, int] = {}
+        for number, held in enumerate(suppressions):
+            if held["scope"] == scope:
+                numbers.setdefault(held["key"], number)
+        at = positions(column, pa.array(list(numbers), pa.string()))
+        mine = np.append(np.fromiter(numbers.values(), np.int64), len(suppressions))  # the last is of whom no key names
+        first = np.minimum(first, mine[at])
+    places = np.flatnonzero(first < len(suppressions))
+    judged.suppressed[places] = True
+    whys = [
+        f"{held['scope']} suppressed until {said_on(held['closed_at'])} by {held['owner']}: {held['why']}"
+        for held in suppressions
+    ]
+    judged.withhold(places, Withheld.SUPPRESSED, np.array(whys, object)[first[places]])
+
+
 def _resting(then: pa.Table, cool_down: CoolDown, at: Moment) -> Objects:
     """Of each decision, in words, until when its account is left alone; None where that is over."""
     whys = np.full(len(then), None, object)
     for state in sorted(DECIDED):
-        rest = cool_down_of(cool_down, state)
+        rest: timedelta = getattr(cool_down, state)
         places = np.flatnonzero(pc.equal(then["state"], state).to_numpy()) if rest else np.empty(0, np.int64)
         for place, decided_at in zip(places, then["decided_at"].take(pa.array(places)).to_pylist(), strict=True):
             until = decided_at + rest
@@ -300,12 +314,6 @@ def _look_again(judged: Judged, candidates: pa.Table, places: Places, then: pa.T
                 judged.kinds[place], judged.whys[place] = Withheld.UNMOVED, words
 
 
-def cool_down_of(cool_down: CoolDown, state: str) -> timedelta:
-    """How long nothing is flagged after that decision."""
-    held: timedelta = getattr(cool_down, state)
-    return held
-
-
 def _column(candidates: pa.Table, name: str | None) -> pa.Array | None:
     return None if name is None or name not in candidates.column_names else _array(candidates[name])
 
@@ -317,7 +325,3 @@ def _places(values: pa.Array, among: pa.Array) -> Places:
 
 def _array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _distinct(ids: pa.ChunkedArray) -> pa.Array:
-    return _array(pc.unique(ids))

@@ -32,7 +32,6 @@ _MIDDLES: Final = tuple((low + high) / 2 for low, high in pairwise((0.0, *EDGES,
 _SEED_BYTES: Final = 8
 _MOST_WAITING: Final = 4_096
 _NO_BAND: Final = len(_MIDDLES)  # of whom no band holds
-NOWHERE: Final[Places] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +66,7 @@ class Lots:
         self._waiting: list[pa.Table] = []  # near rows of several tables: many small sorts cost more than the scores
         self._n_waiting = 0
 
-    def offer(self, table: pa.Table, but_not: Places = NOWHERE) -> None:
+    def offer(self, table: pa.Table, but_not: Places) -> None:
         """More accounts (account_id, score, margin), each once, but for those at the places ``but_not`` and without a score."""
         bands = _bands_of(table["score"].to_numpy())
         bands[but_not] = _NO_BAND

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from batchscore.keys import positions
 from batchscore.policy import Policy, Tier
 
 Codes = npt.NDArray[np.int64]
@@ -88,9 +89,7 @@ def encoded(candidates: pa.Table, column: str) -> tuple[Codes, pa.Array]:
     if column not in candidates.column_names:
         return np.full(len(candidates), -1, np.int64), pa.array([], pa.string())
     names = candidates[column].unique().drop_null().sort()
-    found = pa.compute.index_in(candidates[column], value_set=names)
-    codes: Codes = pa.compute.fill_null(found, -1).to_numpy().astype(np.int64)
-    return codes, names
+    return positions(candidates[column].combine_chunks(), names), names
 
 
 def _tier_of_names(tiers: Sequence[Tier], names: Sequence[str]) -> Codes:

@@ -61,8 +61,9 @@ class Purses:
             mine.append(purse)
         for purse in paying:
             self._left[purse] -= 1
-        for purse in mine if campaign >= 0 else ():
-            self._members[purse, campaign] = self._members.get((purse, campaign), 0) + 1
+        if campaign >= 0:
+            for purse in mine:
+                self._members[purse, campaign] = self._members.get((purse, campaign), 0) + 1
         return True
 
 
@@ -138,14 +139,13 @@ def _walked(asked: _Candidates, floors: Sequence[int]) -> tuple[Walked, Sequence
         costs = campaign < 0 or members.get(campaign, 0) % asked.cap == 0
         if not is_full and costs and not has_place and left <= n_owed:
             is_full, full_from = True, place
-        if is_full and not has_place and in_reserve >= reserve:
+        if is_full and not has_place:
+            if in_reserve < reserve and purses.take(place):
+                standings[place] = Standing.RESERVE
+                in_reserve += 1
             continue
         if not purses.take(place):
-            standings[place] = Standing.PASSED if is_full and not has_place else Standing.CAPPED
-            continue
-        if is_full and not has_place:
-            standings[place] = Standing.RESERVE
-            in_reserve += 1
+            standings[place] = Standing.CAPPED
             continue
         standings[place] = Standing.FLAG
         members[campaign] = members.get(campaign, 0) + 1

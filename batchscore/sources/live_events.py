@@ -17,20 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, read, translated
+from batchscore.database import is_mysql, read
 from batchscore.errors import Problem
 from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
 from batchscore.features.rollup_columns import check_measures
 from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
-from batchscore.settings import database_url
 from batchscore.sources.canonical import Place, to_utc
 from batchscore.sources.load import gentle_problems
-from batchscore.sources.mysql import PageReader, asked_types, problems_of
+from batchscore.sources.mysql import PageReader, asked_types, pages_of, problems_of, ready_key
 from batchscore.sources.mysql_columns import Role, columns_of
-from batchscore.sources.mysql_fast import can_read_fast, warm_up
-from batchscore.sources.mysql_key import paging_key, ranges_from_below
-from batchscore.sources.sql import connected, mysql_pages, observed_rows, opened, refuse_missing_table, with_moments
+from batchscore.sources.mysql_key import ranges_from_below
+from batchscore.sources.sql import connected, observed_rows, opened, refuse_missing_table
+from batchscore.sources.text_times import with_moments
 from batchscore.spec import SqlSource
 
 REREAD: Final = timedelta(days=1)  # where a source declares nothing
@@ -65,7 +64,7 @@ def inspect_events(
         roles = _roles(events, feature_set.column_names(events.table), by)
         problems = [
             Problem(where=f"{events.table}.{name}", what="column_missing: is not among the columns", remedy="check its name")
-            for name, _ in roles
+            for name in roles
             if name not in found
         ]
         if not source.key:
@@ -74,8 +73,8 @@ def inspect_events(
         elif nullable := [name for name in source.key if name in found and found[name].nullable]:
             what = "key_not_indexed: may be null, and rows without a key are in no range"
             problems.append(Problem(where=f"{events.table}.{nullable[0]}", what=what, remedy="name a key that is NOT NULL"))
-        problems += problems_of(connection, source, events.table, roles, feature_set.account_id)
-        problems += check_measures(feature_set, events.table, asked_types(connection, source, roles))
+        problems += problems_of(connection, source, events.table, list(roles.items()), feature_set.account_id)
+        problems += check_measures(feature_set, events.table, asked_types(connection, source, roles.items()))
         problems += gentle_problems(connection, source, events.table)
     return observed, tuple(problems)
 
@@ -88,10 +87,7 @@ def event_ranges(source: SqlSource, events: EventsTable, closed: Mapping[KeyBoun
         found.append(EventRange(low=low, high=closed[low], closed=True))
         low = closed[low]
     with opened(source) as engine:
-        if can_read_fast(url := database_url(source.url)):
-            warm_up(source.url, url)  # where attempts run in this process, too
-        with translated(where=f"url: {source.url}"), engine.connect() as connection:
-            key = paging_key(connection, source, events.key)
+        key = ready_key(engine, source, events.key)
         new = list(pairwise(ranges_from_below(engine, source, key, low)))
         settled = len(new) > 1
         for place, (since, until) in enumerate(new):
@@ -108,7 +104,7 @@ def _is_settled(engine: sa.Engine, source: SqlSource, events: EventsTable, until
     """
     time = events.known_at if isinstance(events.known_at, TimeColumn) else events.event_at
     where = f"table {source.table}: {time.column}"
-    reader = PageReader(engine, source, [(events.key, "key"), (time.column, "time")], None)
+    reader = PageReader(engine, source, {events.key: "key", time.column: "time"}, None)
     newest = with_moments(reader.last_rows(until, NEWEST_ROWS), [time])[time.column].combine_chunks()
     now = pa.scalar(read(engine, _clock, where=where), MOMENT)
     known, _ = to_utc(newest, time, where)
@@ -134,7 +130,7 @@ def read_event_pages(
     """
     times = _times(events)
     with opened(source) as engine:
-        for page, place in mysql_pages(engine, source, bounds, _roles(events, columns, by)):
+        for page, place in pages_of(engine, source, bounds, _roles(events, columns, by)):
             yield with_moments(page, times), place
 
 
@@ -142,11 +138,11 @@ def _times(events: EventsTable) -> list[TimeColumn]:
     return [time for time in (events.event_at, events.known_at) if isinstance(time, TimeColumn)]
 
 
-def _roles(events: EventsTable, columns: Sequence[str], by: str | None) -> list[tuple[str, Role]]:
+def _roles(events: EventsTable, columns: Sequence[str], by: str | None) -> dict[str, Role]:
     times: dict[str, Role] = {time.column: "time" for time in _times(events)}
     roles: dict[str, Role] = {events.key: "key", **times}
     for name in columns:
         roles.setdefault(name, "value")
     if by:
         roles.setdefault(by, "segment")
-    return list(roles.items())
+    return roles

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import quoted, read
+from batchscore.database import execute_text, quoted, read, translated
 from batchscore.errors import PartitionError, Problem
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound
+from batchscore.settings import database_url
+from batchscore.sources.canonical import Place
 from batchscore.sources.mysql_columns import MySqlColumn, Role, TypedExpression, carried, columns_of, exact, resulting
-from batchscore.sources.mysql_fast import FastReader
-from batchscore.sources.mysql_key import as_bound, paging_key, problems_of_key
+from batchscore.sources.mysql_fast import FastReader, can_read_fast, fast_reader, warm_up
+from batchscore.sources.mysql_key import PagingKey, as_bound, paging_key, problems_of_key
 from batchscore.sources.where_sql import in_mysql, problems_in_mysql
 from batchscore.spec import IdCast, SqlSource
 
@@ -30,19 +33,16 @@ Bound = tuple[int | str, ...]
 
 
 def problems_of(
-    connection: sa.Connection, source: SqlSource, table: str, roles: Sequence[tuple[str, Role]], kind: IdKind | None
+    connection: sa.Connection, source: SqlSource, table: str, uses: Sequence[tuple[str, Role]], kind: IdKind | None
 ) -> Iterator[Problem]:
-    """What is wrong with columns that are there: types without an exact home, and the key.
-
-    ``kind``: of the account ids, where it is known.
-    """
+    """What is wrong with columns that are there, the filter and the key. ``kind``: of the account ids, where it is known."""
     found = columns_of(connection, source.table)
-    for name, role in roles:
+    for name, role in uses:
         column = found.get(name)
         if column is not None:
             yield from _problems_of(column, role, f"{table}.{name}", kind, source.id_cast)
     yield from problems_in_mysql(source.where, found, table)
-    yield from problems_of_key(connection, source, table, next(name for name, role in roles if role == "key"), found)
+    yield from problems_of_key(connection, source, table, next(name for name, role in uses if role == "key"), found)
 
 
 def _problems_of(column: MySqlColumn, role: Role, where: str, kind: IdKind | None, cast: IdCast | None) -> Iterator[Problem]:
@@ -61,22 +61,59 @@ def _problems_of(column: MySqlColumn, role: Role, where: str, kind: IdKind | Non
         yield Problem(where=where, what=f"column_type: is {column.declared}, and account ids are {kind}s", remedy=remedy)
 
 
-def asked_types(connection: sa.Connection, source: SqlSource, roles: Iterable[tuple[str, Role]]) -> pa.Schema:
+def asked_types(connection: sa.Connection, source: SqlSource, uses: Iterable[tuple[str, Role]]) -> pa.Schema:
     """The Arrow types in which those columns come that are there and have an exact home."""
     found = columns_of(connection, source.table)
-    asked = [(name, found[name].asked_as(role, "x", source.id_cast)) for name, role in roles if name in found]
+    asked = [(name, found[name].asked_as(role, "x", source.id_cast)) for name, role in uses if name in found]
     return pa.schema([(name, resulting(one[1])) for name, one in asked if one is not None])
+
+
+def ready_key(engine: sa.Engine, source: SqlSource, id_column: str) -> PagingKey:
+    """The key of a table that is about to be read. Where attempts run in this process, too, their fast reader starts meanwhile.
+
+    Raises:
+        PartitionError: ``column_type``: a column of it is gone.
+        TryAgain: the database is away.
+    """
+    if can_read_fast(url := database_url(source.url)):
+        warm_up(source.url, url)
+    with translated(where=f"url: {source.url}"), engine.connect() as connection:
+        return paging_key(connection, source, id_column)
+
+
+def pages_of(
+    engine: sa.Engine, source: SqlSource, bounds: tuple[KeyBound | None, KeyBound | None], roles: Mapping[str, Role]
+) -> Iterator[tuple[pa.Table, Place]]:
+    """Rows with keys in (low, high], by key, a page at a time; without a low, first those whose key is null.
+
+    At least a page without rows. Times that are text in the table stay so. Raises as `PageReader`.
+    """
+    low, high = bounds
+    n_read = 0
+    url = database_url(source.url)
+    with fast_reader(source.url, url) if can_read_fast(url) else nullcontext() as fast:
+        reader = PageReader(engine, source, roles, fast)
+        if low is None:
+            for first in range(0, n_null := reader.count_null_keys(), FIRST_PAGE_ROWS):
+                page = reader.rows_without_key(min(FIRST_PAGE_ROWS, n_null - first))
+                yield page, Place(source.table, n_read)
+                n_read += len(page)
+        for page in reader.pages(low, high) if high is not None else ():
+            yield page, Place(source.table, n_read)
+            n_read += len(page)
+        if not n_read:
+            yield reader.no_rows(), Place(source.table)
 
 
 class PageReader:
     """Reads one range of a table in pages whose size follows their time. Values come as `MySqlColumn.asked_as` says."""
 
-    def __init__(self, engine: sa.Engine, source: SqlSource, roles: Sequence[tuple[str, Role]], fast: FastReader | None) -> None:
+    def __init__(self, engine: sa.Engine, source: SqlSource, roles: Mapping[str, Role], fast: FastReader | None) -> None:
         self._engine, self._source = engine, source
         self._where = f"table {source.table}"
-        self._quote = partial(quoted, engine)
-        self._table = self._quote(source.table)
-        id_column = next(name for name, role in roles if role == "key")
+        self._table = quoted(engine, source.table)
+        self._quote = partial(quoted, engine, source.table)
+        id_column = next(name for name, role in roles.items() if role == "key")
         found = read(engine, lambda connection: columns_of(connection, source.table), where=self._where)
         self._key = read(engine, partial(paging_key, source=source, id_column=id_column, found=found), where=self._where)
         self._fast = None if self._key.needs_our_session else fast
@@ -86,17 +123,17 @@ class PageReader:
         self._key_places = [self._selected.index(expression) for expression in self._key.asked]
         self._kept = ""  # what keeps rows of a range from being read
         if source.where:
-            self._kept = f" AND {in_mysql(source.where, found, self._quote, self._table)}"
+            self._kept = f" AND {in_mysql(source.where, found, self._quote)}"
         self._n_page = min(MOST_PAGE_ROWS, (fast.n_page if fast else None) or FIRST_PAGE_ROWS)
 
     def _asked_of(
-        self, found: Mapping[str, MySqlColumn], roles: Sequence[tuple[str, Role]], *, in_binary: bool
+        self, found: Mapping[str, MySqlColumn], roles: Mapping[str, Role], *, in_binary: bool
     ) -> dict[str, TypedExpression]:
         """By column, how it is asked for; the same types for either driver."""
         asked = {}
-        for name, role in roles:
-            column, said = found.get(name), f"{self._table}.{self._quote(name)}"
-            expression = column.asked_as(role, said, self._source.id_cast, in_binary=in_binary) if column else None
+        for name, role in roles.items():
+            column = found.get(name)
+            expression = column.asked_as(role, self._quote(name), self._source.id_cast, in_binary=in_binary) if column else None
             if expression is None:
                 raise PartitionError(
                     "column_type", "is gone, or changed its type since the run was planned", where=f"{self._where}: {name}"
@@ -113,7 +150,7 @@ class PageReader:
         if not self._key.nullable:
             return 0
         query = f"SELECT COUNT(*) FROM {self._table} WHERE {self._key.quoted[0]} IS NULL{self._kept}"  # noqa: S608 (quoted names)
-        return int(read(self._engine, lambda connection: connection.exec_driver_sql(query).scalar_one(), where=self._where))
+        return int(read(self._engine, lambda connection: execute_text(connection, query).scalar_one(), where=self._where))
 
     def rows_without_key(self, n_rows: int) -> pa.Table:
         """So many rows of nulls: of an account without a key nothing is used but that it is there."""
@@ -181,7 +218,7 @@ class PageReader:
 
     def _by_driver(self, which: str) -> pa.Table:
         query = self._select(self._selected, which)
-        rows = read(self._engine, lambda connection: _driver_rows(connection, query), where=self._where)
+        rows = read(self._engine, lambda connection: execute_text(connection, query).all(), where=self._where)
         kinds = self._key.kinds | {expression: carried(kind) for expression, kind in self._asked.values()}
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self._selected)
         arrays = [pa.array(values, kinds[said]) for values, said in zip(columns, self._selected, strict=True)]
@@ -198,7 +235,3 @@ def _next_size(n_rows: int, seconds: float, wanted_s: float) -> int:
     """Towards ``wanted_s`` a page, by a factor of at most four at a time."""
     factor = min(4.0, max(0.25, wanted_s / max(seconds, 1e-6)))
     return int(min(MOST_PAGE_ROWS, max(100, n_rows * factor)))
-
-
-def _driver_rows(connection: sa.Connection, query: str) -> Sequence[Any]:
-    return connection.exec_driver_sql(query.replace("%", "%%")).fetchall()

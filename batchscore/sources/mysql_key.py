@@ -18,7 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batchscore.database import quoted, read
+from batchscore.database import execute_text, quoted, read
 from batchscore.errors import PartitionError, Problem
 from batchscore.plan import KeyBound
 from batchscore.sources.mysql_columns import BYTES, TEXTS, MySqlColumn, as_whole, columns_of
@@ -151,11 +151,10 @@ def paging_key(
     names = source.key or (id_column,)
     if gone := [name for name in names if name not in found]:
         raise PartitionError("column_type", "is gone since the run was planned", where=f"table {source.table}: {gone[0]}")
-    quote = partial(quoted, connection)
     return PagingKey(
         columns=tuple(found[name] for name in names),
         unique=any(unique and columns == list(names) for unique, columns in _indexes(connection, source.table)),
-        quoted=tuple(f"{quote(source.table)}.{quote(name)}" for name in names),
+        quoted=tuple(quoted(connection, source.table, name) for name in names),
     )
 
 
@@ -335,14 +334,10 @@ class _Walk:
         return self._found(f"SELECT 1 {self._from} {between} ORDER BY {self._key.order} LIMIT 1 OFFSET {n_rows - 1}") is not None
 
     def _found(self, query: str) -> KeyBound | None:
-        return _bound(read(self._engine, partial(_first, query), where=self._where))
+        return _bound(read(self._engine, lambda connection: execute_text(connection, query).first(), where=self._where))
 
 
 def _bound(row: Any) -> KeyBound | None:
     if row is None:
         return None
     return row[0] if len(row) == 1 else tuple(row)
-
-
-def _first(query: str, connection: sa.Connection) -> Any:
-    return connection.exec_driver_sql(query.replace("%", "%%")).first()

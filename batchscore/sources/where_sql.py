@@ -49,21 +49,21 @@ def problems_in_sqlite(where: Where, found: Collection[str], table: str) -> Iter
             yield Problem(where=f"{table}.{condition.column}", what=what, remedy=remedy)
 
 
-def in_mysql(where: Where, found: Mapping[str, MySqlColumn], quote: Callable[[str], str], table: str) -> str:
-    """The condition, to be joined to others by AND. ``table``: its quoted name, ``quote``: quotes a column's.
+def in_mysql(where: Where, found: Mapping[str, MySqlColumn], quote: Callable[[str], str]) -> str:
+    """The condition, to be joined to others by AND. ``quote``: a column's name → as it stands in a statement, with its table's.
 
     Raises:
         PartitionError: ``column_type``: a column of it is gone, or changed its type, since the run was planned.
     """
 
     def written(condition: Condition) -> str:
-        column, quoted = found.get(condition.column), f"{table}.{quote(condition.column)}"
+        column, quoted = found.get(condition.column), quote(condition.column)
         if condition.op in NULLS and column is not None:
             return f"{quoted} {condition.op.upper()} NULL"
         asked = column.asked_as("value", quoted) if column is not None else None
         if column is None or asked is None or refusal_of(resulting(asked[1]), condition) is not None:
             what = "is gone, or changed its type since the run was planned"
-            raise PartitionError("column_type", what, where=f"{table}: {condition.column}")
+            raise PartitionError("column_type", what, where=quoted)
         expression, kind = asked
         if pa.types.is_string(kind):
             return _compared(f"CAST({expression} AS BINARY)", condition, _hex)

@@ -18,7 +18,9 @@ from batchscore.errors import Problem, Refused
 from batchscore.features.feature_set import CREATED_AT, DELETED_AT, AccountsTable, FeatureSet, TimeColumn
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 from batchscore.sources.canonical import Place, canonical_accounts
-from batchscore.sources.parquet import check_schema, list_inputs, read_batches
+from batchscore.sources.parquet import read_batches
+from batchscore.sources.parquet_columns import check_schema
+from batchscore.sources.parquet_files import list_inputs
 from batchscore.spec import parse_moment
 
 AS_OF: Final = "as_of"

@@ -150,7 +150,7 @@ def roll_up_file(folder: Path, mails: Path, store: Path) -> float:
     from batchscore.features.feature_set import read_feature_set
     from batchscore.files import write_named_by_digest
     from batchscore.plan import Partition, Rollup, Task
-    from batchscore.sources.parquet import list_inputs
+    from batchscore.sources.parquet_files import list_inputs
 
     (folder / "features.yaml").write_text(FEATURES)
     held = write_named_by_digest(

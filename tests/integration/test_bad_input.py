@@ -26,7 +26,8 @@ from batchscore.pipeline import run
 from batchscore.plan import Plan
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
-from batchscore.sources.parquet import list_inputs, read_batches
+from batchscore.sources.parquet import read_batches
+from batchscore.sources.parquet_files import list_inputs
 from batchscore.store import open_reader, open_store
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world

@@ -27,7 +27,7 @@ from batchscore.plan import FreezeSql, Task
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, Observer, RunRow
 from batchscore.receipt import Receipt
-from batchscore.sources import brake, mysql, mysql_key, sql
+from batchscore.sources import brake, mysql, mysql_key
 from batchscore.sources.brake import Brake
 from batchscore.spec import Gentle, OfficeHours, SqlSource
 from batchscore.store import open_reader, open_store
@@ -100,7 +100,7 @@ def live(tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.05)
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
-    monkeypatch.setattr(sql, "can_read_fast", lambda _url: False)
+    monkeypatch.setattr(mysql, "can_read_fast", lambda _url: False)
     world = make_small_world(tmp_path)
     with monkeypatch.context() as during:
         load_accounts(world, mysql_server, during)
@@ -209,7 +209,7 @@ def test_sixty_four_workers_never_hold_more_connections_than_allowed(
 ) -> None:
     if by == "connectorx":
         pytest.importorskip("connectorx")
-    monkeypatch.setattr(sql, "can_read_fast", lambda _url: by == "connectorx")
+    monkeypatch.setattr(mysql, "can_read_fast", lambda _url: by == "connectorx")
     monkeypatch.setattr(mysql_key, "RANGE_ROWS", 15)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 5)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 5)

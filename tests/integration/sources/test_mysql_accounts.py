@@ -169,6 +169,13 @@ def test_a_category_is_text_of_any_charset_with_its_bytes_and_never_a_number(rou
     assert problem.what.startswith("column_type: is int")
 
 
+def test_a_number_that_names_no_group_is_refused_also_where_a_feature_reads_it(make: Make) -> None:
+    make("CREATE TABLE accounts (id INT PRIMARY KEY, plan INT, ratio DOUBLE)")
+    assert inspect_table(SOURCE, ACCOUNTS, ("plan",), ("plan",))[1] == ()
+    (problem,) = inspect_table(SOURCE, ACCOUNTS, ("ratio",), ("ratio",))[1]
+    assert problem.what.startswith("column_type: is double")
+
+
 @pytest.mark.parametrize(
     "declared",
     ["DECIMAL(39,4)", "TIME", "JSON", "BLOB", "VARCHAR(9)", "ENUM('a')", "SET('a','b')", "POINT", "DATETIME"],

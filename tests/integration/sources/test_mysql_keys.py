@@ -129,7 +129,7 @@ def test_the_server_reads_no_more_rows_than_it_gives(case: str, make: Make, monk
     columns, values, key = KEYS[case]
     make(f"CREATE TABLE accounts ({columns}, id BIGINT UNSIGNED, plan INT)", FILL.format(key=values))
     engine = open_engine(os.environ["BATCHSCORE_URL_LIVE"], read_only=True)
-    reader = PageReader(engine, source(*key), [("id", "key"), ("plan", "number")], None)
+    reader = PageReader(engine, source(*key), {"id": "key", "plan": "number"}, None)
     bounds = key_ranges(source(*key), ACCOUNTS, "integer")
 
     def read_so_far() -> int:

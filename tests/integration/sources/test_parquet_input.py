@@ -18,7 +18,9 @@ import pytest
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.feature_set import AccountsTable
 from batchscore.plan import InputFile
-from batchscore.sources.parquet import check_schema, list_inputs, read_batches
+from batchscore.sources.parquet import read_batches
+from batchscore.sources.parquet_columns import check_schema
+from batchscore.sources.parquet_files import list_inputs
 
 NAMES = ["id", "at", "plan", "name"]
 

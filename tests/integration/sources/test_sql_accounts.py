@@ -18,10 +18,10 @@ from batchscore.errors import BatchscoreError, PartitionError, Refused
 from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
-from batchscore.sources import sql
+from batchscore.sources import sqlite
 from batchscore.sources.brake import Brake
 from batchscore.sources.freeze import freeze_sql, live_source
-from batchscore.sources.sql import inspect_table, largest_key, read_pages
+from batchscore.sources.sql import inspect_table, key_ranges, read_pages
 from batchscore.spec import Gentle, SqlSource
 
 PASSWORD = "canary-hunter2"
@@ -49,8 +49,8 @@ def make(path: Path, ddl: str, rows: Iterable[tuple[Any, ...]] = (), table: str 
 def everything(
     kind: IdKind, accounts: AccountsTable = ACCOUNTS, columns: tuple[str, ...] = ("plan",), source: SqlSource = SOURCE
 ) -> list[pa.Table]:
-    high = largest_key(source, accounts, kind)
-    return [page for page, _ in read_pages(source, accounts, columns, kind, (None, high))]
+    (bounds,) = key_ranges(source, accounts, kind)
+    return [page for page, _ in read_pages(source, accounts, columns, kind, bounds)]
 
 
 def keys(kind: IdKind, **more: Any) -> list[Any]:
@@ -71,7 +71,7 @@ def freeze(
             "features": {"plan": {"column": "plan"}},
         }
     )
-    bound = largest_key(SOURCE, feature_set.accounts, kind) if high == "look" else high
+    bound = key_ranges(SOURCE, feature_set.accounts, kind)[0][1] if high == "look" else high
     work = FreezeSql(
         table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r"
     )
@@ -82,7 +82,7 @@ def freeze(
 
 @pytest.mark.parametrize("page_rows", [1, 2, 3, 10_000])
 def test_integer_keys_are_exact_at_the_edges_of_64_bits(page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     edges = [0, 2**53 - 1, 2**53, 2**53 + 1, 2**63 - 1]
     make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER)", [(key, 1) for key in edges])
     assert keys("integer") == edges
@@ -90,7 +90,7 @@ def test_integer_keys_are_exact_at_the_edges_of_64_bits(page_rows: int, url: Pat
 
 @pytest.mark.parametrize("page_rows", [1, 2, 3, 10_000])
 def test_text_keys_are_exact_to_the_byte(page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     words = [
         "",
         "0",
@@ -117,7 +117,7 @@ def test_text_keys_are_exact_to_the_byte(page_rows: int, url: Path, monkeypatch:
 def test_keys_that_a_collation_holds_equal_all_come_once_though_they_straddle_a_page(
     page_rows: int, collation: str, url: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     words = ["a", "A", "b", "B", "bb", "bB", "BB", "Bb", "b ", "b  ", "c", "Z", "z"]
     make(url, f"CREATE TABLE accounts (id TEXT COLLATE {collation}, plan INTEGER)", [(key, 1) for key in words])
     assert sorted(keys("string")) == sorted(words)
@@ -130,7 +130,7 @@ def test_every_text_key_comes_exactly_once_whatever_the_page(words: list[str], p
     make(path, "CREATE TABLE accounts (id TEXT COLLATE NOCASE, plan INTEGER)", [(key, 1) for key in words])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BATCHSCORE_URL_LIVE", f"sqlite:///{path}")
-        patch.setattr(sql, "PAGE_ROWS", page_rows)
+        patch.setattr(sqlite, "PAGE_ROWS", page_rows)
         assert sorted(keys("string")) == sorted(words)
 
 
@@ -139,7 +139,7 @@ def test_every_text_key_comes_exactly_once_whatever_the_page(words: list[str], p
 def test_a_key_that_is_no_integer_in_an_integer_column_is_refused(
     values: list[Any], page_rows: int, url: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     make(url, "CREATE TABLE accounts (id, plan INTEGER)", [(key, 1) for key in values])
     with pytest.raises(BatchscoreError) as caught:
         everything("integer")
@@ -159,7 +159,7 @@ def test_integer_keys_where_text_is_declared_are_refused(url: Path) -> None:
 def test_keys_of_bytes_are_refused_not_lost_or_read_for_ever(
     values: list[Any], url: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", 1)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", 1)
     make(url, "CREATE TABLE accounts (id, plan INTEGER)", [(key, 1) for key in values])
     with pytest.raises(Refused) as caught:
         everything("string")
@@ -169,7 +169,7 @@ def test_keys_of_bytes_are_refused_not_lost_or_read_for_ever(
 def test_null_and_negative_keys_are_rejected_once_and_the_others_kept(
     url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", 2)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", 2)
     make(
         url,
         "CREATE TABLE accounts (id INTEGER, plan INTEGER)",
@@ -187,7 +187,7 @@ def test_a_table_of_nothing_but_null_keys_is_all_rejects(url: Path, tmp_path: Pa
 
 
 def test_more_null_keys_than_a_page_come_in_pages(url: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", 2)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", 2)
     make(url, "CREATE TABLE accounts (id INTEGER, plan INTEGER)", [(None, n) for n in range(5)])
     pages = everything("integer")
     assert max(map(len, pages)) <= 2
@@ -211,7 +211,7 @@ def test_a_key_twice_is_refused_as_duplicate_id(url: Path, tmp_path: Path) -> No
 def test_a_history_comes_whole_whatever_a_page_holds(
     url: Path, tmp_path: Path, page_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     rows = [
         (key, f"2026-01-0{day}", None if day == 4 else f"2026-01-0{day + 1}", key * day) for key in (7, 3) for day in (4, 1, 2)
     ]
@@ -271,6 +271,13 @@ def test_keys_declared_as_float_decimal_or_bool_are_refused_when_planning(column
     assert [problem.what.partition(":")[0] for problem in problems] == ["id_physical_type"]
 
 
+@pytest.mark.parametrize("declared", ["REAL", "INTEGER", "DECIMAL(9, 2)", "BOOLEAN", "DATETIME", "BLOB"])
+def test_a_column_declared_as_no_text_is_no_category(declared: str, url: Path) -> None:
+    make(url, f"CREATE TABLE accounts (id INTEGER, plan {declared})")
+    (problem,) = inspect_table(SOURCE, ACCOUNTS, ("plan",), (), ("plan",))[1]
+    assert "no text" in problem.what
+
+
 def test_a_view_is_as_good_as_a_table(url: Path) -> None:
     make(url, "CREATE TABLE t (id INTEGER, plan INTEGER)", [(1, 2)], table="t")
     make(url, "CREATE VIEW accounts AS SELECT * FROM t")
@@ -279,7 +286,7 @@ def test_a_view_is_as_good_as_a_table(url: Path) -> None:
 
 
 def test_a_database_file_that_is_not_there_is_refused_and_not_made(url: Path) -> None:
-    for ask in (lambda: inspect_table(SOURCE, ACCOUNTS, ("plan",)), lambda: largest_key(SOURCE, ACCOUNTS, "integer")):
+    for ask in (lambda: inspect_table(SOURCE, ACCOUNTS, ("plan",)), lambda: key_ranges(SOURCE, ACCOUNTS, "integer")):
         with pytest.raises(Refused) as caught:
             ask()
         assert PASSWORD not in str(caught.value)
@@ -328,7 +335,7 @@ def test_times_are_exact_in_utc_from(
     case: str, page_rows: int, url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time, values, wanted = TIMES[case]
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     make(
         url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan INTEGER, at)", [(n, 1, value) for n, value in enumerate(values)]
     )
@@ -367,7 +374,7 @@ def test_times_are_refused_not_guessed_from(case: str, url: Path, tmp_path: Path
 def test_a_features_column_keeps_its_values(
     values: list[Any], wanted: list[Any], page_rows: int, url: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan)", list(enumerate(values)))
     assert freeze("integer", tmp_path)[0]["plan"].to_pylist() == wanted
 
@@ -377,7 +384,7 @@ def test_a_features_column_keeps_its_values(
 def test_a_features_column_that_no_number_type_holds_exactly_is_told_without_its_values(
     values: list[Any], page_rows: int, url: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "PAGE_ROWS", page_rows)
+    monkeypatch.setattr(sqlite, "PAGE_ROWS", page_rows)
     make(url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, plan)", list(enumerate(values)))
     with pytest.raises((Refused, PartitionError)) as caught:
         freeze("integer", tmp_path)

@@ -50,9 +50,14 @@ def standings(policy: Policy, parts: list[pa.Table], held: Groups, is_open: set[
 
 
 def expected(policy: Policy, scored: dict[int, float], held: Groups, is_open: set[int]) -> dict[str, list[int]]:
-    """In plain words: the best of each tier up to its floor, then the best of all the others up to the budget."""
+    """In plain words: the best of each tier up to its floor, then the best of all the others up to the budget.
+
+    Withheld is whose flag stands, or whose tier is used up, and who competed: above the first who found no place among the
+    others, or above the last of its own tier's floor.
+    """
     assert policy.threshold is not None
     assert policy.budget is not None
+    budget = max(0, policy.budget - (len(is_open) if policy.less_open else 0))
     in_order = sorted((one for one in scored if scored[one] >= policy.threshold), key=lambda one: (-scored[one], one))
     eligible: list[int] = []
     of_tier: dict[str, list[int]] = {}
@@ -62,12 +67,33 @@ def expected(policy: Policy, scored: dict[int, float], held: Groups, is_open: se
         if account not in is_open and (tier is None or tier.budget is None or len(mine) < tier.budget):
             mine.append(account)
             eligible.append(account)
-    kept: set[int] = set()
-    for tier in policy.tiers:
-        kept |= set(of_tier.get(tier.values[0], [])[: tier.floor or 0])
-    others = [account for account in eligible if account not in kept][: policy.budget - len(kept)]
+    floors = {tier.values[0]: tier.floor or 0 for tier in policy.tiers}
+    best_of_floors = {account for country, floor in floors.items() for account in of_tier.get(country, [])[:floor]}
+    kept = [account for account in eligible if account in best_of_floors][:budget]
+    others = [account for account in eligible if account not in kept][: budget - len(kept)]
     flags = [account for account in eligible if account in kept or account in others]
-    return {"flag": flags, "reserve": [account for account in eligible if account not in flags][: policy.reserve]}
+
+    place = {account: number for number, account in enumerate(in_order)}
+    n_others = budget - len(kept)
+    need_one = [one for one in in_order if one not in is_open and one not in kept]
+    found_none = (place[one] for one in need_one if sum(place[other] < place[one] for other in others) == n_others)
+    line = next(found_none, len(in_order)) if budget else 0
+
+    def competes_until(country: str) -> int:
+        mine = [one for one in kept if held[one]["country"] == country]
+        is_short = len(kept) == budget and len(mine) < floors.get(country, 0)
+        return max([line, *(place[one] for one in (kept if is_short else mine))])  # short: until the budget is used up
+
+    withheld = [
+        one
+        for one in in_order
+        if (one in is_open or one not in eligible) and place[one] < competes_until(str(held[one]["country"]))
+    ]
+    return {
+        "flag": flags,
+        "reserve": [account for account in eligible if account not in flags][: policy.reserve],
+        "withheld": withheld,
+    }
 
 
 @settings(max_examples=150, deadline=None)
@@ -90,14 +116,36 @@ def test_the_selection_is_the_best_of_each_floor_and_the_best_of_the_rest(data: 
         threshold=data.draw(st.sampled_from([0.0, 0.25, 0.5])),
         budget=budget,
         reserve=data.draw(st.sampled_from([0, 3, 50])),
+        less_open=data.draw(st.booleans()),
         tiers=tuple(tiers),
     )
-    is_open = set(data.draw(st.lists(st.sampled_from(sorted(scored)), max_size=5))) if scored else set()
+    is_open = set(data.draw(st.lists(st.sampled_from(sorted(scored)), max_size=8))) if scored else set()
     order = data.draw(st.permutations(sorted(scored)))
     edges = [0, *sorted(data.draw(st.lists(st.integers(0, len(order)), max_size=4))), len(order)]
     parts = [table([(account, scored[account]) for account in order[low:high]]) for low, high in pairwise(edges)]
-    found = standings(policy, parts, held, is_open)
-    assert {name: found[name] for name in ("flag", "reserve")} == expected(policy, scored, held, is_open)
+    assert standings(policy, parts, held, is_open) == expected(policy, scored, held, is_open)
+
+
+@pytest.mark.parametrize(
+    ("in_order", "is_open", "less_open", "withheld"),
+    [
+        ("xxxaaa", {4}, False, [4]),  # its tier's floor is not filled yet, though nobody else finds a place
+        ("xxxabb", {4}, False, [4]),
+        ("xxxaab", {4}, False, []),  # it is
+        ("xaaaaa", {1, 4, 5}, True, [1]),  # three stand, one place is left: it is used up before the floor of two is filled
+    ],
+)
+def test_whose_flag_stands_is_withheld_while_a_place_is_kept_for_its_tier(
+    in_order: str, is_open: set[int], withheld: list[int], *, less_open: bool
+) -> None:
+    floors = {"a": 2, "b": 1} if "b" not in in_order else {"a": 1, "b": 1}
+    tiers = tuple(Tier(by="country", values=(country,), floor=floor) for country, floor in floors.items())
+    policy = Policy(threshold=0.5, budget=4, less_open=less_open, tiers=tiers)
+    held: Groups = {one: {"country": country, "network": None} for one, country in enumerate(in_order)}
+    scored = {one: 0.9 - one / 100 for one in held}
+    found = standings(policy, [table(list(scored.items()))], held, is_open)
+    assert found == expected(policy, scored, held, is_open)
+    assert found["withheld"] == withheld
 
 
 @settings(max_examples=60, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.decide import best, top
-from batchscore.decide.again import CloserLook
-from batchscore.decide.memory import Moment
+from batchscore.decide.again import CloserLook, moved_since
+from batchscore.decide.memory import Memory, Moment, judge
 from batchscore.decide.table import as_earlier, whole
 from batchscore.decide.top import Decided, Question, decide, decide_dates
 from batchscore.flag import FlagState
@@ -257,6 +258,39 @@ def test_a_suppression_that_was_removed_holds_no_more_for_the_reviewers_and_did_
     asked = Question(policy=Policy(budget=1), memory=memory, scores=lambda _: iter([table([(1, 0.9)])]))
     assert decide(asked, NOW).table["standing"].to_pylist() == ["flag"]
     assert decide(asked, Moment(as_of=AS_OF, released=False)).table["withheld"].to_pylist() == ["suppressed"]
+
+
+def test_of_many_suppressions_the_first_says_why_whatever_the_order_of_scopes() -> None:
+    n_accounts, n_suppressions = 500, 4_000
+    chance = np.random.default_rng(5)
+    keys = {"account": 2 * n_accounts, "domain": 60, "segment": 40}
+    scopes = chance.choice(list(keys), n_suppressions, p=[0.99, 0.005, 0.005]).tolist()
+    suppressed = [
+        Suppression(
+            scope=scope, key=str(chance.integers(keys[scope])), owner=f"o{number}", why="x", begins_at=AS_OF, until=AS_OF + DAY
+        )
+        for number, scope in enumerate(scopes)
+    ]
+    ids = pa.array(range(n_accounts), pa.uint64())
+    named = {
+        "account": ids.cast(pa.string()),
+        "domain": pa.array([None if one % 7 == 0 else str(one % 90) for one in range(n_accounts)]),
+        "segment": pa.array([None if one % 5 == 0 else str(one % 70) for one in range(n_accounts)]),
+    }
+    candidates = pa.table(
+        {"account_id": ids, "score": ids.cast(pa.float32()), "domain": named["domain"], "land": named["segment"]}
+    )
+    memory = Memory(remember([past_flag(3, AS_OF - DAY, None)], suppressed, pa.uint64()), NOW)
+    begun = time.process_time()
+    judged = judge(candidates, memory, CoolDown(), {"domain": "domain", "segment": "land"}, moved_since(None, {}), NOW)
+    assert time.process_time() - begun < 1.0  # a look-up for each takes ten seconds and more
+    owners: dict[int, str] = {}
+    places = {scope: [*enumerate(column.to_pylist())] for scope, column in named.items()}
+    for held in suppressed:
+        for place in [place for place, value in places[held.scope] if value == held.key]:
+            owners.setdefault(place, f"{held.scope} suppressed until 21 May 2026 by {held.owner}: x")
+    assert np.flatnonzero(judged.suppressed).tolist() == sorted(owners)
+    assert judged.whys.tolist() == ["a flag of it stands" if one == 3 else owners.get(one) for one in range(n_accounts)]
 
 
 def test_a_share_of_a_budget_is_what_is_written() -> None:
