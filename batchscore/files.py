@@ -1,7 +1,7 @@
 """Durable files: written whole or not at all, read back before anyone is told, named by digest.
 
-Every file an attempt leaves is a `ParquetDraft` first: temporary name, fsync, a rename that never overwrites, fsync of
-the folder, read back and hashed (`settling`: while it is written, where it is large). What is on disk under a final name is
+Every file an attempt leaves is a `ParquetDraft` first: temporary name, fsync (`settling`: of a large file it has little left to
+wait for), a rename that never overwrites, fsync of the folder, read back and hashed. What is on disk under a final name is
 complete. Readers check the SHA-256 of what they open through `verified`, once per process and file as it stands.
 """
 

@@ -1,6 +1,6 @@
-"""Attempts for the executors' behaviour suite: functions by name, so that worker processes can import them.
+"""Attempts for tests: functions for executors, by names that worker processes can import; classes for runs in this process.
 
-A task's behaviour is told by its partition's number through files in the store folder that the test gives; no sleeps.
+What a function does is told by its partition's number, through files in the store folder that the test gives; no sleeps.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,53 @@ def score_when_told(task: Task) -> Receipt:
         time.sleep(0.02)
         assert time.monotonic() < deadline, "nobody let it go on"
     return attempt(task)
+
+
+class Noted:
+    """The attempt that stands in `batchscore.attempt` when this is made; ``tried`` holds what it was given, in order."""
+
+    def __init__(self) -> None:
+        import batchscore.attempt
+
+        self._attempt: Callable[[Task], Receipt] = batchscore.attempt.attempt
+        self.tried: list[tuple[Stage, int]] = []
+
+    def __call__(self, task: Task) -> Receipt:
+        self.tried.append((task.partition.stage, task.partition.number))
+        return self._attempt(task)
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [stage for stage, _ in self.tried]
+
+    def numbers(self, stage: Stage) -> list[int]:
+        return [number for tried, number in self.tried if tried is stage]
+
+
+class AtTheNth(Noted):
+    """The same, but ``then`` is called once, before the n-th attempt at ``stage`` (at any, without one); n counts from 1."""
+
+    def __init__(self, n: int, then: Callable[[], object], stage: Stage | None = None) -> None:
+        super().__init__()
+        self._n_left, self._then, self._stage = n, then, stage
+
+    def __call__(self, task: Task) -> Receipt:
+        if self._stage in {None, task.partition.stage}:
+            self._n_left -= 1
+            if self._n_left == 0:
+                self._then()
+        return super().__call__(task)
+
+
+class Poisoned(Noted):
+    """The same, but every attempt at one of ``broken`` fails for good: at a partition, or at a whole stage."""
+
+    def __init__(self, *broken: Stage | tuple[Stage, int]) -> None:
+        super().__init__()
+        self._broken = broken
+
+    def __call__(self, task: Task) -> Receipt:
+        if {task.partition.stage, (task.partition.stage, task.partition.number)} & set(self._broken):
+            self.tried.append((task.partition.stage, task.partition.number))
+            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
+        return super().__call__(task)

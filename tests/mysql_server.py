@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
@@ -23,6 +22,7 @@ import sqlalchemy as sa
 
 from batchscore.database.mysql_connection import MySqlConnection
 from tests.orphans import DYING_WITH_US
+from tests.ports import reserved_port
 
 PASSWORD: Final = "canary-hunter2"
 URL: Final = "BATCHSCORE_TEST_MYSQL_URL"
@@ -88,10 +88,7 @@ class PrivateServer(MySqlServer):
 
     def __init__(self, folder: Path) -> None:
         assert PROGRAM is not None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        super().__init__(sa.URL.create("mysql", "admin", PASSWORD, "127.0.0.1", port))
+        super().__init__(sa.URL.create("mysql", "admin", PASSWORD, "127.0.0.1", reserved_port()))
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._as_root = ["--user=root"] if os.geteuid() == 0 else []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from batchscore.flag import FlagState
 from batchscore.keys import ACCOUNT_ID, MOMENT
@@ -34,15 +36,26 @@ class Then:
     reason_codes: tuple[str, ...]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Then:
-        """From a row of `Memory.decided`."""
-        return cls(
-            state=FlagState(row["state"]),
-            decided_at=row["decided_at"],
-            as_of=row["as_of"],
-            score=row["score"] or 0.0,
-            reason_codes=tuple(row["reason_codes"] or ()),
-        )
+    def of_rows(cls, rows: pa.Table) -> Iterator[Then]:
+        """From rows of `Memory.decided`. What many of them share is made once: moments are dear."""
+        states, decided, as_ofs = (_shared(rows[name].combine_chunks()) for name in ("state", "decided_at", "as_of"))
+        scores, codes = rows["score"].to_pylist(), iter(pc.list_flatten(rows["reason_codes"]).to_pylist())
+        n_codes = pc.fill_null(pc.list_value_length(rows["reason_codes"]), 0).to_pylist()
+        for state, decided_at, as_of, score, n in zip(states, decided, as_ofs, scores, n_codes, strict=True):
+            yield cls(
+                state=FlagState(state),
+                decided_at=decided_at,
+                as_of=as_of,
+                score=score or 0.0,
+                reason_codes=tuple(islice(codes, n)),
+            )
+
+
+def _shared(column: pa.Array) -> list[Any]:
+    """The values of a column; equal ones are one."""
+    encoded = column.dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    return [None if at is None else values[at] for at in encoded.indices.to_pylist()]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

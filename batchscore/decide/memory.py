@@ -305,9 +305,10 @@ def _look_again(judged: Judged, candidates: pa.Table, places: Places, then: pa.T
     """Withhold those at these places who were cleared and have not moved since, and say of the others what moved."""
     for first in range(0, len(places), _FLAGS_AT_ONCE):
         part = places[first : first + _FLAGS_AT_ONCE]
-        asked = candidates.select([ACCOUNT_ID, "score"]).take(pa.array(part)).to_pylist()
-        for place, one, row in zip(part, asked, then.slice(first, _FLAGS_AT_ONCE).to_pylist(), strict=True):
-            is_free, words = moved(one[ACCOUNT_ID], float(one["score"]), Then.of(row))
+        asked = candidates.select([ACCOUNT_ID, "score"]).take(pa.array(part)).to_pydict()
+        seen = Then.of_rows(then.slice(first, _FLAGS_AT_ONCE))
+        for place, account, score, one in zip(part, asked[ACCOUNT_ID], asked["score"], seen, strict=True):
+            is_free, words = moved(account, float(score), one)
             if is_free:
                 judged.since[place] = words
             else:

@@ -19,15 +19,15 @@ from batchscore.models.attribution_kernel import contributions
 from batchscore.models.bundle import Manifest
 from batchscore.models.contract import Frame, Matrix, conform, require_names
 from batchscore.models.forest import NotCompilable
-from batchscore.models.golden import Golden, differing_rows
+from batchscore.models.golden import Golden, differing_rows, spaced
 from batchscore.models.model_file import ModelFacts
 from batchscore.models.scorer import Scorer
+from batchscore.models.witnesses import near_cuts
 from batchscore.models.xgboost_scorer import XGBoostScorer
 
 N_WITNESSES: Final = 48
 _ROWS_PER_SAMPLED: Final = 256  # XGBoost takes as long for one row as the kernel for thirty
 _WORTH: Final = 3  # patterns of a leaf whose making takes as long as XGBoost takes for the leaf, in one row
-_EXTREMES: Final = np.array([np.nan, 0.0, -0.0, 1e-45, 3.4028235e38, -3.4028235e38], np.float32)
 # Of LLVM: a processor or a sandbox it cannot make code for (RuntimeError, OSError); the others: a model that is odd where nothing
 # reads it, or no memory for the tables.
 _NOT_USED: Final = (ValueError, RuntimeError, OSError, LookupError, ArithmeticError, MemoryError)
@@ -80,8 +80,7 @@ class CompiledExplainer:
             return self._reference.contributions(frame)
         found = contributions(attribution, frame.matrix, self._reference.base_margin())
         found[frame.unscorable] = np.nan
-        n_sampled = -(-len(frame) // _ROWS_PER_SAMPLED)
-        sampled = np.unique(np.linspace(0, len(frame) - 1, n_sampled).astype(np.int64))
+        sampled = spaced(len(frame), -(-len(frame) // _ROWS_PER_SAMPLED))
         if differing_rows(found[sampled], self._reference.contributions(frame.take(sampled))).any():
             self._of_thread.n_fallbacks = getattr(self._of_thread, "n_fallbacks", 0) + 1
             return self._reference.contributions(frame)
@@ -137,7 +136,7 @@ class CompiledExplainer:
 
 
 def witnesses(attribution: Attribution, manifest: Manifest) -> Frame:
-    """`N_WITNESSES` rows for a certificate: values at cuts, just below them, at the edges of float32, categories, and missing."""
+    """`N_WITNESSES` rows for a certificate: numbers as `near_cuts` makes them, and categories, one of five missing."""
     chance = np.random.default_rng(0)
     numeric = (attribution.child >= 0) & (attribution.n_codes == 0)
     columns: dict[str, pa.Array] = {}
@@ -147,11 +146,5 @@ def witnesses(attribution: Attribution, manifest: Manifest) -> Frame:
             codes, missing = chance.integers(0, len(known), N_WITNESSES), chance.random(N_WITNESSES) < 0.2
             columns[name] = known.take(pa.array(codes, mask=missing))
             continue
-        cuts = attribution.cut[numeric & (attribution.feature == place)]
-        at = chance.choice(cuts if len(cuts) else _EXTREMES, N_WITNESSES)
-        with np.errstate(over="ignore"):  # below the smallest float: missing, at the end
-            below = np.nextafter(at, np.float32(-np.inf))
-        values = np.where(chance.random(N_WITNESSES) < 0.5, at, below)
-        values = np.where(chance.random(N_WITNESSES) < 0.8, values, chance.choice(_EXTREMES, N_WITNESSES))
-        columns[name] = pa.array(np.where(np.isfinite(values), values, np.float32(np.nan)))
+        columns[name] = pa.array(near_cuts(chance, attribution.cut[numeric & (attribution.feature == place)], N_WITNESSES))
     return conform(pa.table(columns), manifest.names, manifest.category_sets)

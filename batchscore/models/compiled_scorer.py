@@ -19,14 +19,14 @@ import pyarrow as pa
 from batchscore.models.bundle import CheckedBundle, Manifest
 from batchscore.models.contract import Frame, Matrix, conform, require_names
 from batchscore.models.forest import Forest, read_forest
-from batchscore.models.golden import Golden, differing_rows, read_golden
+from batchscore.models.golden import Golden, differing_rows, read_golden, spaced
 from batchscore.models.kernel import score_margins
 from batchscore.models.scorer import Scorer
+from batchscore.models.witnesses import near_cuts
 from batchscore.models.xgboost_scorer import XGBoostScorer
 
 N_WITNESSES: Final = 1_024
 N_SAMPLED: Final = 64  # rows of a frame that XGBoost scores too: some 1 % of the time
-_EXTREMES: Final = np.array([np.nan, 0.0, -0.0, 1e-45, -1e-45, 3.4028235e38, -3.4028235e38], np.float32)
 # NotCompilable is a ValueError; of LLVM: a processor or a sandbox it cannot make code for (RuntimeError, OSError); the others: a
 # model that is odd where nothing reads it, such as a node that no way leads to.
 _NOT_USED: Final = (ValueError, RuntimeError, OSError, LookupError, ArithmeticError)
@@ -58,7 +58,7 @@ class CompiledScorer:
         require_names(frame, self.names)
         margins = score_margins(self._forest, frame.matrix, self._base_margin)
         margins[frame.unscorable] = np.nan
-        sampled = np.unique(np.linspace(0, len(frame) - 1, min(N_SAMPLED, len(frame))).astype(np.int64))
+        sampled = spaced(len(frame), N_SAMPLED)
         expected = self._reference.margin(frame.take(sampled))
         if differing_rows(margins[sampled], expected).any():
             self._of_thread.n_fallbacks = self.n_fallbacks + 1
@@ -98,15 +98,12 @@ def fastest(checked: CheckedBundle, reference: XGBoostScorer) -> Scorer:
 
 
 def witnesses(forest: Forest, names: tuple[str, ...]) -> Frame:
-    """`N_WITNESSES` rows for a certificate: values at cut points, just below them, at the edges of float32, and missing."""
+    """`N_WITNESSES` rows for a certificate; see `near_cuts`."""
     chance = np.random.default_rng(0)
-    matrix = chance.choice(_EXTREMES, (N_WITNESSES, len(names)))
-    for feature, (first, end) in zip(forest.feature.tolist(), pairwise(forest.table.tolist()), strict=True):
-        cuts = forest.cuts[first:end]
-        at = chance.choice(cuts[~np.isnan(cuts)], N_WITNESSES)
-        with np.errstate(over="ignore"):  # below the smallest float: missing, at the end
-            below = np.nextafter(at, np.float32(-np.inf))
-        values = np.where(chance.random(N_WITNESSES) < 0.5, at, below)
-        matrix[:, feature] = np.where(chance.random(N_WITNESSES) < 0.8, values, matrix[:, feature])
-    matrix[np.isinf(matrix)] = np.nan
-    return conform(pa.table({name: matrix[:, place] for place, name in enumerate(names)}), names)
+    read = zip(forest.feature.tolist(), pairwise(forest.table.tolist()), strict=True)
+    cuts = {feature: forest.cuts[first:end] for feature, (first, end) in read}
+    columns = {}
+    for place, name in enumerate(names):
+        own = cuts.get(place, forest.cuts[:0])
+        columns[name] = near_cuts(chance, own[~np.isnan(own)], N_WITNESSES)
+    return conform(pa.table(columns), names)

@@ -37,7 +37,7 @@ class Golden:
 
     def few(self, n: int) -> Golden:
         """At most ``n`` of the rows, evenly spaced."""
-        places = np.unique(np.linspace(0, len(self.frame) - 1, min(n, len(self.frame))).astype(np.int64))
+        places = spaced(len(self.frame), n)
         return Golden(self.frame.take(places), self.margins[places], self.scores[places])
 
     def n_differing(self, margins: Matrix, scores: Matrix) -> int:
@@ -70,6 +70,11 @@ def read_golden(payload: bytes, manifest: Manifest) -> Golden:
     if frame.nonfinite.any():
         raise _invalid("a row holds an infinite feature", manifest)
     return Golden(frame, table.column(MARGIN).to_numpy(), table.column(SCORE).to_numpy())
+
+
+def spaced(n_rows: int, n: int) -> npt.NDArray[np.int64]:
+    """At most ``n`` of ``n_rows`` places, evenly spaced and ascending."""
+    return np.unique(np.linspace(0, n_rows - 1, min(n, n_rows)).astype(np.int64))
 
 
 def differing_rows(found: Matrix, expected: Matrix) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,8 @@ class PastColumns(NamedTuple):
     As columns, all as long as each other, since a queue remembers hundreds of thousands. Moments are whole microseconds since
     1970, states the words of `FlagState`. ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse,
     strongest first) and ``second_reviewer`` are of the evidence that the newest decision speaks of; while the flag stands, of
-    its newest evidence. ``decided_at``: when a person last decided, None if nobody did.
+    its newest evidence. ``reason_codes`` are of decisions alone, since nobody asks for others; else there are none.
+    ``decided_at``: when a person last decided, None if nobody did.
     """
 
     account_id: Sequence[int | str]

@@ -65,7 +65,7 @@ def inspect_table(
         TryAgain: ``database_away``.
     """
     roles = _roles(accounts, columns, groups, categories)
-    # A column of several uses is read for its first, and must do for all.
+    # A column is read for its first use; where it is a category or names a group besides, it must do for that, too.
     more: list[tuple[str, Role]] = [*((name, "category") for name in categories), *((name, "segment") for name in groups)]
     uses = list(dict.fromkeys([*roles.items(), *more]))
     declared: Mapping[str, object]

@@ -1,54 +1,91 @@
-"""What a queue remembers of earlier flags, for decide: each with what a person made of it, and the evidence they saw."""
+"""What a queue remembers of earlier flags, for decide: each with what a person made of it, and the evidence they saw.
+
+Hundreds of thousands of flags are remembered before each decision, so they are read in three plain questions a page, each of
+which walks one index: the flags, what was decided of them, and what was added to them. One statement with all of it looks up
+four further rows for every flag, of which few have any.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sa
 from pydantic_core import from_json
 
+from batchscore.database import is_mysql
 from batchscore.desk import Said
-from batchscore.flag import TOUCHED, FlagState
+from batchscore.flag import DECIDED, STANDING, TOUCHED, FlagState
 from batchscore.ports import PastColumns, RunRow
-from batchscore.store.paging import whole_accounts
-from batchscore.store.rows import TuplesOf, account_id_of, from_microseconds, microseconds
+from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
 
-_flags = flags_table("raw")
-_decided = dispositions_table("raw")
-_seen = _flags.alias("seen")  # the evidence that a decision speaks of
+_flags: Final = flags_table("raw")
+_decided: Final = dispositions_table("raw")
+_seen: Final = _flags.alias("seen")  # the evidence that a decision speaks of
+_EVIDENCE: Final = ("run_id", "as_of", "score", "margin", "second_reviewer")
+
+T = TypeVar("T")
 
 
-def past_columns(tuples_of: TuplesOf, queue: str, but_not_of: RunRow) -> Iterator[PastColumns]:
+class Looked(Protocol):
+    """Asks a database: in a transaction of its own, again while it stumbles."""
+
+    def __call__(self, body: Callable[[sa.Connection], T]) -> T:
+        """What ``body`` gives."""
+
+
+def past_columns(looked: Looked, queue: str, but_not_of: RunRow) -> Iterator[PastColumns]:
     """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
-    Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time.
+    Not those of ``but_not_of``, nor of other runs of its spec for its last as-of. A page of accounts at a time, so that a caller
+    may take its time; of each account all is as it was at one moment.
     """
-    return map(_columns, whole_accounts(tuples_of, _query(queue, but_not_of), _flags.c.account_id, PAGE))
+    after: Any = None
+    while True:
+        found, after = looked(partial(_page, queue=queue, but_not_of=but_not_of, after=after))
+        if found is not None:
+            yield found
+        if after is None:
+            return
 
 
-def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
-    """A flag that stands comes with its newest evidence; one that was decided, with what the newest decision speaks of."""
+def _page(connection: sa.Connection, *, queue: str, but_not_of: RunRow, after: Any) -> tuple[PastColumns | None, Any]:
+    """The flags of the next accounts, None where there are none; and the last of these accounts, None where no more come."""
+    if is_mysql(connection):
+        connection.execution_options(isolation_level="REPEATABLE READ")  # the three questions see one moment, as on SQLite
+    query = _past(queue, but_not_of)
+    rows = _tuples(connection, (query if after is None else query.where(_flags.c.account_id > after)).limit(PAGE))
+    last = None
+    if len(rows) == PAGE:  # the last account's flags may go on: they come whole
+        last = rows[-1][0]
+        rows = [*(row for row in rows if row[0] != last), *_tuples(connection, query.where(_flags.c.account_id == last))]
+    if not rows:
+        return None, last
+    decisions = _tuples(connection, _between(_decisions(queue), _decided.c.account_id, rows[0][0], rows[-1][0]))
+    added = _tuples(connection, _between(_added(queue), _flags.c.account_id, rows[0][0], rows[-1][0]))
+    return _columns(rows, decisions, added), last
+
+
+def _tuples(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+    """Rows as the driver gives them: of many, to wrap each takes as long as to read it."""
+    cursor = connection.execute(query).cursor
+    assert cursor is not None, "a query has rows"
+    return cursor.fetchall()
+
+
+def _past(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
+    """The flags, each with its own evidence."""
     as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
     same_question = (runs.c.name == but_not_of.name) & (_flags.c.as_of == as_of)
-    later = _decided.alias("later")
-    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, _flags)).scalar_subquery()
-    decided_on = sa.case((_flags.c.open_marker.is_(None), _decided.c.evidence_run))
-    seen_run = sa.func.coalesce(decided_on, _newest_evidence(), _flags.c.run_id)
-    seen = (_seen.c.queue == _flags.c.queue) & (_seen.c.account_id == _flags.c.account_id) & (_seen.c.run_id == seen_run)
     return (
         sa.select(
-            *(_flags.c.account_id, _flags.c.opened_at, _flags.c.closed_at, _flags.c.state, _decided.c.decided_at),
-            *(_seen.c.run_id, _seen.c.as_of, _seen.c.score, _seen.c.margin, _seen.c.reasons, _seen.c.second_reviewer),
+            *(_flags.c.account_id, _flags.c.opened_at, _flags.c.closed_at, _flags.c.state, *(_flags.c[one] for one in _EVIDENCE)),
         )
-        .select_from(
-            _flags.join(runs, runs.c.run_id == _flags.c.run_id)
-            .outerjoin(_decided, same_flag(_decided, _flags) & (_decided.c.number == newest))
-            .join(_seen, seen)
-        )
+        .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
         .where(
             _flags.c.queue == queue,
             _flags.c.run_id != but_not_of.run_id,
@@ -61,20 +98,34 @@ def _query(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
     )
 
 
-def _newest_evidence() -> sa.ScalarSelect[Any]:
-    """Of a flag that stands: the run whose evidence on it is the newest, by its as-of; null where none was added."""
-    added, theirs = _flags.alias("added"), runs.alias("adding")
+def _decisions(queue: str) -> sa.Select[Any]:
+    """The newest decision on each flag: account and run, when, the reasons that were seen, and the evidence."""
+    later = _decided.alias("later")
+    newest = sa.select(sa.func.max(later.c.number)).where(same_flag(later, _decided)).scalar_subquery()
+    seen = (_seen.c.queue == _decided.c.queue) & (_seen.c.account_id == _decided.c.account_id)
     return (
-        sa.select(added.c.run_id)
-        .select_from(added.join(theirs, theirs.c.run_id == added.c.run_id))
-        .where(_flags.c.open_marker == 1, added.c.queue == _flags.c.queue, added.c.account_id == _flags.c.account_id)
-        .where(added.c.overtaken_by == _flags.c.run_id, counts_as_evidence(added))
-        .where(theirs.c.released_at.is_not(None), theirs.c.undo_begun_at.is_(None))
-        .order_by(added.c.as_of.desc(), theirs.c.released_at.desc(), added.c.run_id.desc())
-        .limit(1)
-        .correlate(_flags)
-        .scalar_subquery()
+        sa.select(
+            *(_decided.c.account_id, _decided.c.run_id, _decided.c.decided_at, _seen.c.reasons),
+            *(_seen.c[one] for one in _EVIDENCE),
+        )
+        .select_from(_decided.join(_seen, seen & (_seen.c.run_id == _decided.c.evidence_run)))
+        .where(_decided.c.queue == queue, _decided.c.number == newest)
     )
+
+
+def _added(queue: str) -> sa.Select[Any]:
+    """What runs added to flags: the account and the flag's run, and the evidence; of each flag the newest, by its as-of, last."""
+    return (
+        sa.select(_flags.c.account_id, _flags.c.overtaken_by, *(_flags.c[one] for one in _EVIDENCE))
+        .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
+        .where(_flags.c.queue == queue, _flags.c.overtaken_by.is_not(None), counts_as_evidence(_flags))
+        .where(runs.c.released_at.is_not(None), runs.c.undo_begun_at.is_(None))
+        .order_by(_flags.c.as_of, runs.c.released_at, _flags.c.run_id)
+    )
+
+
+def _between(query: sa.Select[Any], column: sa.ColumnElement[Any], first: Any, last: Any) -> sa.Select[Any]:
+    return query.where(column >= first, column <= last)
 
 
 def towards_abuse(reasons: str) -> Iterable[str]:
@@ -111,19 +162,54 @@ def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool
     return (one.c.queue == other.c.queue) & (one.c.account_id == other.c.account_id) & (one.c.run_id == other.c.run_id)
 
 
-def _columns(rows: Sequence[sa.Row[Any]]) -> PastColumns:
-    """Rows of `_query`, at least one."""
-    ids, opened, closed, states, decided, run_ids, as_ofs, scores, margins, reasons, second = zip(*rows, strict=True)
+def _columns(rows: Sequence[Sequence[Any]], decisions: Iterable[Sequence[Any]], added: Iterable[Sequence[Any]]) -> PastColumns:
+    """Rows of `_past`, at least one, with those of `_decisions` and `_added` on them.
+
+    A flag that was decided comes with what the newest decision speaks of, and one that stands with its newest evidence.
+    """
+    ids, opened, closed, states, own_runs, *others = zip(*rows, strict=True)
+    seen = [list(column) for column in (own_runs, *others)]
+    codes: list[tuple[str, ...]] = [()] * len(rows)
+    decided: list[int | None] = [None] * len(rows)
+    last: dict[Any, int] = dict(zip(ids, range(len(rows)), strict=True))  # of an account's flags, which stand together
+
+    def place_of(account: Any, run: str) -> int | None:
+        place = last.get(account, -1)
+        while place >= 0 and ids[place] == account:
+            if own_runs[place] == run:
+                return place
+            place -= 1
+        return None
+
+    for account, run, decided_at, reasons, *of_it in decisions:
+        place = place_of(account, run)
+        if place is None:
+            continue
+        decided[place] = decided_at
+        if states[place] not in STANDING:
+            _put(seen, place, of_it)
+        if states[place] in DECIDED:
+            codes[place] = tuple(towards_abuse(reasons))
+    for account, run, *of_it in added:
+        place = place_of(account, run)
+        if place is not None and states[place] in STANDING:
+            _put(seen, place, of_it)
+    run_ids, as_ofs, scores, margins, second = seen
     return PastColumns(
-        account_id=tuple(map(account_id_of, ids)),
+        account_id=ids if isinstance(ids[0], int) else [account_id_of(one) for one in ids],
         opened_at=opened,
         closed_at=closed,
         run_id=run_ids,
         as_of=as_ofs,
         state=states,
         score=scores,
-        reason_codes=[tuple(towards_abuse(held)) for held in reasons],
+        reason_codes=codes,
         decided_at=decided,
         margin=margins,
-        second_reviewer=tuple(map(bool, second)),
+        second_reviewer=[*map(bool, second)],
     )
+
+
+def _put(columns: Sequence[list[Any]], place: int, row: Sequence[Any]) -> None:
+    for column, value in zip(columns, row, strict=True):
+        column[place] = value

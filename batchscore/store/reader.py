@@ -209,7 +209,7 @@ class Reader:
 
         Not those of the run, nor of others of its spec for its last as-of. Some thousand at a time, an account's together.
         """
-        return past_columns(self._tuples, queue, but_not_of)
+        return past_columns(self._looked, queue, but_not_of)
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, subject and begin."""
@@ -243,7 +243,7 @@ class Reader:
 
     def decided_labels(self, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
         """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
-        return decided_labels(self._tuples, queue)
+        return decided_labels(self._rows, queue)
 
     def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
@@ -275,9 +275,6 @@ class Reader:
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         return self._looked(lambda connection: connection.execute(query).mappings().all())
-
-    def _tuples(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
-        return self._looked(lambda connection: connection.execute(query).all())
 
     def _looked(self, body: Callable[[sa.Connection], T]) -> T:
         return read(self._engine, body, where="store")

@@ -14,9 +14,8 @@ import sqlalchemy as sa
 from batchscore.database import clock
 from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
-from batchscore.store.paging import whole_accounts
 from batchscore.store.past import same_flag
-from batchscore.store.rows import TuplesOf, account_id_of, flag_of, from_microseconds, moment
+from batchscore.store.rows import RowsOf, account_id_of, flag_of, from_microseconds, moment
 from batchscore.store.tables import claims_table, dispositions_table, flags_table, runs
 
 IDS_A_STATEMENT: Final = 500
@@ -93,7 +92,7 @@ def of_account(connection: sa.Connection, now: sa.ColumnElement[Any], queue: str
     return () if found is None else tuple(sorted(found.flags.values(), key=lambda one: (one.released_at, one.flag.run_id)))
 
 
-def decided_labels(tuples_of: TuplesOf, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
+def decided_labels(rows_of: RowsOf, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
     """What people decided in a queue, by account and time; a page of accounts at a time. Of two reviewers the second settles it.
 
     What was corrected is there too, each time it was decided; a flag that is inconclusive by its newest decision says nothing,
@@ -106,10 +105,18 @@ def decided_labels(tuples_of: TuplesOf, queue: str) -> Iterator[tuple[AccountId,
     of_use = [FlagState.CONFIRMED.value, FlagState.CLEARED.value]
     said = dispositions.c.state.in_(of_use) & settled_as.in_(of_use)
     key = (dispositions.c.account_id, dispositions.c.decided_at, dispositions.c.run_id, dispositions.c.number)
-    query = sa.select(*key, dispositions.c.state).where(dispositions.c.queue == queue, said).order_by(*key)
-    for rows in whole_accounts(tuples_of, query, dispositions.c.account_id, LABELS_A_PAGE):
+    query = sa.select(*key, dispositions.c.state).where(dispositions.c.queue == queue, said).order_by(*key).limit(LABELS_A_PAGE)
+    page: sa.Select[Any] | None = query
+    while page is not None:
+        rows = rows_of(page)
+        page = None
+        if len(rows) == LABELS_A_PAGE:  # the last account's may go on: they come whole, and the next page after them
+            last = rows[-1]["account_id"]
+            whole = rows_of(query.where(dispositions.c.account_id == last).limit(None))
+            rows = [*(row for row in rows if row["account_id"] != last), *whole]
+            page = query.where(dispositions.c.account_id > last)
         for row in rows:
-            yield account_id_of(row.account_id), row.state == FlagState.CONFIRMED, from_microseconds(row.decided_at)
+            yield account_id_of(row["account_id"]), row["state"] == FlagState.CONFIRMED, from_microseconds(row["decided_at"])
 
 
 def misstated(run_id: str) -> sa.Select[Any]:

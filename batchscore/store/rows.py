@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, RowMapping, Select
+from sqlalchemy import RowMapping, Select
 
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
@@ -20,7 +20,6 @@ from batchscore.request import Request
 from batchscore.store.tables import STRING_ID_BYTES
 
 RowsOf = Callable[[Select[Any]], Sequence[RowMapping]]  # asks a database: in a transaction of its own, again while it stumbles
-TuplesOf = Callable[[Select[Any]], Sequence[Row[Any]]]  # the same for rows that are taken by place: of many it is quicker
 
 FINDINGS: Final = TypeAdapter(tuple[Finding, ...])
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from typing import Generic, Protocol, Self, TypeVar
 import psutil
 
 from tests.orphans import DYING_WITH_US
+from tests.ports import reserved_port
 
 ROOT = Path(__file__).parents[2]
 # Without the second a scheduler still answers HTTP, at port 8787 of every interface, where something else may look for its own.
@@ -40,9 +40,7 @@ class MendedCluster(ABC, Generic[P]):
 
     def __init__(self, n_workers: int) -> None:
         self._n_workers = n_workers
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port: int = free.getsockname()[1]
+        self._port: int = reserved_port()
         self._scheduler: P | None = None
         self._workers: list[P] = []
 

@@ -14,7 +14,7 @@ from batchscore.models.bounds import Bounds
 from batchscore.models.bundle_shown import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.models.calibration import Sigmoid
 from batchscore.models.training import train
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 from tests.small_world import NAMES, make_small_world
 
 

@@ -15,23 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.store import open_reader
+from tests.commands import COMMAND, batchscore
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
-
-COMMAND = str(Path(sys.executable).with_name("batchscore"))
-
-
-def batchscore(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in ``folder``, without a terminal."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +199,8 @@ def _stopped(driver: subprocess.Popen[str], world: SmallWorld, *, n_scored: int)
     """SIGTERM once so many score partitions are committed: how many seconds it took to end with 5, and what was said."""
     deadline = time.monotonic() + 60
     while _n_scored(world) < n_scored:
-        assert driver.poll() is None, "the run ended before it could be stopped"
-        assert time.monotonic() < deadline
+        assert driver.poll() is None, f"the run ended before it could be stopped: {driver.communicate()[1]}"
+        assert time.monotonic() < deadline, "no partition is scored"
         time.sleep(0.02)
     asked = time.monotonic()
     driver.send_signal(signal.SIGTERM)

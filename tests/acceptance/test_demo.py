@@ -13,7 +13,7 @@ from batchscore.demo.mysql_server import server_programs
 from batchscore.errors import Refused
 from batchscore.plan import Stage
 from batchscore.store import open_reader
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from distributed import Client
 
 from batchscore.operations.doctor.finding import CheckFound, Diagnosis
 from tests.acceptance.real_cluster import RealCluster, apart
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 
 N_WORKERS = 2
 

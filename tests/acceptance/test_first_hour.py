@@ -15,7 +15,7 @@ import pytest
 
 from batchscore.store import open_reader
 from tests.acceptance.real_cluster import RealCluster
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 from tests.small_world import SmallWorld, make_small_world
 
 

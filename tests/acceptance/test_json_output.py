@@ -9,7 +9,7 @@ import pytest
 
 from batchscore.cli.outputs import OUTPUTS, Failure
 from batchscore.store import open_reader
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 from tests.small_world import SmallWorld, make_small_world
 
 

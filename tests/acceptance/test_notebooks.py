@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 
 FOLDER = Path(__file__).parents[2] / "jobs" / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -43,7 +43,6 @@ def test_it_is_kept_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_and_writes_nothing(path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(demo)

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from batchscore.report.difference import RunDifference
 from batchscore.report.model import Report
 from batchscore.store import open_reader
+from tests.commands import batchscore
 from tests.small_world import SmallWorld, make_small_world
-
-COMMAND = str(Path(sys.executable).with_name("batchscore"))
-
-
-def batchscore(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in ``folder``, without a terminal."""
-    return subprocess.run(
-        [COMMAND, *arguments], cwd=folder, env=os.environ, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_commands import COMMAND, batchscore
+from tests.commands import COMMAND, batchscore
 from tests.small_world import SmallWorld, make_small_world
 
 COLOUR = re.compile(r"\x1b\[[\d;]*?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[\d;]*)?m")

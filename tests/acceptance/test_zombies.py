@@ -49,6 +49,9 @@ class Runner:
         command = [sys.executable, "-c", RUNNER, str(order), str(self._out)]
         self.process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
+    def has_begun(self) -> bool:
+        return self._out.stat().st_size > 0
+
     def receipts(self) -> list[Receipt]:
         """Receipts written since the last call."""
         found = []
@@ -62,7 +65,6 @@ class Runner:
                 self._read = stream.tell()
 
 
-@pytest.mark.timeout(240)
 def test_each_partition_run_three_times_at_once_has_one_winner_each(tmp_path: Path) -> None:
     world = make_small_world(tmp_path, n_accounts=1_200)
     plan = make_plan(world.spec(partition_rows="12"))
@@ -84,11 +86,14 @@ def test_each_partition_run_three_times_at_once_has_one_winner_each(tmp_path: Pa
     store.lay_out(handle, Stage.SCORE, [task.partition for task in tasks])
     moved = [task.model_copy(update={"store": str(folder)}) for task in tasks]  # they read, and write, in the first store
     runners = [Runner(tmp_path, number, list(moved)) for number in range(N_RUNNERS)]
-    time.sleep(2)
+    while not runners[0].has_begun():
+        assert runners[0].process.poll() is None
+        time.sleep(0.01)
     runners[0].process.send_signal(signal.SIGSTOP)
     winners: dict[int, str] = {}
     while len(winners) < len(tasks):
         assert all(runner.process.poll() in {None, 0} for runner in runners)
+        time.sleep(0.01)  # the runners have work for every core
         for runner in runners:
             if receipts := runner.receipts():
                 for number in store.commit(handle, receipts):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.real_cluster import kill_family
 from tests.deploy.units import Command
 from tests.orphans import DYING_WITH_US
+from tests.ports import reserved_port
 
 # What systemd and Docker give too, and nothing of the tester's own.
 BARE = ("PATH", "HOME", "LANG", "PYTHONPATH", "TMPDIR")
@@ -56,11 +57,7 @@ def environment(command: Command) -> dict[str, str]:
 
 
 def free_ports(n: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    return [reserved_port() for _ in range(n)]
 
 
 def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:

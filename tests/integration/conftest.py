@@ -1,11 +1,14 @@
-"""What integration tests share: a Dask cluster of two workers on this machine."""
+"""What integration tests share: the small world, and a Dask cluster of two workers on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+
+from tests.small_world import SmallWorld, make_small_world
 
 
 @pytest.fixture(scope="module")
@@ -16,3 +19,9 @@ def client() -> Iterator[Client]:
         Client(cluster, set_as_default=False) as opened,
     ):
         yield opened
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> SmallWorld:
+    """The small world as it is; a module that wants another one says so itself."""
+    return make_small_world(tmp_path)

@@ -13,7 +13,6 @@ import pytest
 
 import batchscore
 from batchscore import planner
-from batchscore.attempt import attempt
 from batchscore.audit import Act
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, Refused
@@ -22,14 +21,15 @@ from batchscore.layout import definitions
 from batchscore.operations.report import report_of, write_page
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
-from batchscore.plan import Stage, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
-from batchscore.receipt import Receipt
 from batchscore.settings import library_versions
 from batchscore.store import open_reader, open_store
 from tests.commands import call
 from tests.conftest import MakeMySqlStore
+from tests.fake_attempts import AtTheNth, Noted
 from tests.small_world import SmallWorld, make_small_world, pack
+from tests.whole_runs import walk
 
 NUMPY = dict(library_versions())["numpy"]
 
@@ -46,12 +46,7 @@ def older_numpy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def stopped_at_score(world: SmallWorld, **changes: str) -> str:
     """A run of which two score partitions are committed."""
     limits = Limits()
-
-    def stopping(task: Task) -> Receipt:
-        if task.partition.stage is Stage.SCORE and task.partition.number == 1:
-            limits.stop.set()
-        return attempt(task)
-
+    stopping = AtTheNth(2, limits.stop.set, Stage.SCORE)
     plan = make_plan(world.spec(**changes))
     store = open_store(Path(plan.spec.store), world.kind)
     with pytest.raises(Interrupted):
@@ -110,22 +105,10 @@ def test_what_an_accepted_library_made_serves_no_other_run(tmp_path: Path, older
     older = tuple((name, "1.0.0" if name == "numpy" else version) for name, version in library_versions())
     for module in (planner, definitions):
         older_numpy.setattr(module, "library_versions", lambda: older)
-    made: list[int] = []
-
-    def counted(task: Task) -> Receipt:
-        made.extend([task.partition.number] if task.partition.stage is Stage.SCORE else [])
-        return attempt(task)
-
-    plan = make_plan(world.spec())
-    run(
-        plan,
-        executor=InlineExecutor(counted),
-        store=open_store(world.store, world.kind),
-        observer=lambda _event: None,
-        again=True,
-    )
+    made = Noted()
+    walk(world, InlineExecutor(made), again=True)
     n_score = len(open_reader(world.store).partitions(run_id, Stage.SCORE))
-    assert made == list(range(2, n_score)), "the two that were scored before anything was accepted are taken"
+    assert made.numbers(Stage.SCORE) == list(range(2, n_score)), "the two that were scored before anything was accepted are taken"
 
 
 def test_an_acceptance_is_of_one_version_and_is_not_asked_again(tmp_path: Path, older_numpy: pytest.MonkeyPatch) -> None:

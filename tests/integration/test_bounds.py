@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.attempt import attempt
-from batchscore.events import Event, PartitionAlerted
+from batchscore.events import PartitionAlerted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bounds import Bounds
@@ -21,13 +21,7 @@ from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.store import open_reader, open_store
 from tests.small_world import NAMES, SmallWorld, make_small_world
-
-
-class Heard(list[Event]):
-    """An observer that remembers."""
-
-    def __call__(self, event: Event) -> None:
-        self.append(event)
+from tests.whole_runs import Heard
 
 
 def pack(world: SmallWorld, *, reference: pa.Table | None = None, limits: dict[str, Bounds] | None = None) -> None:

@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.deadline import Deadline
 from batchscore.dispatch import forecast
 from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
-from batchscore.errors import Interrupted, PartitionError
+from batchscore.errors import Interrupted
 from batchscore.events import DeadlineJudged, Event
 from batchscore.executors.inline import InlineExecutor
 from batchscore.observe.logs import LogObserver
 from batchscore.observe.metrics import MetricsObserver
 from batchscore.operations.report import report_of, write_page
 from batchscore.pipeline import run
-from batchscore.plan import Stage, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
-from batchscore.receipt import Receipt
 from batchscore.store import open_reader, open_store
 from tests.commands import call
+from tests.fake_attempts import AtTheNth, Noted, Poisoned
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -38,33 +37,25 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Walk:
-    """Walks a world's spec and keeps the order in which scores were attempted; ``broken``: of these partitions none is made."""
+    """Walks a world's spec and keeps the order in which scores were attempted; ``broken``: of this partition none is made."""
 
     def __init__(self, world: SmallWorld) -> None:
         self.world = world
-        self.order: list[int] = []
         self.heard: list[Event] = []
+        self._made = Noted()
 
-    def __call__(
-        self, deadline: Deadline | None, *, stop_at: int | None = None, broken: int | None = None, **changes: str
-    ) -> RunRow:
+    @property
+    def order(self) -> list[int]:
+        return self._made.numbers(Stage.SCORE)
+
+    def __call__(self, deadline: Deadline | None, *, stop_at: int | None = None, broken: int = -1, **changes: str) -> RunRow:
         limits = Limits(deadline=deadline)
-        self.order.clear()
-
-        def noted(task: Task) -> Receipt:
-            if task.partition.stage is Stage.SCORE:
-                self.order.append(task.partition.number)
-                if task.partition.number == broken:
-                    raise PartitionError("input_corrupt", "a page does not decode", where="part")
-                if len(self.order) == stop_at:
-                    limits.stop.set()
-            return attempt(task)
-
+        self._made = Poisoned((Stage.SCORE, broken)) if stop_at is None else AtTheNth(stop_at, limits.stop.set, Stage.SCORE)
         plan = make_plan(self.world.spec(**changes))
         store = open_store(Path(plan.spec.store), self.world.kind)
         return run(
             plan,
-            executor=InlineExecutor(noted),
+            executor=InlineExecutor(self._made),
             store=store,
             observer=lambda event: self.heard.append(event),  # noqa: PLW0108 (an observer names its argument)
             limits=limits,

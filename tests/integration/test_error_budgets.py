@@ -10,29 +10,22 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore
-from batchscore.attempt import attempt
 from batchscore.budgets import count_by_segment
 from batchscore.digest import KeyDigest
-from batchscore.errors import Held, PartitionError, Refused
+from batchscore.errors import Held, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.layout import Definitions
 from batchscore.operations.report import report_of, write_page
 from batchscore.pipeline import run
-from batchscore.plan import Stage, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.proving import prove_run
-from batchscore.receipt import Receipt
 from batchscore.report.limits import beyond_in_segments
 from batchscore.spec import SegmentLimits
 from batchscore.store import open_reader, open_store
+from tests.fake_attempts import Poisoned
 from tests.small_world import SmallWorld, make_small_world
-
-
-def broken_at_two(task: Task) -> Receipt:
-    if task.partition.stage is Stage.SCORE and task.partition.number == 2:
-        raise PartitionError("input_corrupt", "a page does not decode", where="part")
-    return attempt(task)
 
 
 def with_regions(folder: Path) -> SmallWorld:
@@ -53,7 +46,7 @@ def with_regions(folder: Path) -> SmallWorld:
 def walk(world: SmallWorld, **changes: str) -> RunRow:
     plan = make_plan(world.spec(**changes))
     store = open_store(Path(plan.spec.store), world.kind)
-    return run(plan, executor=InlineExecutor(broken_at_two), store=store, observer=lambda _event: None)
+    return run(plan, executor=InlineExecutor(Poisoned((Stage.SCORE, 2))), store=store, observer=lambda _event: None)
 
 
 def test_a_run_beyond_its_budget_is_held_unreleased_until_approved(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 import batchscore
-from batchscore.attempt import attempt
 from batchscore.cli.main import cli
 from batchscore.errors import HELD, BatchscoreError, Held, PartitionError, Refused
 from batchscore.executors.inline import InlineExecutor
@@ -23,14 +22,13 @@ from batchscore.flag import AccountId, Flag
 from batchscore.keys import IdKind
 from batchscore.models.scorer import Scorer
 from batchscore.operations.frozen_rows import row_digest
-from batchscore.pipeline import run
-from batchscore.plan import Reference, Stage, Task
-from batchscore.planner import make_plan
-from batchscore.receipt import Receipt
+from batchscore.plan import Reference, Stage
 from batchscore.report.explanation import Explanation
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from tests.commands import call
+from tests.fake_attempts import Poisoned
 from tests.small_world import SmallWorld, make_small_world
+from tests.whole_runs import walk
 
 LAST = datetime(2026, 1, 15, tzinfo=UTC)
 FIRST = datetime(2026, 1, 8, tzinfo=UTC)
@@ -287,13 +285,7 @@ def test_who_could_not_be_scored_is_told_why(tmp_path: Path) -> None:
     features = made.folder / "features.yaml"
     features.write_text(features.read_text() + "coverage: 0.9\n")
 
-    def poisoned(task: Task) -> Receipt:
-        if task.partition.stage is Stage.SCORE and task.partition.number == 1:
-            raise PartitionError("feature_limit", "a limit is broken")
-        return attempt(task)
-
-    plan = make_plan(made.spec(partition_rows="60"))
-    row = run(plan, executor=InlineExecutor(poisoned), store=open_store(made.store, "integer"), observer=lambda _: None)
+    row = walk(made, InlineExecutor(Poisoned((Stage.SCORE, 1))), partition_rows="60")
     reader = open_reader(made.store)
     outcomes: dict[str, Explanation] = {}
     for receipt in reader.receipts(row.run_id, Stage.FREEZE):
@@ -306,7 +298,7 @@ def test_who_could_not_be_scored_is_told_why(tmp_path: Path) -> None:
                     outcomes[found.outcome] = found
     assert {"quarantined", "unscoreable", "rejected"} <= set(outcomes)
     assert outcomes["rejected"].code == "nonfinite_feature"
-    assert outcomes["quarantined"].code == "feature_limit"
+    assert outcomes["quarantined"].code == "input_corrupt"
     for found in (outcomes["quarantined"], outcomes["unscoreable"], outcomes["rejected"]):
         assert found.selection is not None
         assert (found.score, found.selection.because) == (None, "not_scored")

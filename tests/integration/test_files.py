@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -196,44 +195,57 @@ def test_an_error_of_the_tables_source_is_not_taken_for_the_disks(tmp_path: Path
 
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are followed while they grow from their first row group on."""
+    """Files are on their way to the disk from their first row group on."""
     monkeypatch.setattr(settling, "STEP_BYTES", 64)
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_file_that_is_followed_while_it_grows_is_synced_before_it_is_hashed_and_is_the_same_file(
+def test_a_growing_file_is_on_its_way_to_the_disk_before_its_end_and_read_back_only_when_it_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced, hashed = [0], []
-    followed, read = os.fdatasync, os.preadv
+    told: list[tuple[str, int, int]] = []
+    begun, sync, read = settling.begin_writing, os.fsync, os.preadv
 
-    def sync(file: int) -> None:
-        n_bytes = os.fstat(file).st_size
-        followed(file)
-        synced.append(n_bytes)
+    def begin(file: int, first: int, end: int) -> None:
+        assert end <= os.fstat(file).st_size, "it is written already"
+        told.append(("begun", first, end))
+        begun(file, first, end)
+
+    def synced(file: int) -> None:
+        sync(file)
+        told.append(("synced", 0, os.fstat(file).st_size))
 
     def look(file: int, into: Any, at: int) -> int:
-        hashed.append((at + len(into[0]), synced[-1]))
-        return read(file, into, at)
+        n_read = read(file, into, at)
+        told.append(("read", at, at + n_read))
+        return n_read
 
-    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(settling, "begin_writing", begin)
+    monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "preadv", look)
     output = write([ROWS], tmp_path, group_rows=33)
-    assert len(synced) > 1, "it was followed"
-    *early, (end, _) = hashed
-    assert early, "some of it was hashed before its end"
-    assert all(upto <= durable for upto, durable in early)
-    assert (end, output.sha256) == (output.n_bytes, file_sha256(tmp_path / output.path))
+    parts = [(first, end) for what, first, end in told if what == "begun"]
+    assert len(parts) > 1
+    assert [first for first, _ in parts] == [0, *(end for _, end in parts[:-1])]
+    last = max(place for place, (what, *_) in enumerate(told) if what == "begun")
+    assert told[last + 1] == ("synced", 0, output.n_bytes), "the whole file is synced before anything else is done with it"
+    assert told[-1] == ("read", 0, output.n_bytes)
+    assert output.sha256 == file_sha256(tmp_path / output.path)
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("what", ["fdatasync", "preadv"])
-def test_a_disk_that_fails_behind_the_writer_is_write_failed_and_leaves_nothing(
-    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_bytes_reach_the_file_where_the_system_begins_nothing_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "_sync_file_range", None)
+    output = write([ROWS], tmp_path, group_rows=33)
+    assert pq.read_table(tmp_path / output.path).equals(ROWS)
+
+
+def test_a_file_that_cannot_be_read_back_is_write_failed_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fails_at(monkeypatch, what, 0, errno.EIO)
+    fails_at(monkeypatch, "preadv", 0, errno.EIO)
     with pytest.raises(AttemptFailed) as caught:
-        write([ROWS], tmp_path, group_rows=33)
+        write([ROWS], tmp_path)
     assert (caught.value.reason, left_in(tmp_path)) == ("write_failed", [])
 
 
@@ -254,12 +266,15 @@ def test_a_file_that_is_not_what_was_written_is_write_failed(
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_a_draft_that_is_given_up_leaves_no_thread_and_no_file(tmp_path: Path) -> None:
-    before = threading.active_count()
+def test_a_draft_that_is_given_up_leaves_no_open_file_and_no_name(tmp_path: Path) -> None:
+    def n_open() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = n_open()
     with ParquetDraft(SCHEMA, tmp_path, "score/abc", "scores", group_rows=33) as draft:
         draft.write(ROWS)
-        assert threading.active_count() > before
-    assert (threading.active_count(), left_in(tmp_path)) == (before, [])
+        assert n_open() > before
+    assert (n_open(), left_in(tmp_path)) == (before, [])
 
 
 def test_a_failed_write_leaves_what_was_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,17 +10,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.pipeline import run
-from batchscore.plan import FreezeSql, Task
+from batchscore.plan import FreezeSql, Stage, Task
 from batchscore.planner import make_plan
-from batchscore.receipt import Receipt
 from batchscore.sources import mysql, mysql_key
 from batchscore.spec import RunSpec
 from batchscore.store import open_store
+from tests.fake_attempts import AtTheNth
 from tests.integration.test_mysql_runs import run_it
 from tests.mysql_accounts import load_accounts
 from tests.mysql_server import MySqlServer
@@ -57,15 +56,7 @@ def test_a_filtered_run_has_the_bits_of_one_over_the_rows_it_keeps_also_when_it_
     on_files = run_digest(world.store, run_it(make_plan(world.spec()), "integer").run_id)
     plan = make_plan(spec(world, "cut", KEPT))
     stop = threading.Event()
-    frozen: list[int] = []
-
-    def stopping(task: Task) -> Receipt:
-        if isinstance(task.partition.work, FreezeSql):
-            frozen.append(task.partition.number)
-            if len(frozen) == 2:
-                stop.set()
-        return attempt(task)
-
+    stopping = AtTheNth(2, stop.set, Stage.FREEZE)
     with pytest.raises(Interrupted, match="batchscore resume"):
         run(
             plan,
@@ -77,7 +68,7 @@ def test_a_filtered_run_has_the_bits_of_one_over_the_rows_it_keeps_also_when_it_
     tasks: list[Task] = []
     row = run_it(plan, "integer", tasks)
     read = [task.partition.number for task in tasks if isinstance(task.partition.work, FreezeSql)]
-    assert not set(read) & set(frozen)
+    assert not set(read) & set(stopping.numbers(Stage.FREEZE))
     assert len(read) > 1
     assert run_digest(Path(plan.spec.store), row.run_id) == on_files
     assert CANARY not in caplog.text

@@ -23,14 +23,14 @@ from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.executors.inline import InlineExecutor
 from batchscore.operations.report import report_of
 from batchscore.pipeline import run
-from batchscore.plan import FreezeSql, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, Observer, RunRow
-from batchscore.receipt import Receipt
 from batchscore.sources import brake, mysql, mysql_key
 from batchscore.sources.brake import Brake
 from batchscore.spec import Gentle, OfficeHours, SqlSource
 from batchscore.store import open_reader, open_store
+from tests.fake_attempts import AtTheNth
 from tests.mysql_accounts import load_accounts
 from tests.mysql_server import PASSWORD, MySqlServer
 from tests.run_digest import run_digest
@@ -166,14 +166,7 @@ def test_an_attempt_gives_way_between_two_pages_and_that_is_no_failure(
     monkeypatch.setattr(brake, "PATIENCE_S", 0.1)
     monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.0)  # a range of this size is read in less than the second between two looks
     stop = live.world.folder / "stop"
-    tried: list[int] = []
-
-    def flagged(task: Task) -> Receipt:
-        if isinstance(task.partition.work, FreezeSql):
-            tried.append(task.partition.number)
-            if len(tried) == 2:
-                stop.touch()
-        return attempt(task)
+    flagged = AtTheNth(2, stop.touch, Stage.FREEZE)
 
     def heard(event: Event) -> None:
         if isinstance(event, Waiting) and event.reason:
@@ -181,6 +174,7 @@ def test_an_attempt_gives_way_between_two_pages_and_that_is_no_failure(
 
     row = live.walk(f"{{pause_file: {stop}}}", executor=InlineExecutor(flagged), heard=heard)
     assert row.state == "finished"
+    tried = flagged.numbers(Stage.FREEZE)
     assert tried == [0, 1, 1, *range(2, max(tried) + 1)], "it comes first again"
     assert open_reader(live.world.store).failures(row.run_id) == ()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from batchscore.pipeline import run
 from batchscore.plan import Plan, Stage
 from batchscore.planner import make_plan
 from batchscore.store import open_reader, open_store
+from tests.commands import succeeded
 from tests.small_world import SmallWorld, make_small_world, pack
 
 
@@ -120,9 +120,8 @@ def test_a_plan_pins_its_functions_and_an_attempt_refuses_others(world: SmallWor
         "import pathlib, sys; from batchscore.planner import make_plan; from batchscore.spec import read_spec; "
         "print(make_plan(read_spec(pathlib.Path(sys.argv[1]))).model_dump_json())"
     )
-    command, environment = [sys.executable, "-c", code, str(world.spec_path)], os.environ | {"PYTHONPATH": str(site)}
-    planned = subprocess.run(command, env=environment, check=True, capture_output=True)
-    newer = Plan.model_validate_json(planned.stdout)  # by a process that loads the file as it is now; this one has the old code
+    planned = succeeded(sys.executable, "-c", code, world.spec_path, env=os.environ | {"PYTHONPATH": str(site)})
+    newer = Plan.model_validate_json(planned)  # by a process that loads the file as it is now; this one has the old code
     assert plan.differences(newer.pinned) == ("function pinned_rules:risk",)
     other = newer.model_copy(update={"spec": plan.spec.model_copy(update={"store": str(world.folder / "other")})})
     with pytest.raises(Refused, match="was planned"):

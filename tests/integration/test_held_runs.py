@@ -18,12 +18,12 @@ import batchscore.attempt
 from batchscore.cli.main import main
 from batchscore.errors import HELD, Held, Refused
 from batchscore.hold import HoldRow
-from batchscore.plan import Stage, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
-from batchscore.receipt import Receipt
 from batchscore.store import open_reader
 from tests.commands import call
 from tests.conftest import MakeMySqlStore
+from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -37,16 +37,10 @@ def world(tmp_path: Path) -> SmallWorld:
 
 
 @pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Stage]:
-    """The stage of each attempt that is made."""
-    made: list[Stage] = []
-    attempt = batchscore.attempt.attempt
-
-    def counted(task: Task) -> Receipt:
-        made.append(task.partition.stage)
-        return attempt(task)
-
-    monkeypatch.setattr(batchscore.attempt, "attempt", counted)
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    """Each attempt that is made."""
+    made = Noted()
+    monkeypatch.setattr(batchscore.attempt, "attempt", made)
     return made
 
 
@@ -68,11 +62,11 @@ def held_run(world: SmallWorld, *command: str | Path) -> str:
     return open_reader(world.store).runs()[0].run_id
 
 
-def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorld, attempts: list[Stage]) -> None:
+def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorld, attempts: Noted) -> None:
     lose_a_day(world)
     world.spec(gate=GATE)
     run_id = held_run(world)
-    assert set(attempts) == {Stage.FREEZE, Stage.ROLLUP}
+    assert set(attempts.stages) == {Stage.FREEZE, Stage.ROLLUP}
     assert open_reader(world.store).partitions(run_id, Stage.SCORE) == ()
     status = call("status", run_id, "--store", world.store).stdout
     assert "held for its input" in status
@@ -80,10 +74,10 @@ def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorl
     assert f"next: batchscore approve {run_id} --by NAME" in status
     assert "no rows" in call("watch", run_id, "--store", world.store).stdout
 
-    n_attempts = len(attempts)
+    n_attempts = len(attempts.tried)
     with pytest.raises(Held, match=r"(?s)mails, 2026-01-12: no rows: 0, usual .*batchscore approve r-"):
         call("resume", run_id, "--store", world.store, "--inline")
-    assert len(attempts) == n_attempts, "what is held anew costs no work"
+    assert len(attempts.tried) == n_attempts, "what is held anew costs no work"
 
     said = call("approve", run_id, "--by", "Ada", "--reason", "the relay was down", "--store", world.store).stdout
     assert "approved by Ada: the relay was down" in said

@@ -19,7 +19,7 @@ from batchscore.cli.outputs import OUTPUTS
 from batchscore.features.feature_set import read_feature_set
 from batchscore.init.started import Started
 from batchscore.store import open_reader
-from tests.acceptance.test_commands import batchscore
+from tests.commands import batchscore
 from tests.unit.cli.json_schema import faults
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

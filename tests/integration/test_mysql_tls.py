@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +15,14 @@ import sqlalchemy as sa
 
 from batchscore.database import open_engine, read
 from batchscore.errors import Refused
+from tests.commands import succeeded
 from tests.mysql_server import PASSWORD, PROGRAM, PrivateServer
 
 pytestmark = pytest.mark.mysql
 
 
 def openssl(folder: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], check=True, cwd=folder, capture_output=True)
+    succeeded("openssl", *words, cwd=folder)
 
 
 def make_certificates(folder: Path) -> None:

@@ -16,11 +16,11 @@ import sqlalchemy as sa
 import batchscore.attempt
 from batchscore.errors import Held, Refused
 from batchscore.operations.verified import Verified
-from batchscore.plan import Stage, Task
-from batchscore.receipt import Receipt
+from batchscore.plan import Stage
 from batchscore.store import open_reader
 from tests.commands import call
 from tests.dba import dba_engine
+from tests.fake_attempts import Noted
 from tests.small_world import SmallWorld, make_small_world
 
 GROUPS = {"segment": "plan", "groups": "[network]", "as_of": "2026-01-15", "partition_rows": "40"}
@@ -56,17 +56,11 @@ def test_tiers_campaigns_and_the_reserve_go_by_the_accounts_columns_and_score_no
     assert (len(flags), len(decided(world, first, "reserve"))) == (20, 10)
     assert {flag["segment"] for flag in flags} == {"0", "1", "2"}
 
-    attempts: list[Stage] = []
-    attempt = batchscore.attempt.attempt
-
-    def counted(task: Task) -> Receipt:
-        attempts.append(task.partition.stage)
-        return attempt(task)
-
-    monkeypatch.setattr(batchscore.attempt, "attempt", counted)
+    made = Noted()
+    monkeypatch.setattr(batchscore.attempt, "attempt", made)
     policy = "{queue: other, budget: 20, tiers: [{by: plan, budget: 4, second_reviewer: true}], campaign: {by: network, cap: 3}}"
     second = run(world, policy)
-    assert set(attempts) == {Stage.REASONS}
+    assert set(made.stages) == {Stage.REASONS}
     flags = decided(world, second)
     units = Counter(flag["segment"] for flag in flags if flag["group"] is None)
     assert all(n <= 4 for n in units.values())

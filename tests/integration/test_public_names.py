@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from distributed import Client
 
 import batchscore
 from batchscore.errors import Held, Refused
+from tests.commands import succeeded
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -22,8 +22,8 @@ def world(tmp_path: Path) -> SmallWorld:
 
 def test_importing_batchscore_loads_nothing_of_it() -> None:
     asked = "import sys; before = set(sys.modules); import batchscore; print(*sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    said = succeeded(sys.executable, "-c", asked)
+    loaded = {name.partition(".")[0] for name in said.split()}
     assert "batchscore" in loaded
     assert not loaded & {
         "click",
@@ -37,7 +37,7 @@ def test_importing_batchscore_loads_nothing_of_it() -> None:
         "xgboost",
         "yaml",
     }
-    assert not [name for name in done.stdout.split() if name.startswith("batchscore.")]
+    assert not [name for name in said.split() if name.startswith("batchscore.")]
 
 
 def test_every_public_name_is_there_and_no_other() -> None:

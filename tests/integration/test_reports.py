@@ -11,46 +11,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchscore.attempt import attempt
-from batchscore.dispatch.limits import Limits
-from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
-from batchscore.events import Event
+from batchscore.errors import Interrupted, QuarantineStop, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.keys import IdKind
 from batchscore.operations.difference import difference
 from batchscore.operations.report import report_of, write_page
-from batchscore.pipeline import run
-from batchscore.plan import Stage, Task
+from batchscore.plan import Stage
 from batchscore.planner import make_plan
-from batchscore.ports import Executor, RunRow
-from batchscore.receipt import Receipt
 from batchscore.report.histogram import histogram
 from batchscore.report.model import Report
 from batchscore.report.words import headline
 from batchscore.sources.segment import SEGMENT
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
+from tests.fake_attempts import AtTheNth, Poisoned
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
-
-
-def quiet(event: Event) -> None:
-    """An observer that does not."""
-
-
-def walk(world: SmallWorld, executor: Executor | None = None, *, again: bool = False, **changes: str) -> RunRow:
-    plan = make_plan(world.spec(**changes))
-    store = open_store(Path(plan.spec.store), world.kind)
-    return run(plan, executor=executor or InlineExecutor(attempt), store=store, observer=quiet, again=again)
+from tests.whole_runs import walk
 
 
 def report(world: SmallWorld, run_id: str | None = None, store: str = "store") -> Report:
     reader = open_reader(world.folder / store)
     return report_of(reader, run_id or reader.runs()[0].run_id, store)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> SmallWorld:
-    return make_small_world(tmp_path)
 
 
 def test_a_finished_run_is_told_whole(world: SmallWorld) -> None:
@@ -91,23 +72,9 @@ def test_histograms_are_those_of_the_scores_however_the_run_was_cut(world: Small
 
 
 def test_a_stopped_run_is_told_as_far_as_it_came_and_what_resumes_it(world: SmallWorld) -> None:
-    stop, made = threading.Event(), []
-
-    def stopping(task: Task) -> Receipt:
-        made.append(task.partition.stage)
-        if made.count(Stage.SCORE) == 2:
-            stop.set()
-        return attempt(task)
-
-    plan = make_plan(world.spec())
+    stop = threading.Event()
     with pytest.raises(Interrupted):
-        run(
-            plan,
-            executor=InlineExecutor(stopping),
-            store=open_store(world.store, world.kind),
-            observer=quiet,
-            limits=Limits(stop=stop),
-        )
+        walk(world, InlineExecutor(AtTheNth(2, stop.set, Stage.SCORE)), stop=stop)
     told = report(world)
     assert (told.proof_state, told.proof, told.flags, told.gaps) == ("not yet", None, None, ())
     assert headline(told).text == "The run was stopped; it can be resumed: score, 2 of 6 partitions committed."
@@ -117,12 +84,7 @@ def test_a_stopped_run_is_told_as_far_as_it_came_and_what_resumes_it(world: Smal
 
 
 def test_a_quarantined_partition_is_named_and_its_accounts_are_counted(world: SmallWorld) -> None:
-    def poisoned(task: Task) -> Receipt:
-        if task.partition.stage is Stage.SCORE and task.partition.number == 2:
-            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
-        return attempt(task)
-
-    walk(world, InlineExecutor(poisoned))
+    walk(world, InlineExecutor(Poisoned((Stage.SCORE, 2))))
     told = report(world)
     assert told.proof_state == "closes"
     assert headline(told).tone == "look"
@@ -132,13 +94,8 @@ def test_a_quarantined_partition_is_named_and_its_accounts_are_counted(world: Sm
 
 
 def test_a_run_that_ended_at_a_quarantined_rollup_is_told(world: SmallWorld) -> None:
-    def poisoned(task: Task) -> Receipt:
-        if task.partition.stage is Stage.ROLLUP:
-            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
-        return attempt(task)
-
     with pytest.raises(QuarantineStop):
-        walk(world, InlineExecutor(poisoned))
+        walk(world, InlineExecutor(Poisoned(Stage.ROLLUP)))
     told = report(world)
     assert (headline(told).tone, told.proof_state, told.histograms) == ("bad", "not yet", ())
     assert told.failures[0].reason == "input_corrupt"

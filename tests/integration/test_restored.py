@@ -10,33 +10,26 @@ from pathlib import Path
 
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
-from batchscore.plan import INDEXES, Plan, Score, Stage, Task
+from batchscore.plan import INDEXES, Plan, Score, Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow, StoreReader
-from batchscore.receipt import Receipt
 from batchscore.store import DATABASE, open_cleaner, open_reader, open_store
+from tests.fake_attempts import AtTheNth, Noted
 from tests.run_digest import run_digest
 from tests.small_world import make_small_world
 
 
 def drive(plan: Plan, *, attempts: int | None = None) -> RunRow:
     """Drive the plan to its end, or stop after so many attempts."""
-    stop, made = threading.Event(), []
-
-    def counted(task: Task) -> Receipt:
-        made.append(task)
-        if len(made) == attempts:
-            stop.set()
-        return attempt(task)
-
+    stop = threading.Event()
+    made = Noted() if attempts is None else AtTheNth(attempts, stop.set)
     store = open_store(Path(plan.spec.store), "integer")
-    return run(plan, executor=InlineExecutor(counted), store=store, observer=lambda _event: None, limits=Limits(stop=stop))
+    return run(plan, executor=InlineExecutor(made), store=store, observer=lambda _event: None, limits=Limits(stop=stop))
 
 
 def copy(source: Path, target: Path) -> None:

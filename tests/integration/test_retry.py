@@ -15,36 +15,22 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
-from batchscore.errors import PartitionError, QuarantineStop, Refused
+from batchscore.errors import QuarantineStop, Refused
 from batchscore.operations.rejects import guarded
-from batchscore.plan import Stage, Task
-from batchscore.receipt import Receipt
+from batchscore.plan import Stage
 from batchscore.store import open_reader
 from tests.commands import Said, call
+from tests.fake_attempts import Poisoned
 from tests.small_world import SmallWorld, make_small_world
-
-attempt = batchscore.attempt.attempt
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> SmallWorld:
-    return make_small_world(tmp_path)
 
 
 @contextmanager
 def failing(*broken: tuple[Stage, int]) -> Iterator[list[tuple[Stage, int]]]:
     """Attempts at ``broken`` fail for good; the list holds what was attempted."""
-    attempted: list[tuple[Stage, int]] = []
-
-    def fails(task: Task) -> Receipt:
-        attempted.append((task.partition.stage, task.partition.number))
-        if attempted[-1] in broken:
-            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
-        return attempt(task)
-
+    poisoned = Poisoned(*broken)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(batchscore.attempt, "attempt", fails)
-        yield attempted
+        patched.setattr(batchscore.attempt, "attempt", poisoned)
+        yield poisoned.tried
 
 
 def run(world: SmallWorld) -> Said:

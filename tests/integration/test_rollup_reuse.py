@@ -14,16 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.executors.inline import InlineExecutor
 from batchscore.key_index import open_index
 from batchscore.keys import IdKind
 from batchscore.pipeline import run
-from batchscore.plan import Score, Stage, Task
+from batchscore.plan import Score, Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
-from batchscore.receipt import Receipt
 from batchscore.store import open_reader, open_store
+from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 
@@ -38,20 +37,15 @@ class Walker:
         self.changes = changes
 
     def __call__(self, **changes: str) -> Counter[Stage]:
-        made: Counter[Stage] = Counter()
-
-        def counted(task: Task) -> Receipt:
-            made[task.partition.stage] += 1
-            return attempt(task)
-
+        made = Noted()
         plan = make_plan(self.world.spec(release="none", **self.changes, **changes))  # flags of one run are memory to the next
         self.row: RunRow = run(
             plan,
-            executor=InlineExecutor(counted),
+            executor=InlineExecutor(made),
             store=open_store(Path(plan.spec.store), self.world.kind),
             observer=lambda _: None,
         )
-        return made
+        return Counter(made.stages)
 
     @property
     def digest(self) -> str:

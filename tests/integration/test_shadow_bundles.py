@@ -12,7 +12,7 @@ import pytest
 
 from batchscore.attempt import attempt
 from batchscore.errors import PartitionError, Refused
-from batchscore.events import Event, Released
+from batchscore.events import Released
 from batchscore.executors.guarded import attempted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.features.frame import make_frames
@@ -26,18 +26,13 @@ from batchscore.ports import Executor, RunRow, Worklist
 from batchscore.proving import prove_run
 from batchscore.receipt import Outcome, Receipt, Suspected
 from batchscore.store import open_reader, open_store
+from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world, pack
+from tests.whole_runs import Heard
 
 BOTH = "[{path: candidate, shadow: true}, bundle]"
 CUT = {"partition_rows": "150"}
-
-
-class Heard(list[Event]):
-    """An observer that remembers."""
-
-    def __call__(self, event: Event) -> None:
-        self.append(event)
 
 
 @pytest.fixture
@@ -86,18 +81,13 @@ def test_features_are_made_once_for_all_bundles(world: SmallWorld, monkeypatch: 
 
 
 def test_a_shadow_added_later_is_scored_alone_and_one_that_is_promoted_not_again(world: SmallWorld) -> None:
-    made: list[Task] = []
-
-    def counted(task: Task) -> Receipt:
-        made.append(task)
-        return attempt(task)
-
+    made = Noted()
     walk(world)
-    walk(world, InlineExecutor(counted), bundles=BOTH)
-    assert {task.partition.stage for task in made} <= {Stage.SHADOW, Stage.REASONS}
-    made.clear()
-    walk(world, InlineExecutor(counted), bundles="[candidate, {path: bundle, shadow: true}]")
-    assert {task.partition.stage for task in made} == {Stage.REASONS}, "other flags, of scores that stand"
+    walk(world, InlineExecutor(made), bundles=BOTH)
+    assert set(made.stages) <= {Stage.SHADOW, Stage.REASONS}
+    made.tried.clear()
+    walk(world, InlineExecutor(made), bundles="[candidate, {path: bundle, shadow: true}]")
+    assert set(made.stages) == {Stage.REASONS}, "other flags, of scores that stand"
 
 
 def test_a_shadow_that_fails_is_set_aside_by_itself_after_the_release(world: SmallWorld) -> None:

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore.attempt
-from batchscore.errors import Interrupted, PartitionError, QuarantineStop, Refused
+from batchscore.errors import Interrupted, QuarantineStop, Refused
 from batchscore.plan import Stage, Task
 from batchscore.receipt import Receipt
 from batchscore.store import open_reader
 from tests.commands import Said, call
+from tests.fake_attempts import Noted, Poisoned
 from tests.small_world import SmallWorld, make_small_world
 
 attempt = batchscore.attempt.attempt
@@ -188,36 +189,26 @@ def test_reprocessing_puts_no_account_and_no_more_than_the_budget_before_the_rev
 
 def test_reprocessing_what_failed_redoes_that_and_nothing_else(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(batchscore.attempt, "attempt", fails_at_score_one)
+        broken.setattr(batchscore.attempt, "attempt", Poisoned((Stage.SCORE, 1)))
         first = sweep(world, "2026-01-14")
     assert first.code == 3
     assert "the stalest: 50 account(s) without a score" in first.stdout
     assert "--quarantined" in first.stdout
-    done: list[Task] = []
-
-    def counted(task: Task) -> Receipt:
-        done.append(task)
-        return attempt(task)
-
-    monkeypatch.setattr(batchscore.attempt, "attempt", counted)
+    done = Noted()
+    monkeypatch.setattr(batchscore.attempt, "attempt", done)
     second = sweep(world, "2026-01-14", "--reprocess", "failed")
     assert second.code == 0
-    assert [task.partition.number for task in done if task.partition.stage is Stage.SCORE] == [1]
-    assert [task for task in done if task.partition.stage in {Stage.FREEZE, Stage.ROLLUP}] == []
+    assert done.numbers(Stage.SCORE) == [1]
+    assert done.numbers(Stage.FREEZE) == done.numbers(Stage.ROLLUP) == []
     assert "the stalest score is as of 2026-01-14" in second.stdout
-    done.clear()
+    done.tried.clear()
     assert sweep(world, "2026-01-14", "--reprocess", "failed").code == 0
-    assert done == []
+    assert done.tried == []
 
 
 def test_a_sweep_that_ended_at_a_quarantined_rollup_is_reprocessed(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(task: Task) -> Receipt:
-        if task.partition.stage is Stage.ROLLUP:
-            raise PartitionError("input_corrupt", "a page does not decode", where="part.parquet")
-        return attempt(task)
-
     with monkeypatch.context() as broken:
-        broken.setattr(batchscore.attempt, "attempt", fails)
+        broken.setattr(batchscore.attempt, "attempt", Poisoned(Stage.ROLLUP))
         with pytest.raises(QuarantineStop):
             sweep(world, "2026-01-14")
     (row,) = open_reader(world.store).runs()
@@ -262,10 +253,4 @@ def stopping(task: Task) -> Receipt:
     """An attempt whose driver is asked to stop when scoring begins."""
     if task.partition.stage is Stage.SCORE:
         os.kill(os.getpid(), signal.SIGTERM)
-    return attempt(task)
-
-
-def fails_at_score_one(task: Task) -> Receipt:
-    if task.partition.stage is Stage.SCORE and task.partition.number == 1:
-        raise PartitionError("input_corrupt", "a page does not decode", where="snapshot")
     return attempt(task)

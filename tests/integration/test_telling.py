@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.errors import Refused
-from tests.commands import call
+from tests.commands import batchscore, call
 from tests.small_world import SmallWorld, make_small_world
 
 URL = "sqlite:////nowhere/canary-hunter2.db"
@@ -34,11 +32,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """A run on two workers, with a log and a textfile; ids are text."""
     folder = tmp_path_factory.mktemp("told")
     world = make_small_world(folder, n_accounts=120, kind="string")
-    done = subprocess.run(
-        [Path(sys.executable).with_name("batchscore"), "run", world.spec_path, "--workers", "2", "--log", "run.log",
-         "--metrics-textfile", "small.prom", "--json"],
-        cwd=folder, env=os.environ | {"BATCHSCORE_URL_CANARY": URL}, capture_output=True, text=True, check=True,
+    done = batchscore(
+        folder, "run", str(world.spec_path), "--workers", "2", "--log", "run.log", "--metrics-textfile", "small.prom", "--json",
+        BATCHSCORE_URL_CANARY=URL,
     )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (folder / "run.log").read_text().splitlines()]
     run_id = json.loads(done.stdout)["run"]["run_id"]
     return Told(world=world, run_id=run_id, stderr=done.stderr, lines=lines, textfile=(folder / "small.prom").read_text())

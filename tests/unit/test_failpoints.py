@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import timeit
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 import batchscore
 from batchscore.failpoints import UNDER_TEST, VARIABLE, ForcedFailure, Point, arm, reach
+from tests.commands import ended
 
 
 @pytest.fixture(autouse=True)
@@ -64,9 +64,9 @@ def test_outside_a_test_an_armed_process_does_not_start(under_test: bool) -> Non
     if under_test:
         environment[UNDER_TEST] = "here"
     command = [sys.executable, "-c", "import batchscore.failpoints as f; f.reach(f.Point.RELEASED)"]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == (-9 if under_test else 1)
-    assert under_test or f"unset {VARIABLE}" in ended.stderr
+    done = ended(*command, env=environment)
+    assert done.returncode == (-9 if under_test else 1)
+    assert under_test or f"unset {VARIABLE}" in done.stderr
 
 
 def test_unarmed_a_point_costs_less_than_a_thousandth_of_the_fsync_beside_it() -> None:

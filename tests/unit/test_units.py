@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from distributed.cli import dask_scheduler, dask_worker
 from batchscore.cli.main import cli
 from batchscore.errors import BUG, HELD, INTERRUPTED, QUARANTINED, REFUSED
 from batchscore.observe.logs import configuration
+from tests.commands import succeeded
 from tests.deploy.units import ROOT, SERVICES, Command, Host, command_of, read_unit
 
 JOBS = [unit for unit in SERVICES if unit.parent.parent.name == "jobs" and "failed" not in unit.name]
@@ -43,8 +43,7 @@ def executed_by_shell(found: Command, root: Path) -> list[str]:
     recorder.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
     recorder.chmod(0o755)
     line = found.words[2].replace(str(Path(sys.executable).parent), str(root))
-    done = subprocess.run([*found.words[:2], line], env=found.environment, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    return succeeded(*found.words[:2], line, env=found.environment).splitlines()
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.name)

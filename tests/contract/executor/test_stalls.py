@@ -46,12 +46,16 @@ def numbers(outcomes: list[Outcome], kind: type[Finished | Suspected | Failed]) 
 def told(seen: list[tuple[float, Outcome]], hung: Path | None = None, limit_s: float = STALL_S) -> Stalled:
     """The first stall; told within twice the limit of when the file ``hung`` was made, else of the beginning.
 
+    Not before the limit is over since the beginning: the driver may hear that an attempt begins before the attempt itself comes
+    to make that file.
+
     A loaded machine may take longer than these few seconds to start another worker, and then there is a second.
     """
     came, stalled = next((at, outcome) for at, outcome in seen if isinstance(outcome, Stalled))
     at = came if hung is None else came - (hung.stat().st_mtime - BEGAN[-1])
     print(f"stall limit {limit_s} s: reported after {at:.1f} s: {stalled.found}; {stalled.done}")  # noqa: T201 (the figure)
-    assert limit_s <= at <= 2 * limit_s
+    assert limit_s <= came
+    assert at <= 2 * limit_s
     return stalled
 
 
@@ -173,12 +177,12 @@ def test_inline_an_attempt_that_never_ends_is_told_with_its_stack_and_left_behin
 
 def test_inline_what_was_given_up_twice_runs_in_a_child_that_is_ended(tmp_path: Path) -> None:
     tasks = Tasks(fakes.make_task(tmp_path, 1, isolated=True), fakes.make_task(tmp_path, 2))
-    began = time.monotonic()
-    failed, finished = [outcome for _, outcome in timed(InlineExecutor(fakes.hang_always_at_one, stall_s=STALL_S), tasks)]
+    limit_s = 2 * STALL_S  # the child is ended at nine tenths of it, and a loaded machine needs part of a second to do so
+    (at, failed), (_, finished) = timed(InlineExecutor(fakes.hang_always_at_one, stall_s=limit_s), tasks)
     assert isinstance(failed, Failed)
     assert (failed.reason, failed.final) == ("stalled", False)
     assert isinstance(finished, Finished)
-    assert time.monotonic() - began < 2 * STALL_S
+    assert at < 2 * limit_s
     assert not [child for child in psutil.Process().children() if "batchscore.executors.isolated" in " ".join(child.cmdline())]
 
 

@@ -24,6 +24,7 @@ from batchscore.errors import Refused, TryAgain
 from batchscore.settings import database_url
 from batchscore.store.migrate import alembic_config, upgrade_database, upgrade_script
 from batchscore.store.schema import REVISIONS
+from tests.commands import succeeded
 from tests.contract.store.upgrades_cut import Counter, watched
 from tests.mysql_server import MySqlServer, PrivateServer
 
@@ -50,7 +51,7 @@ ROWS: Final = (
     ),
 )
 
-pytestmark = [pytest.mark.mysql, pytest.mark.timeout(1_800 if EVERY_CUT else 120)]
+pytestmark = [pytest.mark.mysql, pytest.mark.timeout(1_800 if EVERY_CUT else 600)]
 
 
 class World:
@@ -303,8 +304,7 @@ def test_tables_of_somebody_else_are_not_taken_for_a_cut_upgrade(world: World, t
 def test_an_upgrade_on_sqlite_that_is_killed_leaves_nothing_and_is_done_again(tmp_path: Path) -> None:
     every = 1 if EVERY_CUT else 24
     command_line = [sys.executable, "-m", "tests.contract.store.upgrades_cut", str(tmp_path), str(every)]
-    done = subprocess.run(command_line, capture_output=True, text=True, check=True, timeout=300)
-    n_kills, n_same = map(int, done.stdout.split())
+    n_kills, n_same = map(int, succeeded(*command_line).split())
     assert n_kills == n_same
     assert n_kills > 80 // every
 

@@ -9,10 +9,11 @@ from typing import Final, Literal
 
 import pytest
 
-from batchscore.desk import Happened, Opinion
+from batchscore.desk import Happened
 from batchscore.flag import Disposition, Flag, ReleasedAs, WrittenFlag
 from batchscore.ports import ReleaseCount, RunHandle, Suppression
 from batchscore.store import Ledger, ReviewDesk, flags, open_desk, open_reader
+from tests.contract.store.at_the_desk import says
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 
 DAY = timedelta(days=1)
@@ -106,10 +107,6 @@ def test_of_a_reserve_too_whoever_is_suppressed_by_now_is_kept_back(store: Ledge
 
 def test_what_a_person_decided_since_the_run_read_its_memory_stays(store: Ledger, store_folder: Path) -> None:
     desk = open_desk(store_folder)
-
-    def says(account_id: int, **more: object) -> Opinion:
-        said = {"queue": "abuse", "account_id": account_id, "disposition": Disposition.CLEARED, "by": "ann"}
-        return Opinion.model_validate(said | more)
 
     first = decided(store, store_folder, "first")
     store.release(first, iter([make_flag(account_id, run_id=first.run_id) for account_id in (1, 2, 3)]))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 from alembic.script import ScriptDirectory
 
 from batchscore.store.migrate import SCRIPTS
 from batchscore.store.schema import REVISIONS
+from tests.commands import succeeded
 
 
 def test_known_revisions_are_those_of_the_scripts_in_order() -> None:
@@ -19,4 +19,4 @@ def test_known_revisions_are_those_of_the_scripts_in_order() -> None:
 
 def test_reading_a_store_imports_neither_alembic_nor_arrow_nor_numpy() -> None:
     code = "import sys, batchscore.store, batchscore.cli.look; print(sorted({'alembic', 'numpy', 'pyarrow'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+    assert succeeded(sys.executable, "-c", code) == "[]\n"

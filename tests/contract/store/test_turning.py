@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchscore.desk import Happened, Opinion, Reviewed, Said, says_more
+from batchscore.desk import Happened, Reviewed, Said, says_more
 from batchscore.errors import Refused
-from batchscore.flag import Disposition, Flag
+from batchscore.flag import Flag
 from batchscore.policy import MoreEvidence
 from batchscore.ports import RunHandle
 from batchscore.store import Ledger, ReviewDesk, open_desk, open_reader, open_store
 from tests.conftest import MakeMySqlStore
+from tests.contract.store.at_the_desk import held, says
 from tests.contract.store.conftest import AS_OF, make_flag, make_plan
 from tests.dba import dba_engine
 
@@ -44,20 +45,13 @@ def sweep(store: Ledger, folder: Path, name: str, says: Says, *, adds: bool = Fa
     return run
 
 
-def held(folder: Path) -> Reviewed:
-    return open_reader(folder).account_flags("abuse", 7)[-1]
-
-
 def counting(flag: Reviewed) -> list[str]:
     """The runs whose evidence stands, in order."""
     return [one.flag.run_id for one in flag.evidence if not one.kept and one.withdrawn_at is None]
 
 
-def decides(desk: ReviewDesk, saw: int, **more: object) -> int:
-    word = Disposition.CLEARED
-    return desk.decide(
-        [Opinion.model_validate({"queue": "abuse", "account_id": 7, "disposition": word, "by": "ann", "evidence": saw} | more)]
-    )
+def decides(desk: ReviewDesk, saw: int, **more: Any) -> int:
+    return desk.decide([says(evidence=saw, **more)])
 
 
 def test_what_said_the_same_as_a_run_that_is_undone_says_it_from_then_on(store: Ledger, store_folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from batchscore.models.kernel import has_wide_registers, score_margins
 from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
 from batchscore.models.xgboost_scorer import XGBoostScorer
+from tests.commands import succeeded
 from tests.integration.models.random_models import Shape, base_margin, random_model, rows_on_the_cuts
 
 FORMS = (False, True) if has_wide_registers() else (False,)  # of the kernel: both have the same bits, and the same tests
@@ -199,5 +199,4 @@ def test_without_its_library_xgboost_scores(bundle: Path) -> None:
         "from batchscore.models.loading import load_scorer\n"
         "print(load_scorer(read_manifest(Path(sys.argv[1])).reference).name)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(bundle)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "xgboost"
+    assert succeeded(sys.executable, "-c", program, bundle).strip() == "xgboost"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import struct
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from batchscore.models.bundle import GOLDEN, MANIFEST, manifest_of, read_checked
 from batchscore.models.container import MAX_MEMBERS, read_part
 from batchscore.models.loading import load_scorer
 from batchscore.plan import Reference
+from tests.commands import succeeded
 
 NAMES = (MANIFEST, GOLDEN, "model.ubj")
 
@@ -93,8 +93,7 @@ def test_a_bomb_is_read_up_to_the_limit_and_no_further(tmp_path: Path) -> None:
         "try: read_manifest(Path(sys.argv[1]))\n"
         "except Refused as error: print(error.reason, *re.findall(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text()))"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
-    found, kilobytes = done.stdout.split()
+    found, kilobytes = succeeded(sys.executable, "-c", program, path).split()
     assert found == "bundle_invalid"
     assert int(kilobytes) < 200 << 10
 
