@@ -22,6 +22,7 @@ from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
 PAGE = 10_000  # flags; tests make it smaller
+_ROWS_AT_ONCE: Final = 500
 
 _flags: Final = flags_table("raw")
 _decided: Final = dispositions_table("raw")
@@ -58,23 +59,32 @@ def _page(connection: sa.Connection, *, queue: str, but_not_of: RunRow, after: A
     if is_mysql(connection):
         connection.execution_options(isolation_level="REPEATABLE READ")  # the three questions see one moment, as on SQLite
     query = _past(queue, but_not_of)
-    rows = _tuples(connection, (query if after is None else query.where(_flags.c.account_id > after)).limit(PAGE))
-    last = None
-    if len(rows) == PAGE:  # the last account's flags may go on: they come whole
-        last = rows[-1][0]
-        rows = [*(row for row in rows if row[0] != last), *_tuples(connection, query.where(_flags.c.account_id == last))]
-    if not rows:
+    flags = _read(connection, (query if after is None else query.where(_flags.c.account_id > after)).limit(PAGE))
+    ids, last = flags[0], None
+    if len(ids) == PAGE:  # the last account's flags may go on: they come whole
+        last = ids[-1]
+        begins = ids.index(last)
+        for column, whole in zip(flags, _read(connection, query.where(_flags.c.account_id == last)), strict=True):
+            column[begins:] = whole
+    if not ids:
         return None, last
-    decisions = _tuples(connection, _between(_decisions(queue), _decided.c.account_id, rows[0][0], rows[-1][0]))
-    added = _tuples(connection, _between(_added(queue), _flags.c.account_id, rows[0][0], rows[-1][0]))
-    return _columns(rows, decisions, added), last
+    decisions = _read(connection, _between(_decisions(queue), _decided.c.account_id, ids[0], ids[-1]))
+    added = _read(connection, _between(_added(queue), _flags.c.account_id, ids[0], ids[-1]))
+    return _columns(flags, zip(*decisions, strict=True), zip(*added, strict=True)), last
 
 
-def _tuples(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
-    """Rows as the driver gives them: of many, to wrap each takes as long as to read it."""
+def _read(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[list[Any]]:
+    """Columns of what the driver gives, a few rows at a time.
+
+    To wrap rows takes as long as to read them; and where many are held at once, Python's collector looks through them again.
+    """
     cursor = connection.execute(query).cursor
     assert cursor is not None, "a query has rows"
-    return cursor.fetchall()
+    columns: list[list[Any]] = [[] for _ in query.selected_columns]
+    while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+        for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+            column.extend(values)
+    return columns
 
 
 def _past(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
@@ -162,16 +172,16 @@ def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool
     return (one.c.queue == other.c.queue) & (one.c.account_id == other.c.account_id) & (one.c.run_id == other.c.run_id)
 
 
-def _columns(rows: Sequence[Sequence[Any]], decisions: Iterable[Sequence[Any]], added: Iterable[Sequence[Any]]) -> PastColumns:
-    """Rows of `_past`, at least one, with those of `_decisions` and `_added` on them.
+def _columns(flags: Sequence[list[Any]], decisions: Iterable[Sequence[Any]], added: Iterable[Sequence[Any]]) -> PastColumns:
+    """Columns of `_past`, of at least one flag, with rows of `_decisions` and `_added` on them.
 
     A flag that was decided comes with what the newest decision speaks of, and one that stands with its newest evidence.
     """
-    ids, opened, closed, states, own_runs, *others = zip(*rows, strict=True)
-    seen = [list(column) for column in (own_runs, *others)]
-    codes: list[tuple[str, ...]] = [()] * len(rows)
-    decided: list[int | None] = [None] * len(rows)
-    last: dict[Any, int] = dict(zip(ids, range(len(rows)), strict=True))  # of an account's flags, which stand together
+    ids, opened, closed, states, *seen = flags
+    own_runs = list(seen[0])
+    codes: list[tuple[str, ...]] = [()] * len(ids)
+    decided: list[int | None] = [None] * len(ids)
+    last: dict[Any, int] = dict(zip(ids, range(len(ids)), strict=True))  # of an account's flags, which stand together
 
     def place_of(account: Any, run: str) -> int | None:
         place = last.get(account, -1)
