@@ -45,8 +45,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    if name == "Explorer":  # brings Dask's data frames and pandas, which a run does without
-        from batchscore.explore.explorer import Explorer  # noqa: PLC0415
+    if name == "Explorer":
+        from batchscore.explore.explorer import Explorer  # noqa: PLC0415 (brings Dask and pandas, which a run does without)
 
         return Explorer
     from batchscore import api  # noqa: PLC0415 (that is the point: what nobody uses is not loaded)

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
 from batchscore.decide import memory
 from batchscore.flag import FlagState
-from batchscore.ports import PastColumns, PastFlag, Suppression
-from batchscore.store.rows import microseconds
+from batchscore.ports import PastColumns, RunRow, StoreReader, Suppression
+from batchscore.store.rows import from_microseconds, microseconds
+
+
+class PastFlag(NamedTuple):
+    """A row of `PastColumns`, with moments and the state as values."""
+
+    account_id: int | str
+    opened_at: datetime
+    closed_at: datetime | None
+    run_id: str
+    as_of: datetime
+    state: FlagState
+    score: float
+    reason_codes: tuple[str, ...]
+    decided_at: datetime | None
+    margin: float | None = None
+    second_reviewer: bool = False
+
+
+_MOMENTS: Final = ("opened_at", "closed_at", "as_of", "decided_at")
+
+
+def past_flags(reader: StoreReader, queue: str, but_not_of: RunRow) -> Iterator[PastFlag]:
+    """The flags of `past_columns`, one by one."""
+    for page in reader.past_columns(queue, but_not_of=but_not_of):
+        for row in zip(*page, strict=True):
+            held = dict(zip(page._fields, row, strict=True))
+            moments = {name: None if held[name] is None else from_microseconds(held[name]) for name in _MOMENTS}
+            yield PastFlag(**(held | moments | {"state": FlagState(held["state"])}))
 
 
 def remember(

@@ -15,7 +15,7 @@ from batchscore.observe.text import plain
 if TYPE_CHECKING:
     from batchscore.features.feature_set import FeatureSet
     from batchscore.models.bundle import Bundle, ReasonTemplate
-    from batchscore.models.certificate import BundleShown
+    from batchscore.models.bundle_shown import BundleShown
 
 PLACE = click.Path(path_type=Path)
 MAX_SHOWN = 12
@@ -65,7 +65,7 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
     """Pack MODEL, a file that booster.save_model('model.ubj') wrote, checked as strictly as it will be on every worker."""
     from batchscore.features.feature_set import read_feature_set
     from batchscore.models.bundle import MAX_MODEL_BYTES, read_manifest
-    from batchscore.models.certificate import BundleShown
+    from batchscore.models.bundle_shown import BundleShown
     from batchscore.models.pack import About, pack_bundle
     from batchscore.models.pack_files import read_calibration, read_categories, read_limits, read_rows
 
@@ -97,7 +97,7 @@ def pack(  # noqa: PLR0913 (one for each part of a bundle)
 @JSON
 def show(place: Path, *, as_json: bool) -> int:
     """Show what BUNDLE (a folder or zip), or each bundle of SPEC, is: its digest, model, features and reasons."""
-    from batchscore.models.certificate import BundleShown
+    from batchscore.models.bundle_shown import BundleShown
 
     _show(tuple(map(BundleShown.of, _bundles(place))), as_json=as_json)
     return 0
@@ -127,7 +127,7 @@ def verify(place: Path, *, as_json: bool) -> int:
 def diff(place_a: Path, place_b: Path, *, as_json: bool) -> int:
     """Show what differs between bundles A and B, part by part."""
     from batchscore.models.bundle import read_manifest
-    from batchscore.models.certificate import difference
+    from batchscore.models.bundle_shown import difference
 
     found = difference(read_manifest(place_a), read_manifest(place_b))
     if as_json:
@@ -167,7 +167,7 @@ def _bundles(place: Path) -> Iterable[Bundle]:
 
 
 def _show(shown: tuple[BundleShown, ...], *, as_json: bool, only: bool = False) -> None:
-    from batchscore.models.certificate import BundlesShown
+    from batchscore.models.bundle_shown import BundlesShown
 
     if as_json:
         click.echo((shown[0] if only else BundlesShown(bundles=shown)).model_dump_json(indent=2))

@@ -18,7 +18,7 @@ from batchscore.errors import BatchscoreError
 from batchscore.features.sentences import ExplainedFeatureSet, Sampled
 from batchscore.hold import HoldRow
 from batchscore.init.started import Started
-from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
+from batchscore.models.bundle_shown import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.operations.control import Controlled
 from batchscore.operations.doctor.finding import Diagnosis
 from batchscore.operations.quality import QualityShown, ThresholdShown

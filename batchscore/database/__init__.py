@@ -4,13 +4,14 @@ What differs between SQLite and MySQL stands here, so that `store` and `sources`
 or bound parameter ever stands in a message.
 """
 
-from batchscore.database.engine import clock, execute_text, is_mysql, now, open_engine, quoted, reading_engine
+from batchscore.database.engine import READ_S, clock, execute_text, is_mysql, now, open_engine, quoted, reading_engine
 from batchscore.database.failures import code_of, translated
 from batchscore.database.inserting import insert_missing
 from batchscore.database.tables import columns_of_table, rows_of_table
 from batchscore.database.transaction import read, transact
 
 __all__ = [
+    "READ_S",
     "clock",
     "code_of",
     "columns_of_table",

@@ -253,12 +253,13 @@ def _disagreement(one: _Differs, a: _Row | None, b: _Row | None) -> Disagreement
 
 def _decisions(reader: StoreReader, a: RunRow, b: RunRow, wanted: set[AccountId]) -> dict[AccountId, FlagState]:
     """What people last decided on the accounts: on the flags of the two runs, else on any other of A's queue."""
-    found: dict[AccountId, tuple[datetime, FlagState]] = {}
-    for past in reader.past_flags(a.plan.spec.policy.queue, but_not_of=a):
-        if past.state in DECIDED and past.decided_at is not None and past.account_id in wanted:
-            newest = found.get(past.account_id)
-            if newest is None or past.decided_at >= newest[0]:
-                found[past.account_id] = past.decided_at, past.state
+    found: dict[AccountId, tuple[int, FlagState]] = {}
+    for past in reader.past_columns(a.plan.spec.policy.queue, but_not_of=a):
+        for who, state, decided_at in zip(past.account_id, past.state, past.decided_at, strict=True):
+            if state in DECIDED and decided_at is not None and who in wanted:
+                newest = found.get(who)
+                if newest is None or decided_at >= newest[0]:
+                    found[who] = decided_at, FlagState(state)
     own = {
         held.flag.account_id: FlagState(held.state)
         for row in (b, a)

@@ -14,7 +14,7 @@ Implementations live in `observe`, `executors` and `store`, do not know each oth
 from __future__ import annotations
 
 from batchscore.ports.executor import Executor, Worklist
-from batchscore.ports.flag_rows import FlagRow, HeldFlag, LeftFlag, PastColumns, PastFlag, ReleaseCount, Suppression, Undo
+from batchscore.ports.flag_rows import FlagRow, HeldFlag, LeftFlag, PastColumns, ReleaseCount, Suppression, Undo
 from batchscore.ports.observer import Observer
 from batchscore.ports.run_rows import FailureRow, HeldOutput, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.ports.store import RunHandle, Store
@@ -29,7 +29,6 @@ __all__ = [
     "LeftFlag",
     "Observer",
     "PastColumns",
-    "PastFlag",
     "QuarantinedRow",
     "ReleaseCount",
     "RunHandle",

@@ -6,36 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from batchscore.flag import BEFORE_REVIEWERS, Flag, FlagState, ReleasedAs
+from batchscore.flag import BEFORE_REVIEWERS, Flag, ReleasedAs
 from batchscore.spec import Value
 
 
-class PastFlag(NamedTuple):
-    """What decide may know of an earlier flag: when its account was flagged, until when it stood, and what came of it.
-
-    ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse, strongest first) and ``second_reviewer``
-    are of the evidence that the newest decision speaks of; while the flag stands, of its newest evidence. ``reason_codes`` are of
-    decisions alone, since nobody asks for others; else there are none. ``decided_at``: when a person last decided, None if nobody
-    did.
-    """
-
-    account_id: int | str
-    opened_at: datetime
-    closed_at: datetime | None
-    run_id: str
-    as_of: datetime
-    state: FlagState
-    score: float
-    reason_codes: tuple[str, ...]
-    decided_at: datetime | None
-    margin: float | None = None
-    second_reviewer: bool = False
-
-
 class PastColumns(NamedTuple):
-    """Some of a queue's past flags, of each field of `PastFlag` a column, since it remembers hundreds of thousands.
+    """What decide may know of earlier flags: when an account was flagged, until when it stood, and what came of it.
 
-    All columns are as long as each other. Moments are whole microseconds since 1970, states are their words.
+    As columns, all as long as each other, since a queue remembers hundreds of thousands. Moments are whole microseconds since
+    1970, states the words of `FlagState`. ``run_id``, ``as_of``, ``score``, ``margin``, ``reason_codes`` (those towards abuse,
+    strongest first) and ``second_reviewer`` are of the evidence that the newest decision speaks of; while the flag stands, of
+    its newest evidence. ``reason_codes`` are of decisions alone, since nobody asks for others; else there are none.
+    ``decided_at``: when a person last decided, None if nobody did.
     """
 
     account_id: Sequence[int | str]
@@ -102,7 +84,7 @@ class ReleaseCount(Value):
 
     @classmethod
     def of(cls, counts: Mapping[ReleasedAs, int]) -> ReleaseCount:
-        """Of how many flags there are of each kind."""
+        """``counts``: what the release made of them → how many flags."""
         n_flags = sum(counts.get(kind, 0) for kind in BEFORE_REVIEWERS)
         n_suppressed = counts.get(ReleasedAs.SUPPRESSED, 0)
         return cls(

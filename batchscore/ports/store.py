@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -83,7 +83,7 @@ class Store(Protocol):
     def release(
         self,
         run: RunHandle,
-        flags: Iterator[AnyFlag],
+        flags: Iterable[AnyFlag],
         evidence: Iterable[AnyFlag] = (),
         memory_read_at: datetime | None = None,
     ) -> ReleaseCount:
@@ -93,7 +93,7 @@ class Store(Protocol):
         that holds by now, and a decision on a flag of the account.
         """
 
-    def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterable[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable.
 
         ``per_day``: no more of the run's on a day (UTC, by the database's clock), however many ask at once; the best ranks go.

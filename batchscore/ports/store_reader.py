@@ -9,10 +9,10 @@ from typing import Protocol
 from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.desk import QueueEvent, Reviewed, Wanted
-from batchscore.flag import AccountId
+from batchscore.flag import AccountId, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
-from batchscore.ports.flag_rows import FlagRow, HeldFlag, PastColumns, PastFlag, Suppression, Undo
+from batchscore.ports.flag_rows import FlagRow, HeldFlag, PastColumns, Suppression, Undo
 from batchscore.ports.run_rows import FailureRow, HeldOutput, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Receipt
 from batchscore.request import Request
@@ -93,11 +93,11 @@ class StoreReader(Protocol):
     def flags(self, run_id: str) -> Iterator[HeldFlag]:
         """All flags of a run, by queue and account id."""
 
-    def flag_states(self, run_id: str) -> dict[str, int]:
-        """How many flags of a run stand in each state (`FlagState`); empty before its release."""
+    def flag_states(self, run_id: str) -> dict[FlagState, int]:
+        """State → how many flags of a run stand in it; empty before its release."""
 
-    def released_as(self, run_id: str) -> dict[str, int]:
-        """How many flags of a run opened, or were evidence on another, kept from what a person decided, or unmoved."""
+    def released_as(self, run_id: str) -> dict[ReleasedAs, int]:
+        """What its release made of them → how many flags of a run there are; empty before its release."""
 
     def misstated(self, run_id: str) -> int:
         """How many flags of a run stand otherwise than claims and dispositions say."""
@@ -114,15 +114,12 @@ class StoreReader(Protocol):
     def queue_names(self) -> tuple[str, ...]:
         """The queues that flags were released into, by name."""
 
-    def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
-        """Every released flag of the queue that was not withdrawn, sorted by account id then opened_at.
+    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
+        """Every released flag of the queue that was not withdrawn, sorted by account id then opened_at, some thousand at a time.
 
         Left out too are the run's own, and those of runs of the same spec for the same last as-of: they answer the question
         that this run asks again, so they must neither block its flags nor make room for others.
         """
-
-    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
-        """The same flags as columns, some thousand at a time: for who remembers them all."""
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
         """Every suppression of the queue there ever was, by scope, key and begin; which hold depends on the moment."""

@@ -49,7 +49,7 @@ def count_flags(
     *,
     segment: str | None,
     sentences: Mapping[str, str],
-    states: Mapping[str, int],
+    states: Mapping[FlagState, int],
 ) -> Flags:
     """Everything a report says of flags.
 

@@ -12,7 +12,7 @@ from batchscore.errors import Problem, Refused
 from batchscore.store.clean import Cleaner
 from batchscore.store.desk import ReviewDesk
 from batchscore.store.fencing import LEASE_S
-from batchscore.store.grants import Role
+from batchscore.store.grants import Writer
 from batchscore.store.ledger import Ledger
 from batchscore.store.place import DATABASE, database_name, engine_of, require_place
 from batchscore.store.preflight import findings, require_ready, role_of
@@ -65,7 +65,7 @@ def open_cleaner(folder: Path) -> Cleaner:
     return Cleaner(_existing(folder), folder)
 
 
-def preflight(folder: Path) -> tuple[Role, tuple[Problem, ...]]:
+def preflight(folder: Path) -> tuple[Writer, tuple[Problem, ...]]:
     """Whose account it is, and what it would be refused for: server, tables and rights of a store on MySQL. Changes nothing.
 
     Raises:

@@ -106,7 +106,7 @@ def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewData
 
 
 def release_more(
-    engine: sa.Engine, run_id: str, flags: Iterator[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None = None
+    engine: sa.Engine, run_id: str, flags: Iterable[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None = None
 ) -> ReleaseCount:
     """Put more flags (in key order) of a run that is released before the reviewers; each transaction is seen at once. Repeatable.
 
@@ -252,7 +252,7 @@ def _count(connection: sa.Connection, run: RunHandle) -> ReleaseCount:
     return ReleaseCount.of(counts)
 
 
-def _parts(flags: Iterator[AnyFlag] | Iterable[AnyFlag], size: int) -> Iterator[list[AnyFlag]]:
-    flags = iter(flags)
-    while part := list(islice(flags, size)):
+def _parts(flags: Iterable[AnyFlag], size: int) -> Iterator[list[AnyFlag]]:
+    left = iter(flags)
+    while part := list(islice(left, size)):
         yield part

@@ -10,8 +10,8 @@ from typing import Final, Literal
 
 from batchscore.store.tables import PEOPLES, WITH_IDS, metadata
 
-Role = Literal["migrator", "committer", "reviewer", "reader"]
-ROLES: Final[tuple[Role, ...]] = ("migrator", "committer", "reviewer", "reader")
+Writer = Literal["committer", "reviewer"]  # of rows
+Role = Writer | Literal["migrator", "reader"]
 _ONLY_READ: Final = {"installation", *PEOPLES}  # by the driver
 _ONLY_ADDED: Final = {"audit", "events", "dispositions"}  # by anybody
 _MIGRATOR: Final = "SELECT, INSERT, UPDATE, CREATE, ALTER, DROP, INDEX, REFERENCES, CREATE VIEW, TRIGGER"
@@ -31,7 +31,7 @@ _OF_COMMITTER: Final[dict[str, tuple[str, ...]]] = {
     if table not in _ONLY_READ
 }
 # Of each table what an account writes there, as a GRANT says it; all is read.
-WRITERS: Final[dict[Role, dict[str, tuple[str, ...]]]] = {"committer": _OF_COMMITTER, "reviewer": _OF_REVIEWER}
+WRITERS: Final[dict[Writer, dict[str, tuple[str, ...]]]] = {"committer": _OF_COMMITTER, "reviewer": _OF_REVIEWER}
 
 
 def grants(database: str) -> dict[Role, tuple[str, ...]]:
@@ -44,7 +44,7 @@ def grants(database: str) -> dict[Role, tuple[str, ...]]:
     }
 
 
-def _each(database: str, role: Role) -> tuple[str, ...]:
+def _each(database: str, role: Writer) -> tuple[str, ...]:
     return tuple(
         f"GRANT {', '.join(rights)} ON `{database}`.`{table}` TO {role}" for table, rights in sorted(WRITERS[role].items())
     )

@@ -7,10 +7,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from batchscore.errors import Refused
 from batchscore.flag import AccountId
 from batchscore.ports import FlagRow, HeldFlag
-from batchscore.store.rows import LARGEST_IN_MYSQL, RowsOf, flag_row, held_flag, stored_id
+from batchscore.store.rows import RowsOf, flag_row, held_flag, id_if_any
 from batchscore.store.tables import flags_table, runs
 
 _PAGE: Final = 10_000
@@ -29,7 +28,7 @@ def flags_of_run(rows_of: RowsOf, run_id: str) -> Iterator[HeldFlag]:
 
 
 def counted_flags(rows_of: RowsOf, run_id: str, by: str) -> dict[str, int]:
-    """How many flags of a run there are for each value of the column ``by``; empty before its release."""
+    """Value of the column ``by`` → how many flags of a run have it; empty before its release."""
     flags = flags_table("raw")
     query = sa.select(flags.c[by], sa.func.count().label("n")).where(flags.c.run_id == run_id).group_by(flags.c[by])
     return {row[by]: row["n"] for row in rows_of(query)}
@@ -37,9 +36,8 @@ def counted_flags(rows_of: RowsOf, run_id: str, by: str) -> dict[str, int]:
 
 def flags_of_account(rows_of: RowsOf, account_id: AccountId) -> tuple[FlagRow, ...]:
     """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
-    try:
-        held = stored_id(account_id, LARGEST_IN_MYSQL)
-    except Refused:
+    held = id_if_any(account_id)
+    if held is None:
         return ()
     flags = flags_table("string" if isinstance(account_id, str) else "integer")
     query = (

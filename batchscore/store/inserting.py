@@ -26,17 +26,8 @@ from batchscore.policy import MoreEvidence
 from batchscore.ports import RunHandle
 from batchscore.store.audit import AuditTrail
 from batchscore.store.kept_back import DecidedOn, decided_since, suppressed_among
-from batchscore.store.past import towards_abuse
-from batchscore.store.rows import (
-    FLAGS_OWN,
-    FlagOwn,
-    FlagsShare,
-    flag_own,
-    flags_share,
-    from_microseconds,
-    microseconds,
-    stored_id,
-)
+from batchscore.store.past import newness, said_by
+from batchscore.store.rows import FLAGS_OWN, FlagOwn, FlagsShare, flag_own, flags_share, microseconds, stored_id
 from batchscore.store.tables import counts_as_evidence, flags_table, runs
 
 STATEMENT_BYTES: Final = 1_000_000  # below the smallest max_allowed_packet that anybody sets, 1 MiB
@@ -73,68 +64,54 @@ class Insertion:
     def insert(self, connection: sa.Connection, flags: Sequence[AnyFlag]) -> None:
         """Insert flags of one queue and as-of; the run's own that are there stay as they are. Needs the queue's lock."""
         ids = [stored_id(flag.account_id, self.database.largest_id) for flag in flags]
-        held = (_flags.c.queue == flags[0].queue) & _flags.c.account_id.in_(ids)
         there: defaultdict[Any, list[Any]] = defaultdict(list)
-        for row in connection.execute(_there(held, self.database.now)):
+        for row in connection.execute(_there(flags[0].queue, ids, self.database.now)):
             there[row.account_id].append(row)
         ours = {account_id for account_id, rows in there.items() if any(row.run_id == self.run.run_id for row in rows)}
-        own = dict(zip(ids, flags, strict=True))
-        ours |= self._suppressed(connection, {one: flag for one, flag in own.items() if one not in ours})
-        free = {account_id: rows for account_id, rows in there.items() if account_id not in ours}
-        since = decided_since(connection, flags[0].queue, list(free), self.since)
-        met = {account_id: self._meet(connection, held, own[account_id], rows, since) for account_id, rows in free.items()}
-        on = {account_id: one.newest for account_id, one in met.items() if one and one.released_as is ReleasedAs.EVIDENCE}
-        newest = _said_by(connection, held, on)
-        ordinal = next_ordinal(connection, self.run)
-        opens = ReleasedAs.INSTEAD if self.adding else ReleasedAs.OPENED
+        new = [(account_id, flag) for account_id, flag in zip(ids, flags, strict=True) if account_id not in ours]
+        if not new:
+            return
+        comes_as = self._comes_as(connection, flags[0].queue, dict(new), there)
+        opens = _ComesAs(None, ReleasedAs.INSTEAD if self.adding else ReleasedAs.OPENED)
         rows_of: dict[FlagsShare, list[FlagOwn]] = {}
-        for flag, account_id in zip(flags, ids, strict=True):
-            if account_id in ours:
-                continue
-            found = met.get(account_id)
-            winner, released_as = (None, opens) if found is None else (found.run_id, found.released_as)
-            if account_id in newest and not says_more(Said.by(flag), newest[account_id], self.least):
-                released_as = ReleasedAs.UNMOVED
+        for ordinal, (account_id, flag) in enumerate(new, start=next_ordinal(connection, self.run)):
+            winner, released_as = comes_as.get(account_id, opens)
             shared = FlagsShare(winner, released_as, flag.bundle_digest, flag.second_reviewer)
             rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
-            ordinal += 1
-        self._write(connection, flags[0], rows_of)
-
-    def _suppressed(self, connection: sa.Connection, flags: Mapping[Any, AnyFlag]) -> set[Any]:
-        """Keep back those of which a suppression holds by now; the accounts."""
-        if not flags:
-            return set()
-        queue = next(iter(flags.values())).queue
-        kept = suppressed_among(connection, self.database.now, queue, flags)
-        ordinal = next_ordinal(connection, self.run) if kept else 0
-        rows_of: dict[FlagsShare, list[FlagOwn]] = {}
-        for account_id, flag in flags.items():
-            if account_id in kept:
-                shared = FlagsShare(None, ReleasedAs.SUPPRESSED, flag.bundle_digest, flag.second_reviewer)
-                rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
-                ordinal += 1
-        self._write(connection, next(iter(flags.values())), rows_of)
-        return set(kept)
-
-    def _write(self, connection: sa.Connection, like: AnyFlag, rows_of: Mapping[FlagsShare, list[FlagOwn]]) -> None:
         for shared, rows in rows_of.items():
-            columns = flags_share(like, self.opened_at, shared)
+            columns = flags_share(flags[0], self.opened_at, shared)
             for part in _bounded(rows):
                 values = tuple(value for row in part for value in row)
                 connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
                 reach(Point.FLAGS_INSERTING)
 
-    def _meet(
-        self, connection: sa.Connection, held: sa.ColumnElement[bool], flag: AnyFlag, rows: Sequence[Any], since: DecidedOn
-    ) -> _Met | None:
+    def _comes_as(
+        self, connection: sa.Connection, queue: str, new: Mapping[Any, AnyFlag], there: Mapping[Any, Sequence[Any]]
+    ) -> dict[Any, _ComesAs]:
+        """Account → what ours is released as there, of those that do not open. ``there``: every flag of each account."""
+        suppressed = suppressed_among(connection, self.database.now, queue, new)
+        free = {account_id: rows for account_id, rows in there.items() if account_id in new and account_id not in suppressed}
+        since = decided_since(connection, queue, list(free), self.since)
+        asked = ((account_id, self._meet(connection, new[account_id], rows, since)) for account_id, rows in free.items())
+        met = {account_id: found for account_id, found in asked if found is not None}
+        adds = {account_id: found for account_id, found in met.items() if found.released_as is ReleasedAs.EVIDENCE}
+        said = said_by(connection, queue, [found.newest for found in adds.values()])
+        comes_as = dict.fromkeys(suppressed, _ComesAs(None, ReleasedAs.SUPPRESSED))
+        comes_as |= {account_id: _ComesAs(found.run_id, found.released_as) for account_id, found in met.items()}
+        for account_id, found in adds.items():
+            if not says_more(Said.by(new[account_id]), said[account_id, found.newest.run_id], self.least):
+                comes_as[account_id] = _ComesAs(found.run_id, ReleasedAs.UNMOVED)
+        return comes_as
+
+    def _meet(self, connection: sa.Connection, flag: AnyFlag, rows: Sequence[Any], since: DecidedOn) -> _Met | None:
         """What one account's flag meets; None: nothing, it opens."""
         as_of = microseconds(flag.as_of)
         flags = [row for row in rows if row.run_id != self.run.run_id and row.state not in _GONE]
         stands = next((row for row in flags if row.open_marker == 1), None)
         if stands is not None and not _is_seen_or_driven(stands):
-            theirs = _said_by(connection, held, {stands.account_id: stands})[stands.account_id]
+            theirs = said_by(connection, flag.queue, [stands])[stands.account_id, stands.run_id]
             as_evidence = ReleasedAs.EVIDENCE if says_more(theirs, Said.by(flag), self.least) else ReleasedAs.UNMOVED
-            account = held & (_flags.c.account_id == stands.account_id)
+            account = (_flags.c.queue == flag.queue) & (_flags.c.account_id == stands.account_id)
             _give_way(connection, account, stands.run_id, self, as_evidence)
             flags, stands = [row for row in flags if row is not stands], None
         if stands is not None:
@@ -148,6 +125,13 @@ class Insertion:
             if self.adding:
                 return _Met(row.run_id, ReleasedAs.KEPT if row.state in DECIDED else ReleasedAs.UNMOVED, row)
         return None
+
+
+class _ComesAs(NamedTuple):
+    """What ours is released as, and the run to whose flag it gives way; None: it opens, or is suppressed."""
+
+    overtaken_by: str | None
+    released_as: ReleasedAs
 
 
 class _Met(NamedTuple):
@@ -166,7 +150,7 @@ def _newest_on(flag: Any, rows: Iterable[Any]) -> Any:
         if row.overtaken_by == flag.run_id and row.counts and row.undo_begun_at is None
         if _is_seen_or_driven(row)
     ]
-    return max([flag, *added], key=lambda row: (row.as_of, row.released_at or float("inf"), row.run_id))
+    return max([flag, *added], key=lambda row: newness(row.as_of, row.released_at, row.run_id))
 
 
 def _is_seen_or_driven(row: Any) -> bool:
@@ -174,8 +158,8 @@ def _is_seen_or_driven(row: Any) -> bool:
     return row.released_at is not None or bool(row.driven and not is_gone(row.lease_owner))
 
 
-def _there(held: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Every flag of those accounts, and how its run stands."""
+def _there(queue: str, ids: Sequence[Any], now: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Every flag of those accounts in the queue, and how its run stands."""
     driven = (runs.c.state == "running") & (runs.c.lease_until >= now)
     return (
         sa.select(
@@ -184,27 +168,8 @@ def _there(held: sa.ColumnElement[bool], now: sa.ColumnElement[Any]) -> sa.Selec
             *(runs.c.released_at, runs.c.undo_begun_at, runs.c.lease_owner, driven.label("driven")),
         )
         .select_from(_flags.outerjoin(runs, runs.c.run_id == _flags.c.run_id))
-        .where(held)
+        .where(_flags.c.queue == queue, _flags.c.account_id.in_(ids))
     )
-
-
-def _said_by(connection: sa.Connection, held: sa.ColumnElement[bool], newest: Mapping[Any, Any]) -> dict[Any, Said]:
-    """Account → what the newest evidence on its flag says. Reasons are long: read of those rows alone."""
-    if not newest:
-        return {}
-    named = {row.run_id for row in newest.values()}
-    query = sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.reasons)
-    texts = connection.execute(query.where(held, _flags.c.account_id.in_(list(newest)), _flags.c.run_id.in_(named)))
-    reasons = {(row.account_id, row.run_id): row.reasons for row in texts}
-    return {
-        account_id: Said(
-            as_of=from_microseconds(row.as_of),
-            score=row.score,
-            codes=frozenset(towards_abuse(reasons[account_id, row.run_id])),
-            second_reviewer=bool(row.second_reviewer),
-        )
-        for account_id, row in newest.items()
-    }
 
 
 def _give_way(

@@ -37,8 +37,10 @@ def suppressed_among(
     connection: sa.Connection, now: sa.ColumnElement[Any], queue: str, flags: Mapping[Any, AnyFlag]
 ) -> frozenset[Any]:
     """Of flags by account id as the column holds it: the accounts of which a suppression of the queue holds."""
-    holds = (suppressions.c.queue == queue) & (suppressions.c.until > now * 1_000_000)
-    if connection.execute(sa.select(suppressions.c.scope).where(holds).limit(1)).first() is None:
+    if not flags:
+        return frozenset()
+    in_force = _in_force(queue, now)
+    if connection.execute(sa.select(suppressions.c.scope).where(in_force).limit(1)).first() is None:
         return frozenset()
     named: defaultdict[Subject, list[Any]] = defaultdict(list)
     for account_id, flag in flags.items():
@@ -47,10 +49,15 @@ def suppressed_among(
     found: set[Any] = set()
     for scope in {scope for scope, _ in named}:
         keys = [key for of, key in named if of == scope]
-        query = sa.select(suppressions.c.subject).where(holds, suppressions.c.scope == scope, suppressions.c.subject.in_(keys))
+        query = sa.select(suppressions.c.subject).where(in_force, suppressions.c.scope == scope, suppressions.c.subject.in_(keys))
         for subject in connection.execute(query).scalars():
             found.update(named[scope, bytes(subject)])
     return frozenset(found)
+
+
+def _in_force(queue: str, now: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Of a row of `suppressions`: that it holds, in that queue."""
+    return (suppressions.c.queue == queue) & (suppressions.c.until > now * 1_000_000)
 
 
 def decided_since(connection: sa.Connection, queue: str, ids: Sequence[Any], since: int | None) -> DecidedOn:
@@ -84,8 +91,7 @@ class Late:
 
     def keep_back(self, connection: sa.Connection, queue: str, at: int) -> None:
         """Keep those back of which a suppression holds; ``at``: the moment. Needs the queue's lock."""
-        holds = (suppressions.c.queue == queue) & (suppressions.c.until > self._now * 1_000_000)
-        query = sa.select(suppressions.c.scope, suppressions.c.subject).where(holds)
+        query = sa.select(suppressions.c.scope, suppressions.c.subject).where(_in_force(queue, self._now))
         if self._since is not None:
             query = query.where(suppressions.c.begins_at >= self._since)
         ids = sorted({one for row in connection.execute(query) for one in self._named(row.scope, bytes(row.subject))})

@@ -12,7 +12,7 @@ Of a partition's: planned → committed or quarantined, and nothing after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +58,8 @@ class Ledger:
         self._lease = Lease(now=self._now, seconds=lease_s)
         self._fence = Fence(engine, self._lease)
         self._trail = AuditTrail(folder, self._now)
-        self._largest_id = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
+        largest_id = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
+        self._database = ReviewDatabase(now=self._now, largest_id=largest_id, trail=self._trail)
 
     def reader(self) -> Reader:
         """The same database, for reading."""
@@ -173,19 +174,17 @@ class Ledger:
     def release(
         self,
         run: RunHandle,
-        flags: Iterator[AnyFlag],
+        flags: Iterable[AnyFlag],
         evidence: Iterable[AnyFlag] = (),
         memory_read_at: datetime | None = None,
     ) -> ReleaseCount:
         """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
         asked = ToRelease(flags=flags, evidence=evidence, memory_read_at=memory_read_at)
-        database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release(run, asked, self._fence, database)
+        return release(run, asked, self._fence, self._database)
 
-    def release_more(self, run_id: str, flags: Iterator[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
+    def release_more(self, run_id: str, flags: Iterable[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:
         """Put more flags of a released run before the reviewers, in key order; each transaction is seen at once. Repeatable."""
-        database = ReviewDatabase(now=self._now, largest_id=self._largest_id, trail=self._trail)
-        return release_more(self._engine, run_id, flags, by[:BY_CHARS], database, per_day)
+        return release_more(self._engine, run_id, flags, by[:BY_CHARS], self._database, per_day)
 
     def undo(self, run_id: str, *, by: str, why: str) -> Undo:
         """Withdraw the run's flags that no person touched, and restore what they had superseded. Repeatable."""

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
-from batchscore.database import is_mysql, read, translated
+from batchscore.database import READ_S, is_mysql, read, translated
 from batchscore.errors import Refused, TryAgain
 from batchscore.keys import IdKind
 from batchscore.store.place import DATABASE, database_name, keep_name, named_engine
@@ -132,15 +132,12 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 def _begin_again(error: TryAgain) -> TryAgain:
     """The same, told to whoever upgrades and has no run to resume."""
-    first = "once it is back" if error.reason == "database_away" else error.remedy
-    longer = "; where one statement takes longer than 30 s, add ?read_timeout=3600 to the migrator's URL"
-    return TryAgain(
-        error.reason,
-        error.what,
-        where=error.where,
-        remedy=f"{first}, run batchscore db upgrade SPEC again: it goes on from what was made"
-        + (longer if error.reason == "database_away" else ""),
-    )
+    first, longer = error.remedy, ""
+    if error.reason == "database_away":
+        first = "once it is back"
+        longer = f"; where one statement takes longer than {READ_S} s, add ?read_timeout=3600 to the migrator's URL"
+    remedy = f"{first}, run batchscore db upgrade SPEC again: it goes on from what was made{longer}"
+    return TryAgain(error.reason, error.what, where=error.where, remedy=remedy)
 
 
 def _beginning(connection: sa.Connection, id_kind: IdKind) -> str | None:

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from pydantic_core import from_json
 
 from batchscore.database import is_mysql
+from batchscore.desk import Said
 from batchscore.flag import DECIDED, STANDING, TOUCHED, FlagState
-from batchscore.ports import PastColumns, PastFlag, RunRow
+from batchscore.ports import PastColumns, RunRow
 from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 
@@ -86,25 +87,6 @@ def _read(connection: sa.Connection, query: sa.Select[Any]) -> Sequence[list[Any
     return columns
 
 
-def past_flags(pages: Iterable[PastColumns]) -> Iterator[PastFlag]:
-    """The flags of `past_columns`, one by one."""
-    for page in pages:
-        for account_id, opened_at, closed_at, run_id, as_of, state, score, codes, decided_at, *more in zip(*page, strict=True):
-            yield PastFlag(
-                account_id=account_id,
-                opened_at=from_microseconds(opened_at),
-                closed_at=None if closed_at is None else from_microseconds(closed_at),
-                run_id=run_id,
-                as_of=from_microseconds(as_of),
-                state=FlagState(state),
-                score=score,
-                reason_codes=codes,
-                decided_at=None if decided_at is None else from_microseconds(decided_at),
-                margin=more[0],
-                second_reviewer=more[1],
-            )
-
-
 def _past(queue: str, but_not_of: RunRow) -> sa.Select[Any]:
     """The flags, each with its own evidence."""
     as_of = microseconds(but_not_of.plan.spec.as_ofs()[-1])
@@ -159,6 +141,30 @@ def _between(query: sa.Select[Any], column: sa.ColumnElement[Any], first: Any, l
 def towards_abuse(reasons: str) -> Iterable[str]:
     """The codes of the reasons towards abuse, strongest first, each once, of reasons as the table holds them."""
     return dict.fromkeys([reason["code"] for reason in from_json(reasons, cache_strings="keys") if reason["contribution"] > 0])
+
+
+def newness(as_of: Any, released_at: float | None, run_id: str) -> tuple[Any, ...]:
+    """By what evidence on one flag is ordered, oldest first: its as-of, then its release, which may be yet to come."""
+    return as_of, released_at or float("inf"), run_id
+
+
+def said_by(connection: sa.Connection, queue: str, rows: Sequence[sa.Row[Any]]) -> dict[tuple[Any, str], Said]:
+    """(Account, run) → what that flag says as evidence. ``rows``: of the queue's, all but the reasons, which are long."""
+    if not rows:
+        return {}
+    ids, run_ids = {row.account_id for row in rows}, {row.run_id for row in rows}
+    query = sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.reasons)
+    texts = connection.execute(query.where(_flags.c.queue == queue, _flags.c.account_id.in_(ids), _flags.c.run_id.in_(run_ids)))
+    reasons = {(row.account_id, row.run_id): row.reasons for row in texts}
+    return {
+        (row.account_id, row.run_id): Said(
+            as_of=from_microseconds(row.as_of),
+            score=row.score,
+            codes=frozenset(towards_abuse(reasons[row.account_id, row.run_id])),
+            second_reviewer=bool(row.second_reviewer),
+        )
+        for row in rows
+    }
 
 
 def same_flag(one: sa.FromClause, other: sa.FromClause) -> sa.ColumnElement[bool]:

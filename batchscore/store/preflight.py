@@ -6,18 +6,17 @@ itself, roles, wildcards and proxies included.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.database import code_of, translated
 from batchscore.errors import Problem, Refused
-from batchscore.store.grants import WRITERS, Role
+from batchscore.store.grants import WRITERS, Writer
 from batchscore.store.tables import WITH_IDS, metadata
 
 LEAST_PACKET_BYTES: Final = 1 << 20
-_READ_ONLY: Final = "is read-only"
 _OURS: Final = (*metadata.tables, *WITH_IDS)
 _EXACT: Final = {"score": "double", "margin": "double"}
 
@@ -34,19 +33,18 @@ def require_ready(connection: sa.Connection) -> None:
         )
 
 
-def findings(connection: sa.Connection, role: Role = "committer") -> Iterator[Problem]:
+def findings(connection: sa.Connection, role: Writer = "committer") -> Iterator[Problem]:
     """What is wrong with the server, the tables and the account of a store that has its tables; ``role``: the account's."""
-    of_server = list(_of_server(connection))
-    yield from of_server
+    yield from _of_server(connection)
     yield from _of_tables(connection)
-    if not _is_read_only(of_server):
+    if not _is_read_only(connection):
         yield from _of_rights(connection, role)
     connection.rollback()
 
 
-def role_of(connection: sa.Connection) -> Role:
+def role_of(connection: sa.Connection) -> Writer:
     """The reviewer's where the account may write what people say of flags, and no run; any other is taken for a driver's."""
-    if _is_read_only(_of_server(connection)):
+    if _is_read_only(connection):
         return "committer"
     writes_peoples = _is_allowed(connection, _tried("claims", "INSERT"))
     writes_runs = _is_allowed(connection, _tried("runs", "INSERT"))
@@ -54,16 +52,16 @@ def role_of(connection: sa.Connection) -> Role:
     return "reviewer" if writes_peoples and not writes_runs else "committer"
 
 
-def _is_read_only(of_server: Iterable[Problem]) -> bool:
+def _is_read_only(connection: sa.Connection) -> bool:
     """Whether every write is refused, whoever asks."""
-    return any(problem.what == _READ_ONLY for problem in of_server)
+    return int(connection.exec_driver_sql("SELECT @@read_only").scalar_one()) != 0
 
 
 def _of_server(connection: sa.Connection) -> Iterator[Problem]:
-    said = connection.exec_driver_sql("SELECT @@read_only, @@max_allowed_packet, @@log_bin, @@binlog_format").one()
-    read_only, packet, log_bin, binlog_format = said
-    if int(read_only):
-        yield Problem(where="server", what=_READ_ONLY, remedy="name the primary in the URL, or SET GLOBAL read_only = OFF")
+    if _is_read_only(connection):
+        remedy = "name the primary in the URL, or SET GLOBAL read_only = OFF"
+        yield Problem(where="server", what="is read-only", remedy=remedy)
+    packet, log_bin, binlog_format = connection.exec_driver_sql("SELECT @@max_allowed_packet, @@log_bin, @@binlog_format").one()
     if int(packet) < LEAST_PACKET_BYTES:
         yield Problem(
             where="server",
@@ -106,7 +104,7 @@ def _of_tables(connection: sa.Connection) -> Iterator[Problem]:
         yield Problem(where=f"table {table}", what=f"compares text as {collation}, not by its bytes", remedy=remedy)
 
 
-def _of_rights(connection: sa.Connection, role: Role) -> Iterator[Problem]:
+def _of_rights(connection: sa.Connection, role: Writer) -> Iterator[Problem]:
     """Each table is read, and written as the role does, without a row."""
     account, database = connection.exec_driver_sql("SELECT CURRENT_USER(), DATABASE()").one()
     user, _, host = str(account).rpartition("@")

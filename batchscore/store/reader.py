@@ -18,8 +18,7 @@ from batchscore.acceptance import Accepted
 from batchscore.audit import AuditEntry
 from batchscore.database import now, read
 from batchscore.desk import QueueEvent, Reviewed, Wanted
-from batchscore.errors import Refused
-from batchscore.flag import AccountId
+from batchscore.flag import AccountId, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
 from batchscore.ports import (
@@ -28,7 +27,6 @@ from batchscore.ports import (
     HeldFlag,
     HeldOutput,
     PastColumns,
-    PastFlag,
     QuarantinedRow,
     RunRow,
     StageRow,
@@ -45,7 +43,7 @@ from batchscore.store.held_flags import counted_flags, flags_of_account, flags_o
 from batchscore.store.holding import approved_findings, holds_of
 from batchscore.store.laying_out import done_before
 from batchscore.store.outbox import events_after, events_of
-from batchscore.store.past import past_columns, past_flags
+from batchscore.store.past import past_columns
 from batchscore.store.progress import (
     failures_of,
     layouts_of,
@@ -58,7 +56,7 @@ from batchscore.store.progress import (
 )
 from batchscore.store.requests import COLUMNS
 from batchscore.store.reviewed import chosen, decided_labels, misstated, of_account, shown
-from batchscore.store.rows import LARGEST_IN_MYSQL, moment, request_of, stored_id, suppression
+from batchscore.store.rows import id_if_any, moment, request_of, suppression
 from batchscore.store.schema import kind_of
 from batchscore.store.sweeping import sweeps_of
 from batchscore.store.tables import audit_head, queues, runs, suppressions
@@ -178,13 +176,13 @@ class Reader:
         """All flags of a run, by queue and account id; a page at a time."""
         return flags_of_run(self._rows, run_id)
 
-    def flag_states(self, run_id: str) -> dict[str, int]:
-        """How many flags of a run stand in each state; empty before its release."""
-        return counted_flags(self._rows, run_id, "state")
+    def flag_states(self, run_id: str) -> dict[FlagState, int]:
+        """State → how many flags of a run stand in it; empty before its release."""
+        return {FlagState(state): n for state, n in counted_flags(self._rows, run_id, "state").items()}
 
-    def released_as(self, run_id: str) -> dict[str, int]:
-        """How many flags of a run opened, were evidence on another, or were kept from what a person had decided."""
-        return counted_flags(self._rows, run_id, "released_as")
+    def released_as(self, run_id: str) -> dict[ReleasedAs, int]:
+        """What its release made of them → how many flags of a run there are; empty before its release."""
+        return {ReleasedAs(kind): n for kind, n in counted_flags(self._rows, run_id, "released_as").items()}
 
     def misstated(self, run_id: str) -> int:
         """How many flags of a run stand otherwise than claims and dispositions say."""
@@ -206,15 +204,11 @@ class Reader:
         """The queues that flags were released into, by name."""
         return tuple(row["queue"] for row in self._rows(sa.select(queues.c.queue).order_by(queues.c.queue)))
 
-    def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
+    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
         """Every flag of the queue that a released run opened and no undo withdraws, by account id then opened_at.
 
-        Not those of the run, nor of others of its spec for its last as-of.
+        Not those of the run, nor of others of its spec for its last as-of. Some thousand at a time, an account's together.
         """
-        return past_flags(self.past_columns(queue, but_not_of=but_not_of))
-
-    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
-        """The same flags as columns, some thousand at a time."""
         return past_columns(self._looked, queue, but_not_of)
 
     def suppressions(self, queue: str) -> tuple[Suppression, ...]:
@@ -235,17 +229,15 @@ class Reader:
 
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
-        try:
-            held = stored_id(account_id, LARGEST_IN_MYSQL)
-        except Refused:
+        held = id_if_any(account_id)
+        if held is None:
             return ()
         return self._looked(lambda connection: of_account(connection, self._now, queue, held))
 
     def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
         """What happened to an account's flags in a queue, by number."""
-        try:
-            held = stored_id(account_id, LARGEST_IN_MYSQL)
-        except Refused:
+        held = id_if_any(account_id)
+        if held is None:
             return ()
         return self._looked(lambda connection: events_of(connection, queue, held))
 

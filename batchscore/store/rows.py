@@ -70,6 +70,14 @@ def stored_id(account_id: AccountId, largest: int) -> int | bytes:
     return account_id
 
 
+def id_if_any(account_id: AccountId) -> int | bytes | None:
+    """An account id as a column may hold it, whatever the database; None for one that no flag can have."""
+    try:
+        return stored_id(account_id, LARGEST_IN_MYSQL)
+    except Refused:
+        return None
+
+
 def account_id_of(stored: int | bytes) -> AccountId:
     """The inverse of `stored_id`."""
     return stored.decode() if isinstance(stored, bytes) else stored

@@ -225,8 +225,8 @@ def flags_table(id_kind: str) -> sa.Table:
     ``open_marker`` is 1 while the flag stands (open, claimed, awaiting) and null otherwise: unique with queue and account, it
     lets the database itself hold at most one for each. ``overtaken_by`` is the run whose flag an overtaken one is evidence on.
     ``released_as`` is what its release made of it (`flag.ReleasedAs`), for ever; ``turns`` counts how often undos turned it
-    since, between evidence and unmoved, the last at ``turned_at``. ``release_ordinal`` counts a run's flags from 1, in the order
-    of keys: the event of its release numbers them so.
+    since, between evidence and unmoved, the last at ``turned_at``. ``release_ordinal`` counts a run's flags from 1: its flags
+    in the order of keys, then what it adds to others, then what more of it is released; the event of a release numbers them so.
     """
     return sa.Table(
         "flags",

@@ -18,19 +18,11 @@ import sqlalchemy as sa
 from batchscore.desk import Said, says_more
 from batchscore.flag import FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence
-from batchscore.store.past import towards_abuse
-from batchscore.store.rows import from_microseconds
+from batchscore.store.past import newness, said_by
 from batchscore.store.tables import counts_as_evidence, flags_table, runs
 
 _flags: Final = flags_table("raw")
 _TURNED: Final = (ReleasedAs.EVIDENCE.value, ReleasedAs.UNMOVED.value)
-
-
-class Stands(NamedTuple):
-    """The run whose flag stands at an account, and the runs to whose flags others have given way, or still say so."""
-
-    run_id: str
-    by: frozenset[str]
 
 
 class Turn(NamedTuple):
@@ -60,7 +52,7 @@ def turned(first: Voice, later: Sequence[Voice]) -> tuple[Turn, ...]:
     standing = [first]
     found: list[Turn] = []
     for one in later:
-        newest = max(standing, key=lambda voice: (voice.said.as_of, voice.released_at or float("inf"), voice.run_id))
+        newest = max(standing, key=lambda voice: newness(voice.said.as_of, voice.released_at, voice.run_id))
         counts = says_more(one.said, newest.said, one.least)
         if counts != one.counts:
             becomes = ReleasedAs.EVIDENCE if counts else ReleasedAs.UNMOVED
@@ -70,21 +62,21 @@ def turned(first: Voice, later: Sequence[Voice]) -> tuple[Turn, ...]:
     return tuple(found)
 
 
-def turns_at(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, Stands]) -> dict[Any, tuple[Turn, ...]]:
+def turns_at(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, str]) -> dict[Any, tuple[Turn, ...]]:
     """Account → what turns there once the run ``gone`` says nothing any more. Needs the queue's lock to be of use.
 
-    ``stands``: of accounts at which a flag stands then.
+    ``stands``: account → the run whose flag stands there then; others have given way to it, or, as rows still say, to ``gone``.
     """
     found = _rows(connection, queue, gone, stands) if stands else {}
     there = {one: rows for one, rows in found.items() if len(rows) > 1}
     if not there:
         return {}
-    reasons = _reasons(connection, queue, there)
+    said = said_by(connection, queue, [row for rows in there.values() for row in rows])
     least = _least(connection, {row.run_id for rows in there.values() for row in rows})
     turns: dict[Any, tuple[Turn, ...]] = {}
     for account_id, rows in there.items():
-        voices = {row.run_id: _voice(row, reasons[account_id, row.run_id], least[row.run_id]) for row in rows}
-        first = voices.pop(stands[account_id].run_id)
+        voices = {row.run_id: _voice(row, said[account_id, row.run_id], least[row.run_id]) for row in rows}
+        first = voices.pop(stands[account_id])
         if turn := turned(first, [*voices.values()]):
             turns[account_id] = turn
     return turns
@@ -104,39 +96,26 @@ def take_turns(connection: sa.Connection, queue: str, turns: Mapping[Any, Sequen
             connection.execute(_flags.update().where(where).values(released_as=turn.becomes.value))
 
 
-def _rows(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, Stands]) -> dict[Any, list[Any]]:
+def _rows(connection: sa.Connection, queue: str, gone: str, stands: Mapping[Any, str]) -> dict[Any, list[Any]]:
     """Account → the flag that stands and those that gave way to it, in the order of coming; of undone runs that flag alone."""
     at = (_flags.c.queue == queue) & _flags.c.account_id.in_(list(stands))
     gave_way = (_flags.c.state == FlagState.OVERTAKEN.value) & _flags.c.released_as.in_(_TURNED) & runs.c.undo_begun_at.is_(None)
-    flags = {one.run_id for one in stands.values()}
     query = (
         sa.select(
             *(_flags.c.account_id, _flags.c.run_id, _flags.c.overtaken_by, _flags.c.as_of, _flags.c.score),
-            *(
-                _flags.c.second_reviewer,
-                counts_as_evidence(_flags).label("counts"),
-                runs.c.released_at,
-                gave_way.label("gave_way"),
-            ),
+            *(_flags.c.second_reviewer, counts_as_evidence(_flags).label("counts")),
+            *(runs.c.released_at, gave_way.label("gave_way")),
         )
         .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
-        .where(at, _flags.c.run_id != gone, gave_way | _flags.c.run_id.in_(flags))
+        .where(at, _flags.c.run_id != gone, gave_way | _flags.c.run_id.in_(set(stands.values())))
         .order_by(_flags.c.account_id, _flags.c.opened_at, _flags.c.run_id)
     )
     found: defaultdict[Any, list[Any]] = defaultdict(list)
     for row in connection.execute(query):
-        of_account = stands[row.account_id]
-        if row.run_id == of_account.run_id or (row.gave_way and row.overtaken_by in of_account.by):
+        flag = stands[row.account_id]
+        if row.run_id == flag or (row.gave_way and row.overtaken_by in {flag, gone}):
             found[row.account_id].append(row)
     return found
-
-
-def _reasons(connection: sa.Connection, queue: str, rows: Mapping[Any, Iterable[Any]]) -> dict[tuple[Any, str], str]:
-    """Of those rows alone: reasons are long."""
-    named = {row.run_id for of_account in rows.values() for row in of_account}
-    query = sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.reasons)
-    query = query.where(_flags.c.queue == queue, _flags.c.account_id.in_(list(rows)), _flags.c.run_id.in_(named))
-    return {(row.account_id, row.run_id): row.reasons for row in connection.execute(query)}
 
 
 def _least(connection: sa.Connection, run_ids: Iterable[str]) -> dict[str, MoreEvidence]:
@@ -146,11 +125,5 @@ def _least(connection: sa.Connection, run_ids: Iterable[str]) -> dict[str, MoreE
     return {run_id: MoreEvidence.model_validate(held or {}) for run_id, held in asked}
 
 
-def _voice(row: Any, reasons: str, least: MoreEvidence) -> Voice:
-    said = Said(
-        as_of=from_microseconds(row.as_of),
-        score=row.score,
-        codes=frozenset(towards_abuse(reasons)),
-        second_reviewer=bool(row.second_reviewer),
-    )
+def _voice(row: Any, said: Said, least: MoreEvidence) -> Voice:
     return Voice(run_id=row.run_id, said=said, counts=bool(row.counts), least=least, released_at=row.released_at)

@@ -29,7 +29,7 @@ from batchscore.store.flags import lock_queue
 from batchscore.store.outbox import Change, append_events
 from batchscore.store.rows import account_id_of
 from batchscore.store.tables import audit, counts_as_evidence, dispositions_table, flags_table, runs
-from batchscore.store.turning import Stands, Turn, take_turns, turns_at
+from batchscore.store.turning import Turn, take_turns, turns_at
 
 ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
@@ -158,8 +158,8 @@ def _begin(connection: sa.Connection, run_id: str, undoing: Undoing) -> str | No
 def _end(connection: sa.Connection, run_id: str, undoing: Undoing) -> None:
     if _locked(connection, run_id).undone_at is None:
         connection.execute(runs.update().where(runs.c.run_id == run_id).values(undone_at=undoing.now))
-        states, n_restored, _ = _counted(connection, run_id)
-        said = f"{states.get(FlagState.WITHDRAWN, 0)} withdrawn, {n_restored} restored"
+        states, n_restored, n_turned = _counted(connection, run_id)
+        said = f"{states.get(FlagState.WITHDRAWN, 0)} withdrawn, {n_restored} restored, {n_turned} evidence turned"
         undoing.trail.append(connection, [Done(act=Act.UNDONE, who=undoing.by, run_id=run_id, detail=said)])
 
 
@@ -305,20 +305,18 @@ def _steps(connection: sa.Connection, run_id: str, queue: str, own: Sequence[Any
         for row in connection.execute(there):
             others[row.account_id].append(row)
     steps = {row.account_id: _step(run_id, row, others[row.account_id]) for row in own}
-    standing = {row.account_id: _stands(run_id, row, steps[row.account_id], others[row.account_id]) for row in own}
+    standing = {row.account_id: _stands(row, steps[row.account_id], others[row.account_id]) for row in own}
     turns = turns_at(connection, queue, run_id, {one: found for one, found in standing.items() if found is not None})
     whole = (replace(step or _Step(account_id=one), turns=turns.get(one, ())) for one, step in steps.items())
     return [step for step in whole if step.withdrawn or step.stands is not None or step.turns]
 
 
-def _stands(run_id: str, own: Any, step: _Step | None, others: Sequence[Any]) -> Stands | None:
-    """Whose flag stands at the account once the step is done, and which flags have given way to it; None where none does."""
+def _stands(own: Any, step: _Step | None, others: Sequence[Any]) -> str | None:
+    """The run whose flag stands at the account once the step is done, where the run's own said something of it; else None."""
     before = next((row.run_id for row in others if row.open_marker == 1), None)
     stands = before or (step.heir if step is not None else None)
     added = own.state == FlagState.OVERTAKEN and own.overtaken_by == stands
-    if stands is None or not (added or step is not None):
-        return None
-    return Stands(stands, frozenset({stands, run_id}))
+    return stands if added or step is not None else None
 
 
 def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.models.bounds import Bounds
+from batchscore.models.bundle_shown import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.models.calibration import Sigmoid
-from batchscore.models.certificate import BundleDiff, BundleShown, BundlesShown, BundleVerified
 from batchscore.models.training import train
 from tests.commands import batchscore
 from tests.small_world import NAMES, make_small_world

@@ -18,10 +18,11 @@ from batchscore.errors import Refused
 from batchscore.flag import FlagState
 from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
 from batchscore.plan import Stage
-from batchscore.ports import HeldFlag, PastFlag, RunRow, StoreReader
+from batchscore.ports import HeldFlag, PastColumns, RunRow, StoreReader
 from batchscore.report.comparison import Comparison
 from batchscore.store import open_reader
 from tests.commands import call
+from tests.past_flags import columns, past_flag
 from tests.small_world import SmallWorld, make_small_world, pack
 
 BUDGET = 12
@@ -155,21 +156,12 @@ class Reviewed:
         for account, state in self._own.items() if run_id == self._row.run_id else ():
             yield HeldFlag(flag=flag.model_copy(update={"account_id": account}), state=state, is_open=False, opened_at=flag.as_of)
 
-    def past_flags(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastFlag]:
+    def past_columns(self, queue: str, *, but_not_of: RunRow) -> Iterator[PastColumns]:
         assert (queue, but_not_of) == ("abuse", self._row)
         for account, state in self._past.items():
             for days, became in ((1, FlagState.INCONCLUSIVE), (2, state)):
-                yield PastFlag(
-                    account_id=account,
-                    opened_at=AS_OFS[0],
-                    closed_at=AS_OFS[1],
-                    run_id="r-00000000-1",
-                    as_of=AS_OFS[0],
-                    state=became,
-                    score=0.5,
-                    reason_codes=(),
-                    decided_at=AS_OFS[0] + timedelta(days=days),
-                )
+                decided = {"state": became, "decided_at": AS_OFS[0] + timedelta(days=days)}
+                yield columns(past_flag(account, AS_OFS[0], AS_OFS[1], **decided))
 
 
 def test_precision_is_of_what_people_decided(world: SmallWorld, row: RunRow) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchscore.flag import DECIDED, TOUCHED, FlagState
-from batchscore.ports import PastFlag, RunRow
+from batchscore.ports import RunRow
 from batchscore.store.past import same_flag, towards_abuse
 from batchscore.store.rows import account_id_of, from_microseconds, microseconds
 from batchscore.store.tables import counts_as_evidence, dispositions_table, flags_table, runs
 from tests.dba import dba_engine
+from tests.past_flags import PastFlag
 
 _flags = flags_table("raw")
 _decided = dispositions_table("raw")

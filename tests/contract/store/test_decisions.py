@@ -12,6 +12,7 @@ from batchscore.flag import Disposition, FlagState
 from batchscore.store import Ledger, ReviewDesk, open_reader, reviewed
 from tests.contract.store.at_the_desk import HOUR, execute, held, let_claims_run_out, refused, released, says, shown
 from tests.contract.store.conftest import AS_OF, make_plan
+from tests.past_flags import past_flags
 
 
 def test_a_decision_closes_the_flag_and_says_by_whom_and_on_what(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
@@ -175,7 +176,7 @@ def test_memory_speaks_of_the_evidence_that_was_decided_on(store: Ledger, desk: 
     second = released(store, store_folder, "second", 7, score=0.9)
     desk.decide([says(7)])
     _, asking = store.open(make_plan(store_folder, name="asking"), owner="me")
-    seven, eight = store.reader().past_flags("abuse", but_not_of=asking)
+    seven, eight = past_flags(store.reader(), "abuse", asking)
     assert (seven.state, seven.run_id, seven.score) == (FlagState.CLEARED, second.run_id, 0.9)
     assert (eight.state, eight.run_id, eight.score) == (FlagState.OPEN, first.run_id, 0.75)
     assert seven.reason_codes == ("mails",)

@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from batchscore.desk import Happened
 from batchscore.errors import Refused
 from batchscore.flag import Flag, FlagState, Reason
-from batchscore.ports import PastFlag, ReleaseCount, RunHandle
+from batchscore.ports import ReleaseCount, RunHandle
 from batchscore.store import Ledger, open_desk, open_reader
 from tests.contract.store.at_the_desk import held, says
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 from tests.dba import dba_engine
+from tests.past_flags import PastFlag, past_flags
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -44,7 +45,7 @@ def sweep(
 
 def remembered(store: Ledger, folder: Path, account_id: int = 7) -> PastFlag:
     row = store.open(make_plan(folder, name="asks"), owner="me")[1]
-    return next(one for one in store.reader().past_flags("abuse", but_not_of=row) if one.account_id == account_id)
+    return next(one for one in past_flags(store.reader(), "abuse", row) if one.account_id == account_id)
 
 
 def evidence_of(folder: Path) -> list[tuple[Any, ...]]:

@@ -57,20 +57,23 @@ def test_a_suppression_since_the_decision_keeps_account_domain_and_segment_back(
         suppress(desk, "account", nobody)
     suppress(desk, "domain", "y.org")
     assert desk.unsuppress("abuse", "domain", "y.org", by="ann") == 1
-    made = [written(run, 1), written(run, 2, "x.org"), written(run, 3, "y.org", "de"), written(run, 4, "y.org", "at")]
+    made = [written(run, 1), written(run, 2, "y.org", "at"), written(run, 3, "x.org"), written(run, 4, "y.org", "de")]
     adds = [written(run, 5, "y.org")]
     count = store.release(run, iter(made), adds)
     assert count == ReleaseCount(n_flags=1, n_overtaken=0, n_suppressed=4)
     assert store.release(run, iter(made), adds) == count
-    assert shown(store_folder) == {4, 5}
-    assert kinds(store_folder, run) == {1: "suppressed", 2: "suppressed", 3: "suppressed", 4: "opened", 5: "suppressed"}
-    told = {event.account_id: event.act for event in open_reader(store_folder).events(1, limit=10)}
-    assert told == {4: Happened.OPENED} | dict.fromkeys((1, 2, 3, 5), Happened.SUPPRESSED)
+    assert shown(store_folder) == {2, 5}
+    assert kinds(store_folder, run) == {1: "suppressed", 2: "opened", 3: "suppressed", 4: "suppressed", 5: "suppressed"}
+    told = [(event.account_id, event.act) for event in open_reader(store_folder).events(1, limit=10)]
+    assert told == [
+        (1, Happened.SUPPRESSED), (2, Happened.OPENED), (3, Happened.SUPPRESSED), (4, Happened.SUPPRESSED),
+        (5, Happened.SUPPRESSED),
+    ], "in the order of keys, whatever came of them; then what the run adds"  # fmt: skip
     assert open_reader(store_folder).account_flags("abuse", 1) == ()
     undone = store.undo(run.run_id, by="cid", why="a test")
     assert (undone.n_withdrawn, shown(store_folder)) == (1, {5})
     after = decided(store, store_folder, "after")
-    assert store.release(after, iter([make_flag(4, run_id=after.run_id)])).n_flags == 1
+    assert store.release(after, iter([make_flag(2, run_id=after.run_id)])).n_flags == 1
 
 
 def test_a_suppression_that_comes_while_flags_are_inserted_holds_for_those_that_are_in_already(

@@ -14,6 +14,7 @@ from batchscore.store import Ledger, ReviewDesk, open_desk, past
 from tests.contract.store.at_the_desk import HOUR, held, says
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 from tests.contract.store.past_by_one_statement import past_by_one_statement
+from tests.past_flags import past_flags
 
 DAY = timedelta(days=1)
 ACCOUNTS = 9
@@ -67,8 +68,8 @@ def test_pages_of_three_questions_say_what_one_statement_says(
         expected = past_by_one_statement(store_folder, "abuse", row)
         for page in (1, 2, 5, len(expected), 10_000):
             monkeypatch.setattr(past, "PAGE", page)
-            assert list(store.reader().past_flags("abuse", but_not_of=row)) == expected
+            assert list(past_flags(store.reader(), "abuse", row)) == expected
         assert len({one.account_id for one in expected}) < len(expected), "of some accounts several flags are remembered"
         assert any(one.state in DECIDED and len(one.reason_codes) > 1 for one in expected)
         assert {one.closed_at is None for one in expected} == {True, False}
-    assert list(store.reader().past_flags("other", but_not_of=asking)) == []
+    assert list(past_flags(store.reader(), "other", asking)) == []

@@ -21,6 +21,7 @@ from batchscore.keys import IdKind
 from batchscore.ports import ReleaseCount, RunHandle, RunRow
 from batchscore.store import Ledger, flags, open_desk, open_reader
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
+from tests.past_flags import past_flags
 
 
 def opened(store: Ledger, folder: Path, name: str = "weekly") -> RunHandle:
@@ -59,7 +60,7 @@ def test_ids_are_exact_and_no_two_are_ever_taken_for_one(
     run = opened(store, store_folder)
     assert store.release(run, flags_of(run, *ids)).n_flags == len(ids)
     assert [row.flag.account_id for row in store.reader().queue(None, limit=100)] == ids
-    assert {past.account_id for past in store.reader().past_flags("abuse", but_not_of=asking(store, store_folder))} == set(ids)
+    assert {past.account_id for past in past_flags(store.reader(), "abuse", asking(store, store_folder))} == set(ids)
 
 
 @pytest.mark.parametrize("kind", ["integer", "string"])
@@ -105,11 +106,11 @@ def test_memory_holds_only_what_was_released_by_others(store: Ledger, store_fold
     first, second = opened(store, store_folder, "first"), opened(store, store_folder, "second")
     before = datetime.now(UTC)
     store.release(first, flags_of(first, 2, 1))
-    past = list(store.reader().past_flags("abuse", but_not_of=store.reader().run(second.run_id)))
+    past = list(past_flags(store.reader(), "abuse", store.reader().run(second.run_id)))
     assert [flag.account_id for flag in past] == [1, 2]
     assert all(abs((flag.opened_at - before).total_seconds()) < 60 and flag.closed_at is None for flag in past)
-    assert list(store.reader().past_flags("abuse", but_not_of=store.reader().run(first.run_id))) == []
-    assert list(store.reader().past_flags("other", but_not_of=store.reader().run(second.run_id))) == []
+    assert list(past_flags(store.reader(), "abuse", store.reader().run(first.run_id))) == []
+    assert list(past_flags(store.reader(), "other", store.reader().run(second.run_id))) == []
 
 
 class Crash(Exception):
@@ -233,7 +234,7 @@ def test_memory_does_not_hold_the_answer_to_the_same_question(store: Ledger, sto
     first, _ = store.open(make_plan(store_folder, world="a"), owner="me")
     store.release(first, flags_of(first, 1, 2))
     _, again = store.open(make_plan(store_folder, world="b"), owner="me")
-    assert list(store.reader().past_flags("abuse", but_not_of=again)) == []
+    assert list(past_flags(store.reader(), "abuse", again)) == []
 
 
 def _crashing(flags: Iterator[Flag], *, after: int) -> Iterator[Flag]:

@@ -22,6 +22,7 @@ from batchscore.store.audit import KEY, audit_key
 from batchscore.store.tables import audit_head
 from tests.contract.store.conftest import OpenStore, make_flag, make_plan
 from tests.dba import dba_engine
+from tests.past_flags import past_flags
 
 
 class Cut(Exception):
@@ -42,7 +43,7 @@ def shown(folder: Path) -> dict[int | str, str]:
 def remembered(store: Ledger, folder: Path) -> set[int | str]:
     """What a run of another spec, that asks now, takes for flagged and not closed."""
     _, asking = store.open(make_plan(folder, name="asking"), owner="me")
-    return {past.account_id for past in store.reader().past_flags("abuse", but_not_of=asking)}
+    return {past.account_id for past in past_flags(store.reader(), "abuse", asking)}
 
 
 def execute(folder: Path, statement: str, **values: Any) -> Any:
@@ -207,7 +208,7 @@ def test_the_trail_is_a_chain_that_names_each_account_by_a_keyed_digest_and_neve
         ("withdrawn", run.run_id, account_digest(key, "canary-account"), ""),
         ("withdrawn", run.run_id, account_digest(key, "other"), ""),
         ("restored", run.run_id, account_digest(key, "other"), f"the flag of {heir.run_id}"),
-        ("undone", run.run_id, "", "2 withdrawn, 1 restored"),
+        ("undone", run.run_id, "", "2 withdrawn, 1 restored, 0 evidence turned"),
     ]
     rows = execute(store_folder, "SELECT * FROM audit").all()
     assert "canary" not in str(rows)

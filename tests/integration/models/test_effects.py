@@ -10,7 +10,8 @@ import xgboost as xgb
 
 from batchscore.errors import Refused
 from batchscore.models.bundle import read_manifest
-from batchscore.models.certificate import difference, verify
+from batchscore.models.bundle_shown import difference
+from batchscore.models.certificate import verify
 from batchscore.models.effects import effects_of
 from batchscore.models.model_file import read_model_facts
 from tests.integration.models.random_models import Shape, random_model, rows_on_the_cuts

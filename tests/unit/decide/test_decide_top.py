@@ -19,9 +19,8 @@ from batchscore.decide.memory import Memory, Moment
 from batchscore.decide.table import decision_schema, flags_in
 from batchscore.decide.top import Question, decide, decide_dates
 from batchscore.errors import RunFailed
-from batchscore.ports import PastFlag
 from batchscore.spec import Policy
-from tests.past_flags import past_flag, remember
+from tests.past_flags import PastFlag, past_flag, remember
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)
 DAY = timedelta(days=1)

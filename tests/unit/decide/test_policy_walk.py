@@ -22,8 +22,8 @@ from batchscore.decide.table import as_earlier, whole
 from batchscore.decide.top import Decided, Question, decide, decide_dates
 from batchscore.flag import FlagState
 from batchscore.policy import Again, Campaign, CoolDown, Policy, Tier
-from batchscore.ports import PastFlag, Suppression
-from tests.past_flags import past_flag, remember
+from batchscore.ports import Suppression
+from tests.past_flags import PastFlag, past_flag, remember
 
 AS_OF = datetime(2026, 5, 20, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from batchscore.flag import REASONS, Reason
+from batchscore.flag import REASONS, FlagState, Reason
 from batchscore.report.flags import MAX_SEGMENTS, count_flags
 from batchscore.report.model import Flags
 
@@ -15,7 +15,9 @@ MOMENT = pa.timestamp("us", tz="UTC")
 Row = tuple[datetime, str | None, dict[str, float]]
 
 
-def count(*rows: Row, segment: str | None = "plan", explained: int | None = None, states: dict[str, int] | None = None) -> Flags:
+def count(
+    *rows: Row, segment: str | None = "plan", explained: int | None = None, states: dict[FlagState, int] | None = None
+) -> Flags:
     """Flags as (as-of, segment, contribution by code); those of LATER are to be released."""
     as_ofs = pa.array([as_of for as_of, _, _ in rows], MOMENT)
     decided = pa.table({"as_of": as_ofs, "release": pa.array([as_of == LATER for as_of, _, _ in rows], pa.bool_())})
@@ -78,7 +80,7 @@ def test_before_reasons_are_made_flags_are_counted_and_nothing_is_explained() ->
 
 
 def test_overtaken_flags_are_not_counted_as_released() -> None:
-    flags = count((LATER, "free", {}), states={"open": 3, "overtaken": 2, "closed": 1})
+    flags = count((LATER, "free", {}), states={FlagState.OPEN: 3, FlagState.OVERTAKEN: 2, FlagState.CLEARED: 1})
     assert (flags.n_released, flags.n_overtaken) == (4, 2)
 
 
