@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from batchscore.keys import IdKind
 from batchscore.store.grants import grants
@@ -17,8 +17,8 @@ from batchscore.store.migrate import upgrade_database
 from tests.dba import URL as DBA_URL
 from tests.mysql_server import PROGRAM, URL, MySqlServer, PrivateServer
 
-# A loaded machine makes one example of many slow, which says nothing of the code; a hang has pytest's timeout.
-settings.register_profile("batchscore", deadline=None)
+# On a loaded machine an example of many is slow, or is slowly made, which says nothing of the code; a hang has pytest's timeout.
+settings.register_profile("batchscore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("batchscore")
 
 MakeMySqlStore = Callable[..., Path]
