@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-STEP_BYTES: Final = 4 << 20  # at once: for less the disk is asked too often, for more it begins too late
+STEP_BYTES: Final = 1 << 20  # at once: with 4 MiB the disk begins later, and a freeze of large files took 3 to 10 % longer
 _READ_BYTES: Final = 1 << 18  # at once: what a core's cache holds
 _SYNC_FILE_RANGE_WRITE: Final = 2  # begin, and do not wait (linux/fs.h)
 
