@@ -54,7 +54,8 @@ def role_of(connection: sa.Connection) -> Writer:
 
 def _is_read_only(connection: sa.Connection) -> bool:
     """Whether every write is refused, whoever asks."""
-    return int(connection.exec_driver_sql("SELECT @@read_only").scalar_one()) != 0
+    asked = "SELECT CAST(@@read_only AS CHAR) NOT IN ('0', 'OFF')"  # a number, or a word since MariaDB 12
+    return bool(connection.exec_driver_sql(asked).scalar_one())
 
 
 def _of_server(connection: sa.Connection) -> Iterator[Problem]:
