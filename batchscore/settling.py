@@ -3,7 +3,7 @@
 A sync asks the disk for two things: to take the bytes, and to make file and name durable. Only the second has to wait for the end
 of the file. Nothing is said of a part before the whole is synced, read back and hashed: what the system begins early it may also
 leave, and an error of it is the sync's to tell. Threads that would sync and hash behind the writer cost more than they save
-where workers use all cores (measured: an attempt at freezing 20 MB took 175 ms with them, 155 to 160 ms so).
+where workers use all cores (tests/GUARANTEES.md has the figures).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-STEP_BYTES: Final = 1 << 20  # at once: with 4 MiB the disk begins later, and a freeze of large files took 3 to 10 % longer
+STEP_BYTES: Final = 1 << 20  # at once: with 4 MiB the disk begins later, and a freeze took 4 to 8 % longer
 _READ_BYTES: Final = 1 << 18  # at once: what a core's cache holds
 _SYNC_FILE_RANGE_WRITE: Final = 2  # begin, and do not wait (linux/fs.h)
 

@@ -54,8 +54,13 @@ def role_of(connection: sa.Connection) -> Writer:
 
 def _is_read_only(connection: sa.Connection) -> bool:
     """Whether every write is refused, whoever asks."""
-    asked = "SELECT CAST(@@read_only AS CHAR) NOT IN ('0', 'OFF')"  # a number, or a word since MariaDB 12
-    return bool(connection.exec_driver_sql(asked).scalar_one())
+    return is_on(connection, "@@read_only")
+
+
+def is_on(connection: sa.Connection, switch: str) -> bool:
+    """Whether a switch of the server is on, which is a number, or a word: ``read_only`` since MariaDB 12."""
+    said = sa.cast(sa.literal_column(switch), sa.CHAR)
+    return bool(connection.execute(sa.select(said.not_in(["0", "OFF"]))).scalar_one())
 
 
 def _of_server(connection: sa.Connection) -> Iterator[Problem]:

@@ -62,6 +62,7 @@ def test_every_block_runs_or_says_why_not(document: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "document", [document for document in DOCS if any(block.kind == "console" for block in blocks(document))]
 )

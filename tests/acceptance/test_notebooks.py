@@ -43,6 +43,7 @@ def test_it_is_kept_without_outputs(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_and_writes_nothing(path: Path, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(demo)

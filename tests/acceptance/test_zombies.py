@@ -65,6 +65,7 @@ class Runner:
                 self._read = stream.tell()
 
 
+@pytest.mark.timeout(240)
 def test_each_partition_run_three_times_at_once_has_one_winner_each(tmp_path: Path) -> None:
     world = make_small_world(tmp_path, n_accounts=1_200)
     plan = make_plan(world.spec(partition_rows="12"))

@@ -53,6 +53,7 @@ def test_every_file_is_formatted() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a first run reads the types of every library
 def test_types_hold() -> None:
     passes("mypy")
 

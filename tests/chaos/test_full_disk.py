@@ -32,7 +32,7 @@ def may_mount() -> bool:
     return subprocess.run(tried, check=False, capture_output=True).returncode == 0
 
 
-@pytest.mark.timeout(1_800 if EVERY else 600)
+@pytest.mark.timeout(1_800 if EVERY else 120)
 @pytest.mark.parametrize(("how", "first"), [("full", 1), ("io", 12)])
 def test_a_disk_that_fails_at_the_nth_step_of_writing_changes_nothing(on_sqlite: Stage, how: str, first: int) -> None:
     """The driver stops clean where it was its own file; an attempt is made again, and no partition is blamed."""

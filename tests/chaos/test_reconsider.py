@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from batchscore.failpoints import Point
 from batchscore.operations.verify import verify_run
@@ -54,6 +55,7 @@ def outcome(store: Path) -> tuple[str, list[dict[str, Any]], list[dict[str, Any]
     return run_digest(store, row.run_id), pq.read_table(row.decision.path).to_pylist(), looks.sort_by("account_id").to_pylist()
 
 
+@pytest.mark.timeout(120)
 def test_a_worker_and_a_driver_killed_while_cleared_accounts_are_looked_at_end_equal(tmp_path: Path) -> None:
     world = cleared(tmp_path)
     store = tmp_path / "killed"

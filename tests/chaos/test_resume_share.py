@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from batchscore.errors import Refused
 from batchscore.plan import Stage
 from batchscore.store import open_reader
@@ -41,6 +43,7 @@ def begun(store: Path) -> Counter[int]:
     return Counter(int(line.split()[1]) for line in lines if line.startswith("score "))
 
 
+@pytest.mark.timeout(180)
 def test_a_driver_killed_at_10_50_and_90_percent_scores_again_only_what_was_in_flight(tmp_path: Path) -> None:
     world = make_small_world(tmp_path, n_accounts=1_200)
     spec = world.spec(partition_rows="12")

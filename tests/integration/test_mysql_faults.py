@@ -207,6 +207,7 @@ def test_more_flags_are_counted_though_the_commits_answer_is_lost(folder: Path, 
     assert [event.account_id for event in store.reader().events(0, limit=10)] == [1, 2, 3, 4]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["cut before", "cut after", 1213])
 def test_what_people_write_stands_once_whichever_command_fails(folder: Path, proxy: FailingProxy, fault: Fault) -> None:
     store, desk, reader = open_store(folder, "integer"), open_desk(folder), open_reader(folder)

@@ -17,7 +17,7 @@ from batchscore.store import Ledger, open_desk, open_reader, open_store, preflig
 from batchscore.store.grants import grants
 from batchscore.store.migrate import upgrade_database
 from batchscore.store.place import engine_of
-from batchscore.store.preflight import findings
+from batchscore.store.preflight import findings, is_on
 from tests.conftest import MakeMySqlStore
 from tests.contract.store.conftest import make_flag, make_plan
 from tests.mysql_server import PASSWORD, MySqlServer
@@ -119,6 +119,12 @@ def test_a_reviewers_account_is_told_the_rights_on_columns_that_an_upgrade_broug
     assert (role, problem.where) == ("reviewer", "table flags")
     mysql_server.execute(problem.remedy)
     assert preflight(tmp_path) == ("reviewer", ())
+
+
+@pytest.mark.parametrize(("said", "on"), [("0", False), ("'OFF'", False), ("1", True), ("'ON'", True), ("'NO_LOCK'", True)])
+def test_a_servers_switch_is_a_number_or_a_word(mysql_server: MySqlServer, said: str, *, on: bool) -> None:
+    with open_engine(mysql_server.make_database()).connect() as connection:
+        assert is_on(connection, said) is on
 
 
 def test_a_read_only_server_and_one_of_small_packets_are_refused(

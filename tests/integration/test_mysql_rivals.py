@@ -28,6 +28,7 @@ def n_deadlocks(server: MySqlServer) -> int:
     return int(server.execute("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")[0][1])
 
 
+@pytest.mark.timeout(600)  # 40 s for 10,000 on two quiet cores
 def test_four_drivers_release_into_one_queue_and_all_commit(
     mysql_server: MySqlServer, mysql_store: MakeMySqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,7 @@ ROWS: Final = (
     ),
 )
 
-pytestmark = [pytest.mark.mysql, pytest.mark.timeout(1_800 if EVERY_CUT else 600)]
+pytestmark = [pytest.mark.mysql, pytest.mark.timeout(1_800 if EVERY_CUT else 120)]
 
 
 class World:
