@@ -3,7 +3,8 @@
 | module | what it does |
 |---|---|
 | `freeze`, `groups`, `segment` | rows of any source → snapshots, events, and the groups that accounts are in |
-| `canonical`, `text_times` | raw rows → ids, times and columns in one form; what has no place in it is rejected with a code |
+| `canonical` | raw rows → ids, times and columns in one form; what has no place in it is rejected with a code |
+| `column_types`; `text_times`, `utc_times` | what a column may hold by its type; times: from text, and in UTC |
 | `parquet_files`, `parquet_columns`, `parquet` | which files there are; whether their columns can be used; their rows |
 | `sql`, `live_events` | accounts and events of a live table: looked at when planning, cut into ranges, read in pages |
 | `sqlite`; `mysql`, `mysql_key`, `mysql_columns` | what each database is asked: a page, a bound of a range, a column |

@@ -13,7 +13,7 @@ from batchscore.errors import BatchscoreError, Problem
 from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import InputFile
-from batchscore.sources.canonical import is_category, is_number, refuse_id_type, refuse_time_type
+from batchscore.sources.column_types import is_category, is_number, refuse_id_type, refuse_time_type
 from batchscore.sources.parquet_files import told_by_each
 
 Table = AccountsTable | EventsTable
