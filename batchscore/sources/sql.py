@@ -28,7 +28,7 @@ from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql_columns import Role, columns_of
-from batchscore.sources.mysql_key import balanced_ranges, ranges_from_below
+from batchscore.sources.mysql_ranges import balanced_ranges, ranges_from_below
 from batchscore.sources.text_times import with_moments
 from batchscore.spec import SqlSource
 
