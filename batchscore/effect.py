@@ -63,7 +63,7 @@ def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
             remedy="leave it to somebody else",
         )
     _refuse_stale(held, opinion, where)
-    state = settled(opinion, held.decided, needs_second=held.needs_second)
+    state = _settled(opinion, held.decided, needs_second=held.needs_second)
     if state is not held.state and not may_change(held.state, state, Actor.PERSON):
         _refuse_gone(where)
     return Effect(state=state, evidence=seen[0], evidence_run=seen[1])
@@ -96,7 +96,7 @@ def _was_shown(flag: Reviewed, version: int) -> bool:
     return version < flag.version or (version == flag.version and flag.state is not FlagState.WITHDRAWN)
 
 
-def settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second: bool) -> FlagState:
+def _settled(opinion: Opinion, before: Sequence[DispositionRow], *, needs_second: bool) -> FlagState:
     """What a flag becomes by an opinion, given the dispositions before."""
     said = FlagState(opinion.disposition.value)
     if not needs_second:
