@@ -2,7 +2,9 @@
 
 | module | what it does |
 |---|---|
+| `works` | which input files are frozen, or rolled up, together |
 | `freeze`, `groups`, `segment` | rows of any source → snapshots, events, and the groups that accounts are in |
+| `outside_a_run` | the same into a scratch folder, for whoever wants features and no run |
 | `canonical` | raw rows → ids, times and columns in one form; what has no place in it is rejected with a code |
 | `column_types`; `text_times`, `utc_times` | what a column may hold by its type; times: from text, and in UTC |
 | `parquet_files`, `parquet_columns`, `parquet` | which files there are; whether their columns can be used; their rows |
