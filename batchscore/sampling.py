@@ -26,7 +26,8 @@ from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, sort_by_key
 from batchscore.plan import Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
-from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_outside_a_run
+from batchscore.sources.freeze import read_events
+from batchscore.sources.outside_a_run import freeze_outside_a_run, works_outside_a_run
 from batchscore.spec import RunSpec
 
 _RANGE_ROWS = 50_000
