@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from distributed import Client, Future, get_worker
+from distributed import Client, Future, get_worker, secede
 from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps
 from distributed.scheduler import KilledWorker
@@ -35,10 +35,11 @@ from batchscore.plan import Stage, Task
 from batchscore.ports import Worklist
 from batchscore.receipt import Failed, Outcome, Postponed, Stalled, Suspected
 from batchscore.settings import library_versions
+from batchscore.turn import turn
 
 HEARTBEAT_S: Final = 1.0
 RESULT_S: Final = 5.0  # to fetch a receipt of 2 KB; the driver hears nothing else meanwhile
-TASKS_PER_WORKER: Final = 3  # one running, two waiting: no worker idles for a round trip to the driver
+TASKS_PER_WORKER: Final = 3  # one running, two waiting (or one, beside one that settles): no worker idles for a round trip
 Place = tuple[Stage, int]
 
 
@@ -55,7 +56,16 @@ def _on_worker(work: bytes, topic: str, versions: tuple[tuple[str, str], ...], s
     if (mine := library_versions()) != versions:
         return ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
     attempt, task = pickle.loads(work)  # noqa: S301 (pickled by our driver, and sent over the connection that every task takes)
-    return attempted_alone(attempt, task, limit_s=stall_s * 0.9) if task.isolated else attempted(attempt, task)
+    if task.isolated:
+        return attempted_alone(attempt, task, limit_s=stall_s * 0.9)
+    with turn(_begin_the_next):
+        return attempted(attempt, task)
+
+
+def _begin_the_next() -> None:
+    """Let the worker begin its next task beside this one; a worker that is closing has none, and that is no failure."""
+    with contextlib.suppress(Exception):
+        secede()
 
 
 @dataclass(slots=True)

@@ -26,6 +26,22 @@ def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> No
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
 
 
+def test_while_an_attempt_settles_its_worker_begins_the_next(tmp_path: Path) -> None:
+    with local_cluster(fakes.settle_until_the_next_begins, n_workers=1) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
+    receipts = [outcome.receipt for outcome in outcomes if isinstance(outcome, Finished)]
+    assert sorted(receipt.number for receipt in receipts) == [0, 1]
+    assert [receipt.counts["met"] for receipt in receipts] == [1, 1]
+    assert len({receipt.counts["pid"] for receipt in receipts}) == 1
+
+
+def test_a_lost_worker_accuses_who_settled_there_too_and_both_are_done(tmp_path: Path) -> None:
+    with local_cluster(fakes.die_while_another_settles, n_workers=1) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == [0, 1]
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Suspected)) == [0, 1]
+
+
 @pytest.mark.parametrize(("prepare", "prepared"), [(fakes.prepare_slowly, 1), (fakes.fail_to_prepare, 0)])
 def test_no_attempt_begins_before_its_worker_is_prepared_and_none_depends_on_it(
     tmp_path: Path, prepare: Callable[[], None], prepared: int
