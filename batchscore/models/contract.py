@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Problem, Refused
+from batchscore.spelling import did_you_mean
 
 Matrix = npt.NDArray[np.float32]
 _LARGEST: Final = 2**63 - 1
@@ -113,18 +113,13 @@ def require_names(frame: Frame, names: tuple[str, ...]) -> None:
         )
 
 
-def nearest(name: str, among: Sequence[str]) -> str:
-    """``did you mean 'x'?``, or an empty text when nothing is near. Case does not count."""
-    by_folded = {candidate.casefold(): candidate for candidate in among}
-    near = get_close_matches(name.casefold(), list(by_folded), n=1)
-    return f"did you mean {by_folded[near[0]]!r}?" if near else ""
-
-
 def _refuse_names(found: Sequence[str], wanted: Sequence[str]) -> None:
     times = Counter(found)
     absent = [name for name in wanted if name not in times]
     if absent:
-        problems = tuple(Problem(where=name, what="is not among the columns", remedy=nearest(name, found)) for name in absent)
+        problems = tuple(
+            Problem(where=name, what="is not among the columns", remedy=did_you_mean(name, found)) for name in absent
+        )
         raise Refused(
             "feature_contract",
             f"{len(absent)} of the model's {len(wanted)} features are not in the table",
