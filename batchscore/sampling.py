@@ -17,9 +17,10 @@ import pyarrow.compute as pc
 
 from batchscore.errors import Refused
 from batchscore.features.accounts import Accounts
-from batchscore.features.feature_set import AccountsTable, FeatureSet, read_feature_set
+from batchscore.features.feature_set import FeatureSet, read_feature_set
 from batchscore.features.frame import make_frame, population
 from batchscore.features.rollup import roll_up
+from batchscore.features.tables import AccountsTable
 from batchscore.features.windows import prepare
 from batchscore.files import write_named_by_digest
 from batchscore.key_index import KeyIndex

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
-from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.files import verified, write_parquet
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup
