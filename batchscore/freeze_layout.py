@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from batchscore.features.feature_set import EventsTable
+from batchscore.features.tables import EventsTable
 from batchscore.layout import Definitions, n_rows_of_files, what_it_reads
 from batchscore.plan import FreezeEvents, KeyBound, Partition, Plan, Stage, Work
 from batchscore.ports import StoreReader

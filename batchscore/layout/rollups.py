@@ -8,7 +8,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from batchscore.features.feature_set import EPOCH
+from batchscore.features.definitions import EPOCH
 from batchscore.key_index import corrupt_told
 from batchscore.layout.definitions import Definitions, what_it_reads
 from batchscore.plan import InputFile, Merge, Partition, Plan, Reference, Rollup, Stage

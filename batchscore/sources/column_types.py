@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Refused
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.keys import IdKind
 
 

@@ -18,7 +18,8 @@ from batchscore.digest import KeyDigest
 from batchscore.drafts import Drafts
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
-from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup

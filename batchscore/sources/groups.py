@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from batchscore.drafts import Drafts
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.files import open_verified
 from batchscore.keys import ACCOUNT_ID, Words
 from batchscore.receipt import Output, Receipt

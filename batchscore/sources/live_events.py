@@ -19,8 +19,9 @@ import sqlalchemy as sa
 
 from batchscore.database import is_mysql, read
 from batchscore.errors import Problem
-from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.rollup_columns import check_measures
+from batchscore.features.tables import EventsTable, TimeColumn
 from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
 from batchscore.sources.canonical import Place

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import BatchscoreError, Problem
-from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import InputFile
 from batchscore.sources.column_types import is_category, is_number, refuse_id_type, refuse_time_type

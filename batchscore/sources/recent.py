@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import BatchscoreError
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.plan import InputFile
 from batchscore.sources.utc_times import to_utc
 

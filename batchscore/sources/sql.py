@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from batchscore.database import is_mysql, reading_engine, translated
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound, rows_of
 from batchscore.settings import database_url

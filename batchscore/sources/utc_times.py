@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.keys import MOMENT
 from batchscore.sources.column_types import refuse_time_type
 

@@ -43,7 +43,8 @@ from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE
 from batchscore.store.sweeping import put_sweep
 from batchscore.store.tables import runs
 from batchscore.store.taking import STATE_WHY_CHARS, give_back, row_of, take_run
-from batchscore.store.undo import Undoing, apply_undo
+from batchscore.store.undo import apply_undo
+from batchscore.store.withdrawing import Undoing
 
 _EXECUTOR_CHARS: Final = 255
 

@@ -18,7 +18,8 @@ import pytest
 
 from batchscore.drafts import Drafts
 from batchscore.errors import AttemptFailed, BatchscoreError, PartitionError
-from batchscore.features.feature_set import AccountsTable, FeatureSet, History, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, History, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import mysql, mysql_ranges

@@ -11,7 +11,7 @@ import pytest
 
 from batchscore.database import open_engine
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.keys import IdKind
 from batchscore.sources import mysql, mysql_ranges
 from batchscore.sources.mysql import PageReader

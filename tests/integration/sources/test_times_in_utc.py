@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import BatchscoreError, PartitionError, Refused
-from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.sources.canonical import Place, canonical_accounts, canonical_events
 from batchscore.sources.utc_times import FIRST_US, LAST_US, to_utc
 

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from batchscore.database import open_engine
 from batchscore.errors import BatchscoreError, PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.features.where import mask_of, refusal_of
 from batchscore.settings import database_url
 from batchscore.sources import mysql, mysql_ranges, sqlite
