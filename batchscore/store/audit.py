@@ -78,9 +78,9 @@ class AuditTrail:
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
 
 
-def entries_of(rows_of: RowsOf, run_id: str | None) -> Iterator[tuple[AuditEntry, str]]:
-    """The trail, or what it says of one run: each entry and the digest that is held for it, in order; a page at a time."""
-    last = 0
+def entries_of(rows_of: RowsOf, run_id: str | None, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
+    """The trail after that entry, or what it says of one run: each entry and the digest held for it; a page at a time."""
+    last = after
     while True:
         page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE)
         rows = rows_of(page if run_id is None else page.where(audit.c.run_id == run_id))
