@@ -8,7 +8,6 @@ the rest. Knows nothing of runs or features.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -16,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from batchscore.errors import Problem, Refused
+from batchscore.spelling import did_you_mean
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
@@ -176,8 +176,8 @@ def _explain(mistake: Any, model: type[BaseModel], document: _Document) -> Probl
     where = f"{document.name}:{document.line_of(known)}"
     name = ".".join(str(part) for part in place) or "document"
     if mistake["type"] == "extra_forbidden":
-        near = get_close_matches(str(place[-1]), sorted(_names(model)), n=1)
-        return Problem(where=where, what=f"{name}: unknown key", remedy=f"did you mean {near[0]!r}?" if near else "remove it")
+        meant = did_you_mean(str(place[-1]), _names(model), otherwise="remove it")
+        return Problem(where=where, what=f"{name}: unknown key", remedy=meant)
     if mistake["type"] == "missing":
         return Problem(where=where, what=f"{name}: is missing", remedy="add it")
     what = str(mistake["msg"]).removeprefix("Value error, ")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from batchscore.features.feature_set import EventsTable
+from batchscore.features.tables import EventsTable
 from batchscore.layout import Definitions, n_rows_of_files, what_it_reads
 from batchscore.plan import FreezeEvents, KeyBound, Partition, Plan, Stage, Work
 from batchscore.ports import StoreReader
-from batchscore.sources.freeze import live_range, plan_freeze
+from batchscore.sources.freeze import live_range
+from batchscore.sources.works import freeze_works
 from batchscore.spec import SqlSource
 
 EARLIER_RUNS: Final = 100  # among which the closed ranges of a table are looked for
@@ -49,7 +50,7 @@ def _accounts(plan: Plan, definitions: Definitions, run_id: str) -> Iterator[_Pa
     }
     source = plan.spec.sources[accounts.table].sql
     if source is None:
-        for work in plan_freeze(plan.inputs[accounts.table], accounts.table, held, segment=segment, groups=groups):
+        for work in freeze_works(plan.inputs[accounts.table], accounts.table, held, segment=segment, groups=groups):
             yield work, n_rows_of_files(work.files), what_it_reads(reads, files=work.files)
         return
     from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: workers import this file and lay nothing out)

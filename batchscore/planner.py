@@ -13,10 +13,11 @@ from batchscore.acceptance import LIBRARY, Accepted, accept, changes, left, refu
 from batchscore.digest import digest_of
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.features.definitions import DAY
-from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, read_feature_set
+from batchscore.features.feature_set import FeatureSet, read_feature_set
 from batchscore.features.input_gate import days_needed, silence_told, silent_after
 from batchscore.features.python import check_row_wise, fingerprints
 from batchscore.features.rollup_columns import check_measures
+from batchscore.features.tables import AccountsTable, EventsTable
 from batchscore.models.bundle import Bundle, read_manifest
 from batchscore.plan import BUNDLE, FUNCTION, SHADOW, STAGE_FORMAT, InputFile, Plan, StageEstimate, rows_of
 from batchscore.ports import RunRow

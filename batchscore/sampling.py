@@ -17,16 +17,18 @@ import pyarrow.compute as pc
 
 from batchscore.errors import Refused
 from batchscore.features.accounts import Accounts
-from batchscore.features.feature_set import AccountsTable, FeatureSet, read_feature_set
+from batchscore.features.feature_set import FeatureSet, read_feature_set
 from batchscore.features.frame import make_frame, population
 from batchscore.features.rollup import roll_up
+from batchscore.features.tables import AccountsTable
 from batchscore.features.windows import prepare
 from batchscore.files import write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, sort_by_key
 from batchscore.plan import Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
-from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_outside_a_run
+from batchscore.sources.freeze import read_events
+from batchscore.sources.outside_a_run import freeze_outside_a_run, works_outside_a_run
 from batchscore.spec import RunSpec
 
 _RANGE_ROWS = 50_000

@@ -41,16 +41,14 @@ def help_(errors: tuple[str, ...], *, as_json: bool) -> int:
 
 def _reason(asked: str) -> str:
     """The reason that a code, a bare number or a reason names."""
-    from difflib import get_close_matches
-
     from batchscore.errors import CATALOGUE
+    from batchscore.spelling import did_you_mean
 
     by_code = {str(number): reason for reason, (number, _) in CATALOGUE.items()}
     word = asked.casefold().removeprefix("bs-")
     reason = by_code.get(word, word.replace("-", "_"))
     if reason not in CATALOGUE:
-        near = get_close_matches(reason, list(CATALOGUE), n=1)
-        hint = f"did you mean {near[0]}?" if near else "batchscore help lists them all"
+        hint = did_you_mean(reason, CATALOGUE, otherwise="batchscore help lists them all")
         msg = f"no error is called {asked!r}: {hint}"
         raise click.UsageError(msg)
     return reason

@@ -21,7 +21,7 @@ from batchscore.demo.mysql_server import DemoServer
 from batchscore.demo.real_mail import DATABASE
 from batchscore.demo.results import say
 from batchscore.features.feature_set import read_feature_set
-from batchscore.sources.canonical import is_text
+from batchscore.sources.column_types import is_text
 from batchscore.spec import read_spec
 from batchscore.store.migrate import upgrade_database
 

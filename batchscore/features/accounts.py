@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Refused
-from batchscore.features.feature_set import CREATED_AT, DELETED_AT, VALID_FROM, VALID_TO, AccountsTable
+from batchscore.features.tables import CREATED_AT, DELETED_AT, VALID_FROM, VALID_TO, AccountsTable
 from batchscore.keys import ACCOUNT_ID, MOMENT, is_strictly_increasing, sort_by_key
 
 _NEVER_US: Final = np.iinfo(np.int64).max

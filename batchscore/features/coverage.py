@@ -18,7 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.features.feature_set import CREATED_AT, EPOCH, FeatureSet
+from batchscore.features.definitions import EPOCH
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import CREATED_AT
 from batchscore.keys import MOMENT
 
 _GRAINS: Final = ["event_grain", "known_grain"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -16,6 +16,7 @@ Aggregate = Literal[
     "count", "sum", "min", "max", "mean", "std", "first", "last", "distinct", "top_share", "days_active", "time_since"
 ]
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # grains are counted from it
 DAY: Final = timedelta(days=1)
 HOUR: Final = timedelta(hours=1)
 MAX_WINDOW: Final = timedelta(days=3650)

@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from batchscore.features.accounts import Accounts
 from batchscore.features.definitions import AccountColumn, Age, Difference, OverEvents, PythonFeature, Ratio
-from batchscore.features.feature_set import CREATED_AT, DELETED_AT, FeatureSet
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.python import call
+from batchscore.features.tables import CREATED_AT, DELETED_AT
 from batchscore.features.windows import Prepared, Window
 from batchscore.keys import ACCOUNT_ID, MOMENT
 

@@ -27,9 +27,9 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from batchscore.features.definitions import DAY
+from batchscore.features.definitions import DAY, EPOCH
 from batchscore.features.exact import Ints
-from batchscore.features.feature_set import EPOCH, FeatureSet
+from batchscore.features.feature_set import FeatureSet
 from batchscore.hold import Finding
 from batchscore.spec import TableGate
 

@@ -16,8 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.features.accounts import order_of
-from batchscore.features.feature_set import CREATED_AT, DELETED_AT, EPOCH, VALID_FROM, VALID_TO, AccountsTable, FeatureSet
+from batchscore.features.definitions import EPOCH
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.rollup_columns import KEYS
+from batchscore.features.tables import CREATED_AT, DELETED_AT, VALID_FROM, VALID_TO, AccountsTable
 from batchscore.keys import ACCOUNT_ID, MOMENT, sort_by_key
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError
 from batchscore.features.exact import Column, Ints, carried, reduced, run_starts, squares, summed
-from batchscore.features.feature_set import EventsTable, FeatureSet
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.measured import (
     NO_TIE,
     Hashes,
@@ -33,6 +33,7 @@ from batchscore.features.measured import (
 )
 from batchscore.features.partials import Partial
 from batchscore.features.rollup_columns import all_partials, check_measures, columns_of_partial, rollup_schema
+from batchscore.features.tables import EventsTable
 from batchscore.features.where import mask_of
 from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.where import Where

@@ -12,9 +12,10 @@ from typing import Final
 import pyarrow as pa
 
 from batchscore.errors import Problem
-from batchscore.features.feature_set import EventsTable, FeatureSet
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.measured import held_type, refusal_of_part, refusal_of_tie, value_type
 from batchscore.features.partials import Partial
+from batchscore.features.tables import EventsTable
 from batchscore.features.where import refusal_of
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 

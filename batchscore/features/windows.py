@@ -41,7 +41,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from batchscore.features.definitions import DAY, OverEvents
+from batchscore.features.definitions import DAY, EPOCH, OverEvents
 from batchscore.features.exact import (
     Column,
     Floats,
@@ -53,7 +53,7 @@ from batchscore.features.exact import (
     may_wrap,
     overflow,
 )
-from batchscore.features.feature_set import EPOCH, FeatureSet
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.partials import Partial
 from batchscore.features.rollup import ends_of, flattened, whole
 from batchscore.features.rollup_columns import EVENTS

@@ -11,9 +11,9 @@ from typing import Final, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.features.feature_set import AccountsTable, TimeColumn, Unit
+from batchscore.features.tables import AccountsTable, TimeColumn, Unit
 from batchscore.plan import InputFile
-from batchscore.sources.canonical import is_text
+from batchscore.sources.column_types import is_text
 from batchscore.sources.parquet_files import list_inputs
 from batchscore.sources.sql import inspect_table
 from batchscore.spec import SqlSource

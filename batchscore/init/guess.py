@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from batchscore.errors import Refused
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.init.columns import Column
 from batchscore.init.started import Guessed
 from batchscore.keys import IdKind

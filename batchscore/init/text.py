@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from batchscore.features.feature_set import RESERVED, TimeColumn
+from batchscore.features.feature_set import RESERVED
+from batchscore.features.tables import TimeColumn
 from batchscore.init.columns import Column
 from batchscore.init.guess import GuessedAccounts, GuessedEvents
 from batchscore.init.started import Guessed

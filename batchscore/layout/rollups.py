@@ -8,13 +8,13 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from batchscore.features.feature_set import EPOCH
+from batchscore.features.definitions import EPOCH
 from batchscore.key_index import corrupt_told
 from batchscore.layout.definitions import Definitions, what_it_reads
 from batchscore.plan import InputFile, Merge, Partition, Plan, Reference, Rollup, Stage
 from batchscore.ports import StoreReader
 from batchscore.receipt import Output
-from batchscore.sources.freeze import plan_rollup
+from batchscore.sources.works import rollup_works
 
 EARLIER_RUNS: Final = 8  # whose groups of event files are kept
 
@@ -49,7 +49,7 @@ def lay_out_rollup(
                     works.append((work, reads))
                     for file in held.files:
                         del left[file]
-        new = plan_rollup(tuple(left), events.table, definitions.feature_set_file, by=by)
+        new = rollup_works(tuple(left), events.table, definitions.feature_set_file, by=by)
         works += [(work, what_it_reads(parameters, files=work.files)) for work in new]
         for output in frozen.get(events.table, ()):
             reference = (Reference(path=str(definitions.store / output.path), sha256=output.sha256),)

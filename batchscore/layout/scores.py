@@ -7,7 +7,8 @@ from typing import Final
 
 from batchscore.features.accounts import ordered
 from batchscore.features.coverage import begins
-from batchscore.features.feature_set import VALID_FROM, VALID_TO, AccountsTable, FeatureSet
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import VALID_FROM, VALID_TO, AccountsTable
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID
 from batchscore.layout.definitions import Definitions, what_it_reads

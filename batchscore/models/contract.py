@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -19,9 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import Problem, Refused
+from batchscore.spelling import did_you_mean
 
 Matrix = npt.NDArray[np.float32]
 _LARGEST: Final = 2**63 - 1
+_ROWS_AT_ONCE: Final = 16_384  # turned: memory beside the matrix does not follow the number of rows
 _NO_SETS: Final[Mapping[str, CategorySet]] = MappingProxyType({})
 
 
@@ -95,7 +96,7 @@ def conform(table: pa.Table, names: Sequence[str], sets: Mapping[str, CategorySe
         if infinite.any():
             nonfinite |= infinite
         columns.append(column)
-    return Frame(tuple(names), np.column_stack(columns), nonfinite, unseen)
+    return Frame(tuple(names), _side_by_side(columns), nonfinite, unseen)
 
 
 def require_names(frame: Frame, names: tuple[str, ...]) -> None:
@@ -112,18 +113,13 @@ def require_names(frame: Frame, names: tuple[str, ...]) -> None:
         )
 
 
-def nearest(name: str, among: Sequence[str]) -> str:
-    """``did you mean 'x'?``, or an empty text when nothing is near. Case does not count."""
-    by_folded = {candidate.casefold(): candidate for candidate in among}
-    near = get_close_matches(name.casefold(), list(by_folded), n=1)
-    return f"did you mean {by_folded[near[0]]!r}?" if near else ""
-
-
 def _refuse_names(found: Sequence[str], wanted: Sequence[str]) -> None:
     times = Counter(found)
     absent = [name for name in wanted if name not in times]
     if absent:
-        problems = tuple(Problem(where=name, what="is not among the columns", remedy=nearest(name, found)) for name in absent)
+        problems = tuple(
+            Problem(where=name, what="is not among the columns", remedy=did_you_mean(name, found)) for name in absent
+        )
         raise Refused(
             "feature_contract",
             f"{len(absent)} of the model's {len(wanted)} features are not in the table",
@@ -193,6 +189,19 @@ def _is_number(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+
+
+def _side_by_side(columns: Sequence[Matrix]) -> Matrix:
+    """``np.column_stack`` of float32 (n,) columns, several times as fast where they are many.
+
+    That writes one value in each row, column by column, so that each line of the cache is fetched once per feature. Copying the
+    columns below each other, and letting numpy turn the block, goes over rows and columns in tiles.
+    """
+    n_rows = len(columns[0])
+    matrix = np.empty((n_rows, len(columns)), np.float32)
+    for first in range(0, n_rows, _ROWS_AT_ONCE):
+        matrix[first : first + _ROWS_AT_ONCE] = np.stack([column[first : first + _ROWS_AT_ONCE] for column in columns]).T
+    return matrix
 
 
 def _as_float32(column: pa.ChunkedArray) -> Matrix:

@@ -32,7 +32,7 @@ from batchscore.models.bundle import (
 )
 from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
 from batchscore.models.container import read_limited, write_zip
-from batchscore.models.contract import CategorySet, Frame, conform, nearest
+from batchscore.models.contract import CategorySet, Frame, conform
 from batchscore.models.effects import effects_of
 from batchscore.models.golden import MAX_ROWS, differing_rows, golden_table
 from batchscore.models.machine import this_machine
@@ -49,6 +49,7 @@ from batchscore.models.xgboost_scorer import (
 from batchscore.plan import Reference
 from batchscore.report.histogram import Counts, histogram
 from batchscore.spec import NAME, Value
+from batchscore.spelling import did_you_mean
 
 
 class Categories(Value):
@@ -151,7 +152,9 @@ def _model_bytes(model: xgb.Booster | Path) -> tuple[bytes, str]:
 
 def _require_features(wanted: tuple[str, ...], made: Sequence[str], where: str) -> None:
     absent = [name for name in wanted if name not in made]
-    unknown = tuple(Problem(where=name, what="the feature set does not make it", remedy=nearest(name, made)) for name in absent)
+    unknown = tuple(
+        Problem(where=name, what="the feature set does not make it", remedy=did_you_mean(name, made)) for name in absent
+    )
     if unknown:
         raise Refused(
             "feature_contract",
@@ -165,7 +168,7 @@ def _require_features(wanted: tuple[str, ...], made: Sequence[str], where: str) 
 def _category_sets(facts: ModelFacts, given: Mapping[str, Categories], where: str) -> dict[str, CategorySet]:
     """Of each categorical feature: the model's own values, or those given."""
     problems = [
-        Problem(where=name, what="is no categorical feature of the model", remedy=nearest(name, tuple(facts.categories)))
+        Problem(where=name, what="is no categorical feature of the model", remedy=did_you_mean(name, tuple(facts.categories)))
         for name in given
         if name not in facts.categories
     ]
@@ -199,7 +202,7 @@ def _refuse_strange_limits(limits: Mapping[str, Bounds], names: tuple[str, ...],
             "feature_contract",
             "limits are declared for what is no feature of the model",
             where=where,
-            problems=tuple(Problem(where=name, what="is none", remedy=nearest(name, names)) for name in strange),
+            problems=tuple(Problem(where=name, what="is none", remedy=did_you_mean(name, names)) for name in strange),
             remedy="declare limits for the model's features",
         )
 

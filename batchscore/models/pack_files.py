@@ -15,9 +15,9 @@ from batchscore.models.bounds import Bounds
 from batchscore.models.bundle import MAX_GOLDEN_BYTES, ReasonTemplate
 from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
 from batchscore.models.container import read_limited
-from batchscore.models.contract import nearest
 from batchscore.models.pack import Categories
 from batchscore.spec import Value
+from batchscore.spelling import did_you_mean
 
 
 def read_rows(path: Path, *, limit: int = MAX_GOLDEN_BYTES) -> pa.Table:
@@ -87,6 +87,6 @@ def read_reasons(path: Path, features: Sequence[str]) -> dict[str, ReasonTemplat
     def strangers(read: _Reasons) -> Iterator[Mistake]:
         for name in read.reasons:
             if name not in features:
-                yield Mistake(("reasons", name), "the feature set makes no such feature", nearest(name, features))
+                yield Mistake(("reasons", name), "the feature set makes no such feature", did_you_mean(name, features))
 
     return read_document(path, _Reasons, check=strangers).reasons

@@ -1,4 +1,4 @@
-"""How a plan, a run's progress, a proof and the queue look on a terminal. Text from outside is shown as text."""
+"""How plans, runs, holds, proofs, flags and what `doctor` finds look on a terminal. Text from outside is shown as text."""
 
 from __future__ import annotations
 

@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 
 from batchscore.digest import digest_of
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import EPOCH, VALID_FROM, FeatureSet
+from batchscore.features.definitions import EPOCH
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import VALID_FROM
 from batchscore.files import verified
 from batchscore.flag import AccountId
 from batchscore.key_index import KeyIndex, open_index

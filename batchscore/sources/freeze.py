@@ -1,7 +1,8 @@
-"""Groups input files into works, brings accounts into snapshots, and gives the events of a work in canonical batches.
+"""Brings accounts into snapshots, and gives the events of a work in canonical batches.
 
-A snapshot is a file of accounts sorted by id, of a history then by when each row begins. An input larger than a *run* is written
-as several of them, so memory is bounded by the run, not by the input; the key index brings them together again on reading.
+A snapshot is a file of accounts sorted by id, of a history then by when each row begins. An input larger than a *portion* is
+written as several of them, so memory is bounded by the portion, not by the input; the key index brings them together again on
+reading.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pyarrow.parquet as pq
 from batchscore.digest import KeyDigest
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
-from batchscore.features.feature_set import AccountsTable, EventsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.files import verified, write_parquet
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup
@@ -27,39 +29,12 @@ from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_account
 from batchscore.sources.groups import write_groups
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.segment import SEGMENT, frozen_names, segment_names
-from batchscore.spec import Gentle, Source, SqlSource
+from batchscore.spec import Gentle, SqlSource
 
-GROUP_BYTES: Final = 32 << 20  # small enough that the last of a few partitions keeps no worker waiting long
-GROUP_FILES: Final = 512
-RUN_ROWS: Final = 1_000_000
-RUN_BYTES: Final = 256 << 20
+PORTION_ROWS: Final = 1_000_000
+PORTION_BYTES: Final = 256 << 20
 
 Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
-
-
-def plan_freeze(
-    files: Sequence[InputFile], table: str, feature_set: Reference, *, segment: str | None = None, groups: tuple[str, ...] = ()
-) -> tuple[FreezeParquet, ...]:
-    """Works that bring the accounts of ``files`` into snapshots, with a spec's ``segment`` and ``groups``."""
-    work = FreezeParquet(table=table, feature_set=feature_set, files=(), segment=segment, groups=groups)
-    return tuple(work.model_copy(update={"files": together}) for together in group_files(files))
-
-
-def plan_rollup(files: Sequence[InputFile], table: str, feature_set: Reference, *, by: str | None = None) -> tuple[Rollup, ...]:
-    """Works that roll the events of ``files`` up, and count them by the column ``by`` if a spec's gate names one."""
-    return tuple(Rollup(table=table, feature_set=feature_set, files=group, by=by) for group in group_files(files))
-
-
-def group_files(files: Sequence[InputFile]) -> Iterator[tuple[InputFile, ...]]:
-    """Small files together, in path order, so that a file appended at the end changes the last group only."""
-    group: list[InputFile] = []
-    for file in files:
-        if group and (len(group) == GROUP_FILES or sum(member.n_bytes for member in group) + file.n_bytes > GROUP_BYTES):
-            yield tuple(group)
-            group = []
-        group.append(file)
-    if group:
-        yield tuple(group)
 
 
 def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
@@ -123,7 +98,7 @@ def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: Fe
 def _canonical_events(
     raw: Iterator[tuple[pa.Table, Place]], feature_set: FeatureSet, work: Rollup | FreezeEvents, columns: tuple[str, ...]
 ) -> Iterator[Rows]:
-    """Canonical events in batches of about `RUN_ROWS`, with the column that the work counts by under a name of ours."""
+    """Canonical events in batches of about `PORTION_ROWS`, with the column that the work counts by under a name of ours."""
     events = feature_set.events_table(work.table)
     if work.by is not None:
         raw, columns = _named(raw, work.by), (*columns, SEGMENT)
@@ -137,47 +112,6 @@ def _braked(pages: Iterator[tuple[pa.Table, Place]], brake: Brake) -> Iterator[t
         if page is None:
             return
         yield page
-
-
-def freeze_outside_a_run(
-    source: Source, files: Sequence[InputFile], feature_set: FeatureSet, held: Reference, scratch: Path
-) -> Iterator[Output]:
-    """Snapshots of all accounts below ``scratch``, for whoever wants features and no run; raises as `freeze_parquet`.
-
-    ``files`` are those of a Parquet source; ``held`` is the feature set as a file.
-    """
-    accounts = feature_set.accounts
-    if source.sql is None:
-        for work in plan_freeze(files, accounts.table, held):
-            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
-        return
-    from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (as in `freeze_sql`)
-
-    for low, high in key_ranges(source.sql, accounts, feature_set.account_id):
-        live = live_range(source.sql, accounts.table, held, (low, high), "no run")
-        yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
-
-
-def works_outside_a_run(
-    sources: Mapping[str, Source],
-    inputs: Mapping[str, tuple[InputFile, ...]],
-    table: str,
-    feature_set: FeatureSet,
-    held: Reference,
-    scratch: Path,
-) -> Iterator[Rollup]:
-    """Works that roll up all events of a table, for whoever wants features and no run; of a live one, frozen to ``scratch``."""
-    source = sources[table].sql
-    if source is None:
-        yield from plan_rollup(inputs[table], table, held)
-        return
-    from batchscore.sources.live_events import event_ranges  # noqa: PLC0415 (as in `freeze_sql`)
-
-    for found in event_ranges(source, feature_set.events_table(table), {}):
-        live = FreezeEvents(table=table, feature_set=held, source=source, low=found.low, high=found.high, closed=False)
-        outputs, _, _ = freeze_events(live, scratch, "events", feature_set, Brake(source))
-        frozen = [Reference(path=str(scratch / one.path), sha256=one.sha256) for one in outputs if one.role == "events"]
-        yield Rollup(table=table, feature_set=held, frozen=tuple(frozen))
 
 
 def live_range(
@@ -213,12 +147,10 @@ def _canonical(raw: Iterable[tuple[pa.Table, Place]], feature_set: FeatureSet, n
 
 
 def read_events(work: Rollup, feature_set: FeatureSet, only: Sequence[str] | None = None) -> Iterator[Rows]:
-    """Canonical events of the work, gathered into batches of about `RUN_ROWS`, each with its rejects; frozen ones as they are.
-
-    ``only``: of the columns that features read, those; others are not read from the files.
+    """Canonical events of the work, in batches of about `PORTION_ROWS`, each with its rejects; frozen ones as they are.
 
     At least one batch comes, empty if need be, so that the schema is known. The column that the work counts by stands beside
-    the others as `SEGMENT`.
+    the others as `SEGMENT`. ``only``: of the columns that features read, those; others are not read from the files.
     """
     if work.frozen:
         return (_held(reference) for reference in work.frozen)
@@ -264,33 +196,33 @@ def _numbered(files: Iterable[InputFile], columns: list[str]) -> Iterator[tuple[
             at += len(batch)
 
 
-def _runs(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
-    """Batches gathered until a run is full."""
-    run: list[Rows] = []
+def _portions(rows: Iterable[Rows]) -> Iterator[list[Rows]]:
+    """Batches gathered until a portion is full."""
+    portion: list[Rows] = []
     n_rows = n_bytes = 0
     for batch in rows:
-        run.append(batch)
+        portion.append(batch)
         n_rows, n_bytes = n_rows + len(batch.table), n_bytes + batch.table.nbytes
-        if n_rows >= RUN_ROWS or n_bytes >= RUN_BYTES:
-            yield run
-            run, n_rows, n_bytes = [], 0, 0
-    if run:
-        yield run
+        if n_rows >= PORTION_ROWS or n_bytes >= PORTION_BYTES:
+            yield portion
+            portion, n_rows, n_bytes = [], 0, 0
+    if portion:
+        yield portion
 
 
 def _one_at_a_time(rows: Iterable[Rows]) -> Iterator[Rows]:
-    """Each run joined, and let go of before the next is gathered."""
-    runs = _runs(rows)
-    while (run := next(runs, None)) is not None:
-        joined = _joined(run)
-        run.clear()
+    """Each portion joined, and let go of before the next is gathered."""
+    portions = _portions(rows)
+    while (portion := next(portions, None)) is not None:
+        joined = _joined(portion)
+        portion.clear()
         yield joined
         del joined
 
 
-def _joined(run: list[Rows]) -> Rows:
-    table = pa.concat_tables([rows.table for rows in run], promote_options="permissive")
-    return Rows(table, pa.concat_tables([rows.rejects for rows in run]))
+def _joined(portion: list[Rows]) -> Rows:
+    table = pa.concat_tables([rows.table for rows in portion], promote_options="permissive")
+    return Rows(table, pa.concat_tables([rows.rejects for rows in portion]))
 
 
 def _write_snapshots(
@@ -301,8 +233,8 @@ def _write_snapshots(
     rejects: list[pa.Table] = []
     keys = KeyDigest()
     counts: dict[str, int] = {}
-    for run in _runs(rows):
-        joined = _joined(run)
+    for portion in _portions(rows):
+        joined = _joined(portion)
         table = ordered(joined.table, feature_set.accounts, where=source)  # in chunks: what is in order already is not copied
         outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
         if named:

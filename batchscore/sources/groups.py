@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.files import open_verified, write_arrow
 from batchscore.keys import ACCOUNT_ID, Words
 from batchscore.receipt import Output, Receipt

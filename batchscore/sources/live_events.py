@@ -19,17 +19,19 @@ import sqlalchemy as sa
 
 from batchscore.database import is_mysql, read
 from batchscore.errors import Problem
-from batchscore.features.feature_set import EventsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
 from batchscore.features.rollup_columns import check_measures
+from batchscore.features.tables import EventsTable, TimeColumn
 from batchscore.keys import MOMENT
 from batchscore.plan import KeyBound
-from batchscore.sources.canonical import Place, to_utc
+from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql import PageReader, asked_types, pages_of, problems_of, ready_key
 from batchscore.sources.mysql_columns import Role, columns_of
-from batchscore.sources.mysql_key import ranges_from_below
+from batchscore.sources.mysql_ranges import ranges_from_below
 from batchscore.sources.sql import connected, observed_rows, opened, refuse_missing_table
 from batchscore.sources.text_times import with_moments
+from batchscore.sources.utc_times import to_utc
 from batchscore.spec import SqlSource
 
 REREAD: Final = timedelta(days=1)  # where a source declares nothing

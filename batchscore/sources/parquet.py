@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from batchscore.errors import PartitionError
 from batchscore.plan import InputFile
 from batchscore.settings import MAX_PARTITION_BYTES
-from batchscore.sources.canonical import is_text
+from batchscore.sources.column_types import is_text
 from batchscore.sources.parquet_files import footer_of
 
 BATCH_ROWS: Final = 65_536

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import BatchscoreError, Problem
-from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import InputFile
-from batchscore.sources.canonical import is_category, is_number, refuse_id_type, refuse_time_type
+from batchscore.sources.column_types import is_category, is_number, refuse_id_type, refuse_time_type
 from batchscore.sources.parquet_files import told_by_each
+from batchscore.spelling import did_you_mean
 
 Table = AccountsTable | EventsTable
 
@@ -76,7 +76,8 @@ def _problems_of(
     for name in dict.fromkeys(needed):
         n_found = schema.names.count(name)
         if n_found == 0:
-            yield Problem(where=name, what="column_missing: is not among the columns", remedy=_nearest(name, schema.names))
+            meant = did_you_mean(name, schema.names, otherwise="add it to the files, or change the feature set")
+            yield Problem(where=name, what="column_missing: is not among the columns", remedy=meant)
         elif n_found > 1:
             yield Problem(where=name, what=f"column_duplicate: stands {n_found} times", remedy="keep one column of that name")
         else:
@@ -104,12 +105,6 @@ def _problems_of_value(name: str, kind: pa.DataType, *, as_category: bool) -> It
         by_name = f", or read its names: {{category: {name}}}" if is_category(kind) else ""
         what = f"column_type: is {kind}, which is no number"
         yield Problem(where=name, what=what, remedy=f"make it a number where it is made{by_name}")
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    folded = {found.casefold(): found for found in names}
-    near = get_close_matches(name.casefold(), list(folded), n=1)
-    return f"did you mean {folded[near[0]]!r}?" if near else "add it to the files, or change the feature set"
 
 
 def _same_meaning(name: str, kinds: Sequence[pa.DataType], table: Table) -> bool:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import BatchscoreError
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.plan import InputFile
-from batchscore.sources.canonical import to_utc
+from batchscore.sources.utc_times import to_utc
 
 
 def last_event(files: Sequence[InputFile], time: TimeColumn, *, since: datetime, until: datetime) -> datetime | None:

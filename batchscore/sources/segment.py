@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, TimeColumn
 from batchscore.plan import InputFile
 from batchscore.sources.canonical import decoded
 from batchscore.spec import Source, TableGate

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Final
 
@@ -19,7 +18,7 @@ import sqlalchemy as sa
 
 from batchscore.database import is_mysql, reading_engine, translated
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.keys import IdKind
 from batchscore.plan import KeyBound, rows_of
 from batchscore.settings import database_url
@@ -28,9 +27,10 @@ from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import Place
 from batchscore.sources.load import gentle_problems
 from batchscore.sources.mysql_columns import Role, columns_of
-from batchscore.sources.mysql_key import balanced_ranges, ranges_from_below
+from batchscore.sources.mysql_ranges import balanced_ranges, ranges_from_below
 from batchscore.sources.text_times import with_moments
 from batchscore.spec import SqlSource
+from batchscore.spelling import did_you_mean
 
 COUNTED_ROWS: Final = 10_001  # of MySQL: no more are counted
 
@@ -91,28 +91,19 @@ def refuse_missing_table(connection: sa.Connection, source: SqlSource, table: st
     inspector = sa.inspect(connection)
     there = [*inspector.get_table_names(), *inspector.get_view_names()]
     if source.table not in there:
-        near = _nearest(source.table, there)
         raise Refused(
             "table_missing",
             f"the database {source.url!r} has no table {source.table!r}",
             where=f"sources.{table}",
-            remedy=f"did you mean {near!r}?" if near else "check the table's name and the URL",
+            remedy=did_you_mean(source.table, there, otherwise="check the table's name and the URL"),
         )
 
 
 def _missing(names: Iterable[str], found: Collection[str], table: str) -> Iterator[Problem]:
     for name in names:
         if name not in found:
-            near = _nearest(name, found)
-            remedy = f"did you mean {near!r}?" if near else "check the column's name"
+            remedy = did_you_mean(name, found, otherwise="check the column's name")
             yield Problem(where=f"{table}.{name}", what="column_missing: is not among the columns", remedy=remedy)
-
-
-def _nearest(name: str, among: Iterable[str]) -> str | None:
-    """The name nearest to ``name``; case does not count."""
-    folded = {found.casefold(): found for found in among}
-    near = get_close_matches(name.casefold(), list(folded), n=1)
-    return folded[near[0]] if near else None
 
 
 def key_ranges(source: SqlSource, accounts: AccountsTable, kind: IdKind) -> list[tuple[KeyBound | None, KeyBound | None]]:

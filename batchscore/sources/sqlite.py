@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from batchscore.database import quoted
 from batchscore.errors import PartitionError, Problem, Refused
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.keys import IdKind
 from batchscore.sources.canonical import Place
 from batchscore.sources.mysql_columns import Role

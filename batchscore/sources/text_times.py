@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 
 
 def with_moments(page: pa.Table, times: Iterable[TimeColumn]) -> pa.Table:

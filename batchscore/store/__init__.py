@@ -1,4 +1,24 @@
-"""The store: runs, progress, receipts and flags in one database (SQLite, or MySQL by name), and the folder of the outputs."""
+"""The store: runs, progress, receipts and flags in one database (SQLite, or MySQL by name), and the folder of the outputs.
+
+Three classes are the ports: `ledger` for drivers, `reader` and `desk` for people. Each transaction, or question, is in a module
+of its subject.
+
+| module | what it does |
+|---|---|
+| `ledger`, `fencing` | what a driver writes, and under which epoch |
+| `taking`, `laying_out`, `committing`, `counting` | of a driver: a run taken, a stage laid out, receipts, failures |
+| `holding`, `accepting`, `sweeping` | of a driver: holds, other versions accepted, which plan is a sweep |
+| `flags`, `inserting`, `kept_back` | of a driver: a release, a statement of it, whom people's newest rows keep back |
+| `desk`, `claiming`, `deciding`, `expiring`, `suppressing` | what reviewers write |
+| `undo`, `turning` | a run's flags taken back, and what that makes of other runs' evidence |
+| `requests` | what people ask of a run |
+| `audit`, `outbox` | the trail, and the events of flags: written with the change itself |
+| `reader`, `found_runs`, `progress`, `held_flags`, `past`, `reviewed` | only read: runs, progress, flags, memory, the desk |
+| `tables`, `rows` | the tables for queries; rows to values and back |
+| `place`, `schema`, `preflight`, `grants` | where the database is; whether its tables, server and rights are as needed |
+| `migrate`, `steps` | makes the tables |
+| `clean` | deletes what no run refers to |
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from batchscore.desk import DispositionRow, Effect, Happened, Opinion, Reviewed, effect_of, refuse_other_page
+from batchscore.desk import DispositionRow, Happened, Opinion, Reviewed
+from batchscore.effect import Effect, effect_of, refuse_other_page
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 import sqlalchemy as sa
 
 from batchscore.database import is_mysql
-from batchscore.desk import Said, says_more
 from batchscore.driver import is_gone
+from batchscore.evidence import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence

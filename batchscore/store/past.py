@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pydantic_core import from_json
 
 from batchscore.database import is_mysql
-from batchscore.desk import Said
+from batchscore.evidence import Said
 from batchscore.flag import DECIDED, STANDING, TOUCHED, FlagState
 from batchscore.ports import PastColumns, RunRow
 from batchscore.store.rows import account_id_of, from_microseconds, microseconds

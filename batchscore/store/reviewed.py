@@ -12,7 +12,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.database import clock
-from batchscore.desk import Claim, DispositionRow, Evidence, Reviewed, Wanted, changes
+from batchscore.desk import Claim, DispositionRow, Reviewed, Wanted
+from batchscore.evidence import Evidence, evidence_changes
 from batchscore.flag import TOUCHED, AccountId, Disposition, FlagState, ReleasedAs
 from batchscore.store.past import same_flag
 from batchscore.store.rows import RowsOf, account_id_of, flag_of, from_microseconds, moment
@@ -225,7 +226,7 @@ def _reviewed(
         flag=flag_of(row),
         state=state,
         released_at=_moment(released[row["run_id"]].released_at),
-        version=len(changes(evidence)),
+        version=len(evidence_changes(evidence)),
         evidence=evidence,
         claim=_claim(claim) if claim is not None and alive else None,
         decided=said,

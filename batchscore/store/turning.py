@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
-from batchscore.desk import Said, says_more
+from batchscore.evidence import Said, says_more
 from batchscore.flag import FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence
 from batchscore.store.past import newness, said_by

@@ -33,7 +33,8 @@ from batchscore.keys import ACCOUNT_ID, MOMENT, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Rollup
 from batchscore.planner import read_inputs, refuse_mismatch
 from batchscore.receipt import Output
-from batchscore.sources.freeze import freeze_outside_a_run, read_events, works_outside_a_run
+from batchscore.sources.freeze import read_events
+from batchscore.sources.outside_a_run import freeze_outside_a_run, works_outside_a_run
 from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
 from batchscore.training.labels import LABEL, WEIGHT, Labels, read_labels, refuse_other_use

@@ -15,7 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from batchscore.errors import Problem, Refused
-from batchscore.features.feature_set import CREATED_AT, DELETED_AT, AccountsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import CREATED_AT, DELETED_AT, AccountsTable, TimeColumn
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT
 from batchscore.sources.canonical import Place, canonical_accounts
 from batchscore.sources.parquet import read_batches

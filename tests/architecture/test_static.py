@@ -108,3 +108,12 @@ def test_make_chaos_collects_every_file_that_it_names() -> None:
     collected = succeeded(*asked, cwd=ROOT, env=surroundings)
     assert "tests/chaos/matrix.py" in named
     assert named <= {line.partition("::")[0] for line in collected.splitlines()}
+
+
+def test_a_room_that_has_a_table_of_its_modules_names_each_of_them_once_and_no_other() -> None:
+    for room in sorted((ROOT / "batchscore").rglob("__init__.py")):
+        rows = re.findall(r"^\| (`.*?) \|", room.read_text(), re.MULTILINE)
+        named = sorted(name for row in rows for name in re.findall(r"`(\w+)`", row))
+        there = {path.stem for path in room.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        if rows:
+            assert named == sorted(there - {"__init__"}), room.relative_to(ROOT)

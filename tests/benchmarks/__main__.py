@@ -30,6 +30,7 @@ from tests.benchmarks.figure import Figure
 
 BENCHMARKS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "score parquet": bench_score.score_parquet,
+    "frame": bench_score.frame,
     "compiled scorer": bench_compiled.compiled_scorer,
     "compiled scorer rows that differ": bench_compiled.equal_bits,
     "reasons": bench_reasons.reasons,

@@ -195,7 +195,7 @@ def test_the_training_frame_and_a_sample_are_what_is_scored(
 
 
 def test_rows_of_two_files_that_hold_at_one_moment_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscore.sources.freeze.GROUP_FILES", 1)  # no attempt sees both
+    monkeypatch.setattr("batchscore.sources.works.GROUP_FILES", 1)  # no attempt sees both
     world = make_small_world(tmp_path, n_accounts=120)
     rows = history_of(pq.read_table(world.folder / "accounts").to_pylist())
     rewritten(world, rows, HISTORY, n_files=1)

@@ -397,10 +397,8 @@ def test_null_and_negative_ids_are_rejected_and_the_others_scored(world: SmallWo
 def test_an_account_that_stands_twice_is_refused_as_duplicate_id(
     where: str, world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from batchscore.sources import freeze
-
     if where == "in two groups":
-        monkeypatch.setattr(freeze, "GROUP_FILES", 1)
+        monkeypatch.setattr("batchscore.sources.works.GROUP_FILES", 1)
     paths = sorted((world.folder / "accounts").glob("*.parquet"))
     source = paths[0] if where == "in one file" else paths[1]
     row = pq.ParquetFile(source).read().slice(5, 1)

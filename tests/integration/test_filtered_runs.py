@@ -16,7 +16,7 @@ from batchscore.executors.inline import InlineExecutor
 from batchscore.pipeline import run
 from batchscore.plan import FreezeSql, Stage, Task
 from batchscore.planner import make_plan
-from batchscore.sources import mysql, mysql_key
+from batchscore.sources import mysql, mysql_ranges
 from batchscore.spec import RunSpec
 from batchscore.store import open_store
 from tests.fake_attempts import AtTheNth
@@ -34,7 +34,7 @@ KEPT = f"[[plan, in, [0, 2, {CANARY}]]]"
 @pytest.fixture
 def world(tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> SmallWorld:
     """Accounts in a table that is read in several ranges of several pages; in files those alone that the filter keeps."""
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
     world = make_small_world(tmp_path)
     load_accounts(world, mysql_server, monkeypatch)

@@ -26,7 +26,7 @@ from batchscore.pipeline import run
 from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.ports import Executor, Observer, RunRow
-from batchscore.sources import brake, mysql, mysql_key
+from batchscore.sources import brake, mysql, mysql_ranges
 from batchscore.sources.brake import Brake
 from batchscore.spec import Gentle, OfficeHours, SqlSource
 from batchscore.store import open_reader, open_store
@@ -98,7 +98,7 @@ class Live:
 def live(tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> Live:
     """Looked at twenty times a second, and read in several ranges of several pages."""
     monkeypatch.setattr(brake, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
     monkeypatch.setattr(mysql, "can_read_fast", lambda _url: False)
     world = make_small_world(tmp_path)
@@ -204,7 +204,7 @@ def test_sixty_four_workers_never_hold_more_connections_than_allowed(
     if by == "connectorx":
         pytest.importorskip("connectorx")
     monkeypatch.setattr(mysql, "can_read_fast", lambda _url: by == "connectorx")
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 15)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 15)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 5)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 5)
     counts: list[int] = []

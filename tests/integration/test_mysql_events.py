@@ -18,7 +18,7 @@ from batchscore.operations.rejects import n_rejected
 from batchscore.plan import FreezeEvents, Task
 from batchscore.planner import make_plan
 from batchscore.sampling import sample_features
-from batchscore.sources import mysql, mysql_key
+from batchscore.sources import mysql, mysql_ranges
 from batchscore.store import open_reader
 from tests.integration.test_mysql_runs import run_it
 from tests.mysql_server import MySqlServer
@@ -65,7 +65,7 @@ class Mails:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallWorld:
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 800)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 800)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 300)
     return make_small_world(tmp_path, kind=getattr(request, "param", "integer"))
 

@@ -17,7 +17,7 @@ from batchscore.plan import Plan, Task
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.receipt import Receipt
-from batchscore.sources import mysql, mysql_key
+from batchscore.sources import mysql, mysql_ranges
 from batchscore.store import open_store
 from tests.conftest import MakeMySqlStore
 from tests.mysql_accounts import load_accounts
@@ -42,7 +42,7 @@ def run_it(plan: Plan, kind: IdKind, tasks: list[Task] | None = None) -> RunRow:
 @pytest.fixture
 def world_on_mysql(kind: IdKind, tmp_path: Path, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch) -> SmallWorld:
     """A world whose accounts are in files and in a table, read in several ranges of several pages."""
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 70)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 70)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 30)
     world = make_small_world(tmp_path, kind=kind)
     load_accounts(world, mysql_server, monkeypatch)

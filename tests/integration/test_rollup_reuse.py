@@ -131,7 +131,7 @@ def test_an_appended_day_is_rolled_up_alone(world: SmallWorld, layout: Layout) -
 def test_rewritten_removed_and_late_files_are_noticed_and_only_their_groups_are_redone(
     world: SmallWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batchscore.sources.freeze.GROUP_FILES", 4)
+    monkeypatch.setattr("batchscore.sources.works.GROUP_FILES", 4)
     days = mails_of(world, 20)
     walk = Walker(world, sources=lay(world, "changing", days), store="changing-store", as_of="2026-01-21")
     assert walk()[Stage.ROLLUP] == 5
@@ -177,7 +177,7 @@ def test_closed_months_and_days_become_one_file_each_with_equal_scores(
     as_of = "{from: 2026-02-10, to: 2026-05-20, every: 9d}"
     single = Walker(world, sources=lay(world, "single", [pa.concat_tables(days)], flat), store="single-store", as_of=as_of)
     assert single()[Stage.MERGE] == 0
-    monkeypatch.setattr("batchscore.sources.freeze.GROUP_FILES", 1)
+    monkeypatch.setattr("batchscore.sources.works.GROUP_FILES", 1)
     halves = [half for day in days for half in (day.slice(0, 11), day.slice(11))]
     daily = Walker(world, sources=lay(world, "daily", halves, flat), store="daily-store", as_of=as_of)
     made = daily()
@@ -195,7 +195,7 @@ def test_closed_months_and_days_become_one_file_each_with_equal_scores(
 
 
 def test_a_rollup_that_is_merged_twice_is_the_same_file(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("batchscore.sources.freeze.GROUP_FILES", 1)
+    monkeypatch.setattr("batchscore.sources.works.GROUP_FILES", 1)
     monkeypatch.setattr("batchscore.attempt.inputs.MERGED_ROWS", 10)
     sources = lay(world, "mails-here", mails_of(world, 100, per_day=20))
     shas = []

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batchscore.desk import Happened, Reviewed, Said, says_more
+from batchscore.desk import Happened, Reviewed
 from batchscore.errors import Refused
+from batchscore.evidence import Said, says_more
 from batchscore.flag import Flag
 from batchscore.policy import MoreEvidence
 from batchscore.ports import RunHandle

@@ -38,6 +38,17 @@ def test_columns_come_in_the_models_order_as_float32_in_c_order() -> None:
     assert not frame.nonfinite.any()
 
 
+@pytest.mark.parametrize("n_rows", [0, 1, 16_383, 16_384, 16_385, 40_000])
+@pytest.mark.parametrize("n_columns", [1, 3, 40])
+def test_the_matrix_is_its_columns_side_by_side_to_the_bit(n_rows: int, n_columns: int) -> None:
+    rng = np.random.default_rng(n_rows + n_columns)
+    any_bits = rng.integers(0, 2**32, (n_columns, n_rows), np.uint32).view(np.float32)  # NaNs of any payload and infinities, too
+    names = [f"f{number}" for number in range(n_columns)]
+    frame = conform(pa.table(dict(zip(names, any_bits, strict=True))), names)
+    assert frame.matrix.flags.c_contiguous
+    assert bits(frame) == np.column_stack(list(any_bits)).tobytes()
+
+
 @given(order=st.permutations(["a", "b", "c", "extra"]))
 def test_permuted_and_extra_columns_change_no_bit(order: list[str]) -> None:
     table = TABLE.append_column("extra", pa.array(["x", "y", "z"]))

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.errors import AttemptFailed, BatchscoreError, PartitionError
-from batchscore.features.feature_set import AccountsTable, FeatureSet, History, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, History, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
-from batchscore.sources import mysql, mysql_key
+from batchscore.sources import mysql, mysql_ranges
 from batchscore.sources.brake import Brake
 from batchscore.sources.freeze import freeze_sql, live_source
 from batchscore.sources.mysql_fast import FastReader
@@ -112,7 +113,7 @@ def test_text_keys_are_exact_to_the_byte_whatever_their_collation(
 
 
 def test_ranges_are_balanced_however_skewed_the_keys(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 1_000)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 1_000)
     make(
         "CREATE TABLE accounts (id BIGINT UNSIGNED PRIMARY KEY, plan INT)",
         "INSERT INTO accounts SELECT seq, 1 FROM seq_1_to_4000",
@@ -251,7 +252,7 @@ def test_times_are_exact_in_utc_by_either_driver(case: str, route: str, make: Ma
 
 
 def test_a_history_comes_whole_however_it_is_cut(route: str, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name, n_rows in ((mysql, "FIRST_PAGE_ROWS", 2), (mysql, "MOST_PAGE_ROWS", 2), (mysql_key, "RANGE_ROWS", 4)):
+    for module, name, n_rows in ((mysql, "FIRST_PAGE_ROWS", 2), (mysql, "MOST_PAGE_ROWS", 2), (mysql_ranges, "RANGE_ROWS", 4)):
         monkeypatch.setattr(module, name, n_rows)
     days = [("2026-01-04", None, 4), ("2026-01-01", "2026-01-02", 1), ("2026-01-02", "2026-01-03", 2)]
     told = [(key, since, "NULL" if until is None else repr(until), n) for key in (7, 3, 5) for since, until, n in days]
@@ -280,7 +281,7 @@ def test_a_zero_date_is_told_and_never_taken_for_null(route: str, make: Make, tm
 def test_every_account_that_stays_is_read_once_while_others_come_and_go(
     route: str, make: Make, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 2_000)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 2_000)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 50)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 50)
     make(

@@ -11,9 +11,9 @@ import pytest
 
 from batchscore.database import open_engine
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.keys import IdKind
-from batchscore.sources import mysql, mysql_key
+from batchscore.sources import mysql, mysql_ranges
 from batchscore.sources.mysql import PageReader
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
 from batchscore.spec import SqlSource
@@ -35,7 +35,7 @@ def url(mysql_server: MySqlServer) -> str:
 @pytest.fixture
 def make(mysql_server: MySqlServer, url: str, monkeypatch: pytest.MonkeyPatch) -> Make:
     monkeypatch.setenv("BATCHSCORE_URL_LIVE", url)
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 500)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 500)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 130)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 130)
 
@@ -108,7 +108,7 @@ def test_ranges_are_whole_and_balanced_for_any_number_of_rows(
 ) -> None:
     """They are cut in two places at once, and must meet without a gap, a row twice, or a range of nothing."""
     n_range = 16  # two rows at a time
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", n_range)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", n_range)
     make(f"CREATE TABLE accounts (id {'BIGINT UNSIGNED' if kind == 'integer' else 'CHAR(9)'} PRIMARY KEY, plan INT)")
     keys: list[int | str] = []
     for n_rows in range(1, most_ranges * n_range):

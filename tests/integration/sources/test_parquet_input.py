@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.errors import PartitionError, Refused
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.plan import InputFile
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.parquet_columns import check_schema

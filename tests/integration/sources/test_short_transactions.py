@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import sqlalchemy as sa
 
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.settings import database_url
 from batchscore.sources import mysql
 from batchscore.sources.sql import key_ranges, read_pages

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import BatchscoreError, PartitionError, Refused
-from batchscore.features.feature_set import AccountsTable, FeatureSet, TimeColumn
+from batchscore.features.feature_set import FeatureSet
+from batchscore.features.tables import AccountsTable, TimeColumn
 from batchscore.keys import IdKind
 from batchscore.plan import FreezeSql, Reference
 from batchscore.sources import sqlite

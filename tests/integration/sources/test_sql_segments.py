@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchscore.errors import PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.sources.sql import inspect_table, read_pages
 from batchscore.spec import SqlSource
 

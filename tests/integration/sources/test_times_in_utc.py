@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import BatchscoreError, PartitionError, Refused
-from batchscore.features.feature_set import AccountsTable, EventsTable, TimeColumn
-from batchscore.sources.canonical import FIRST_US, LAST_US, Place, canonical_accounts, canonical_events, to_utc
+from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
+from batchscore.sources.canonical import Place, canonical_accounts, canonical_events
+from batchscore.sources.utc_times import FIRST_US, LAST_US, to_utc
 
 AWARE, ZONED = TimeColumn(column="at"), TimeColumn(column="at", zone="Europe/Berlin")
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}

@@ -19,10 +19,10 @@ from pydantic import TypeAdapter
 
 from batchscore.database import open_engine
 from batchscore.errors import BatchscoreError, PartitionError
-from batchscore.features.feature_set import AccountsTable
+from batchscore.features.tables import AccountsTable
 from batchscore.features.where import mask_of, refusal_of
 from batchscore.settings import database_url
-from batchscore.sources import mysql, mysql_key, sqlite
+from batchscore.sources import mysql, mysql_ranges, sqlite
 from batchscore.sources.sql import inspect_table, key_ranges, read_pages
 from batchscore.spec import SqlSource
 from batchscore.where import Where
@@ -130,7 +130,7 @@ def on_mysql(server: MySqlServer, monkeypatch: pytest.MonkeyPatch, *, fast: bool
     url = server.make_database()
     monkeypatch.setenv("BATCHSCORE_URL_LIVE", url)
     monkeypatch.setattr(mysql, "can_read_fast", lambda _url: fast)
-    monkeypatch.setattr(mysql_key, "RANGE_ROWS", 40)
+    monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 40)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 7)
     engine = open_engine(url)
     with engine.begin() as connection:

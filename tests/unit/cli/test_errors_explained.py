@@ -54,7 +54,7 @@ def test_an_error_is_found_by_code_number_and_reason(word: str) -> None:
 def test_a_near_word_is_suggested() -> None:
     done = CliRunner().invoke(cli, ["help", "colum_missing"])
     assert done.exit_code == 2
-    assert "did you mean column_missing?" in done.output
+    assert "did you mean 'column_missing'?" in done.output
 
 
 def test_help_in_json_has_them_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscore.features.feature_set import EPOCH
+from batchscore.features.definitions import EPOCH
 from batchscore.features.frame import make_frame
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.rollup import roll_up

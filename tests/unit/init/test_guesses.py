@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from batchscore.errors import Refused
-from batchscore.features.feature_set import TimeColumn
+from batchscore.features.tables import TimeColumn
 from batchscore.init.columns import Column, Kind
 from batchscore.init.guess import NamedColumns, guess_accounts, guess_events
 from batchscore.init.text import quoted, table_name
