@@ -72,7 +72,7 @@ def verify(run_id: str, store: Path, *, as_json: bool) -> int:
         if check.n_untrue > len(check.untrue):
             click.echo(f"         and {check.n_untrue - len(check.untrue):,} more")
     click.echo(f"audit trail: entry {found.audit_number:,}, head {found.audit_head}")
-    click.echo("compare it with the head that an earlier report printed: a cut tail that told of other runs is not found from here")
+    click.echo("compare it with the head that an earlier report printed: a cut tail that told of others is not found here")
     ends = "all of it is true" if found.true else "NOT AS IT WAS: look at what is FALSE before trusting its flags"
     click.echo(f"{run_id}: {ends}")
     return DONE if found.true else HELD
