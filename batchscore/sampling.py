@@ -26,7 +26,8 @@ from batchscore.files import write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, sort_by_key
 from batchscore.plan import Rollup
-from batchscore.planner import read_inputs, refuse_mismatch
+from batchscore.planner.agreement import refuse_mismatch
+from batchscore.planner.inputs import read_inputs
 from batchscore.sources.freeze import read_events
 from batchscore.sources.outside_a_run import freeze_outside_a_run, works_outside_a_run
 from batchscore.spec import RunSpec

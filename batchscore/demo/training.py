@@ -18,7 +18,7 @@ from batchscore.models.bundle import ReasonTemplate
 from batchscore.models.contract import conform
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.training import train
-from batchscore.planner import read_inputs
+from batchscore.planner.inputs import read_inputs
 from batchscore.spec import RunSpec
 from batchscore.training.frame import training_frames
 

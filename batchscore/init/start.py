@@ -29,7 +29,8 @@ from batchscore.init.columns import Column, columns_of_files, columns_of_table
 from batchscore.init.guess import NamedColumns, guess_accounts, guess_events
 from batchscore.init.started import Guessed, Started
 from batchscore.init.text import FEATURES_SCHEMA, SPEC_SCHEMA, TRAIN, Beginning, features_text, quoted, spec_text, table_name
-from batchscore.planner import read_inputs, refuse_mismatch
+from batchscore.planner.agreement import refuse_mismatch
+from batchscore.planner.inputs import read_inputs
 from batchscore.spec import RunSpec, Source, SqlSource, read_spec
 
 _SAMPLE_ACCOUNTS: Final = 600

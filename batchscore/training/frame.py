@@ -31,7 +31,8 @@ from batchscore.files import publish, write_named_by_digest, write_parquet
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, MOMENT, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Rollup
-from batchscore.planner import read_inputs, refuse_mismatch
+from batchscore.planner.agreement import refuse_mismatch
+from batchscore.planner.inputs import read_inputs
 from batchscore.receipt import Output
 from batchscore.sources.freeze import read_events
 from batchscore.sources.outside_a_run import freeze_outside_a_run, works_outside_a_run
@@ -111,7 +112,7 @@ def training_frames(
 ) -> Iterator[pa.Table]:
     """``account_id`` and features of the accounts that existed at ``as_of``, in order, about `_RANGE_ROWS` accounts a table.
 
-    ``inputs`` are those of `planner.read_inputs`. Snapshots and rollups go into ``scratch`` and stay there.
+    ``inputs`` are those of `read_inputs`. Snapshots and rollups go into ``scratch`` and stay there.
     """
     return _at(_prepared(spec, feature_set, inputs, scratch), as_of, None)
 

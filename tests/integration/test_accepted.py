@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import batchscore
-from batchscore import planner
 from batchscore.audit import Act
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import Interrupted, Refused
@@ -22,7 +21,7 @@ from batchscore.operations.report import report_of, write_page
 from batchscore.operations.verify import verify_run
 from batchscore.pipeline import run
 from batchscore.plan import Stage
-from batchscore.planner import make_plan
+from batchscore.planner import make_plan, pinned, plan_again
 from batchscore.settings import library_versions
 from batchscore.store import open_reader, open_store
 from tests.commands import call
@@ -38,7 +37,7 @@ NUMPY = dict(library_versions())["numpy"]
 def older_numpy(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Plans and addresses are those of an older numpy, until `_as_it_is`."""
     older = tuple((name, "1.0.0" if name == "numpy" else version) for name, version in library_versions())
-    for module in (planner, definitions):
+    for module in (pinned, definitions):
         monkeypatch.setattr(module, "library_versions", lambda: older)
     return monkeypatch
 
@@ -93,7 +92,7 @@ def test_another_library_is_refused_by_name_until_it_is_accepted_and_then_stands
 
 def _as_it_is(patched: pytest.MonkeyPatch) -> None:
     """Plans and addresses are of the libraries that are here."""
-    for module in (planner, definitions):
+    for module in (pinned, definitions):
         patched.setattr(module, "library_versions", library_versions)
 
 
@@ -103,7 +102,7 @@ def test_what_an_accepted_library_made_serves_no_other_run(tmp_path: Path, older
     _as_it_is(older_numpy)
     batchscore.resume(run_id, store=world.store, inline=True, accept=["numpy"])
     older = tuple((name, "1.0.0" if name == "numpy" else version) for name, version in library_versions())
-    for module in (planner, definitions):
+    for module in (pinned, definitions):
         older_numpy.setattr(module, "library_versions", lambda: older)
     made = Noted()
     walk(world, InlineExecutor(made), again=True)
@@ -117,19 +116,19 @@ def test_an_acceptance_is_of_one_version_and_is_not_asked_again(tmp_path: Path, 
     store = open_store(world.store, world.kind)
     handle, row = store.open(plan, owner="first")
     _as_it_is(older_numpy)
-    made, accepted = planner.plan_again(row, accepts=["library numpy"], by="Ada")
+    made, accepted = plan_again(row, accepts=["library numpy"], by="Ada")
     assert made.digest == plan.digest
     store.accept(handle, accepted)
     store.accept(handle, accepted)
     store.close(handle, "interrupted")
     standing = store.reader().accepted(row.run_id)
     assert len(standing) == 1
-    assert planner.plan_again(row, standing) == (made, ())
-    assert planner.plan_again(row, standing, accepts=["numpy"])[1] == (), "said twice it is said once"
+    assert plan_again(row, standing) == (made, ())
+    assert plan_again(row, standing, accepts=["numpy"])[1] == (), "said twice it is said once"
     third = tuple((name, "9.9" if name == "numpy" else version) for name, version in library_versions())
-    older_numpy.setattr(planner, "library_versions", lambda: third)
+    older_numpy.setattr(pinned, "library_versions", lambda: third)
     with pytest.raises(Refused, match=r"library numpy: was 1\.0\.0, is 9\.9"):
-        planner.plan_again(row, standing)
+        plan_again(row, standing)
 
 
 def test_each_part_that_differs_is_named_and_what_was_asked_cannot_be_accepted(tmp_path: Path) -> None:
