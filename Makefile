@@ -37,7 +37,7 @@ lint: env ## Check style, types and layers
 chaos: env mariadb ## Run the longer programmes: 200 kills, every failpoint, a fault at every command, 1,000 damaged models, 10,000 rival releases
 	BATCHSCORE_EVERY_FAULT=1 BATCHSCORE_EVERY_CUT=1 BATCHSCORE_KILLS=200 BATCHSCORE_RIVAL_TRANSACTIONS=10000 $(BIN)/pytest $(wildcard tests/chaos/test_*.py) tests/chaos/matrix.py \
 		tests/integration/test_mysql_faults.py tests/integration/test_mysql_rivals.py \
-		tests/integration/test_bad_input.py tests/integration/models/test_probe.py tests/contract/store/test_people_and_engine.py tests/contract/store/test_cut_upgrades.py $(ARGS)
+		tests/integration/bad_input/test_files.py tests/integration/models/test_probe.py tests/contract/store/test_people_and_engine.py tests/contract/store/test_cut_upgrades.py $(ARGS)
 
 # The checks of cluster/ and jobs/ against the real programs. What cannot be had here skips its test, and is told at the end.
 test-deploy: env mariadb .deploy/.laid-out ## Check cluster/ and jobs/: units, image, compose, Kubernetes, alerts, DAGs (minutes)

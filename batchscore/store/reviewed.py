@@ -71,7 +71,8 @@ def chosen(connection: sa.Connection, now: sa.ColumnElement[Any], wanted: Wanted
     if wanted.claimed_by is not None:
         query = query.where(claims.c.reviewer == wanted.claimed_by, claims.c.ended_at.is_(None), claims.c.until > at)
     if wanted.reason is not None:
-        query = query.where(flags.c.reasons.contains(f'"code":{json.dumps(wanted.reason)}', autoescape=True))
+        coded = f'"code":{json.dumps(wanted.reason)}'  # by its bytes: SQLite's LIKE folds case
+        query = query.where(sa.func.instr(flags.c.reasons, coded) > 0)
     return [(row.queue, row.account_id, row.run_id) for row in connection.execute(query)]
 
 

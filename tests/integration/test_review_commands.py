@@ -18,6 +18,7 @@ from batchscore.flag import AccountId
 from batchscore.keys import IdKind
 from batchscore.store import open_reader, open_store
 from tests.commands import Said, call
+from tests.contract.store.at_the_desk import execute
 from tests.contract.store.conftest import make_flag, make_plan
 
 
@@ -212,3 +213,48 @@ def test_two_queues_are_told_apart(store: Path) -> None:
         call("queue", "claim", "--by", "ann", "--store", store)
     said: Said = call("queue", "claim", "--by", "ann", "--queue", "signup", "--store", store)
     assert "account 1 " in said.stdout
+
+
+def accounts(*asked: str, store: Path) -> list[AccountId]:
+    told = json.loads(call("queue", "list", "--json", "--store", store, *asked).stdout)
+    return [row["flag"]["account_id"] for row in told["flags"]]
+
+
+def test_a_queue_is_listed_and_exported_by_what_is_asked_of_its_flags(store: Path, tmp_path: Path) -> None:
+    call("queue", "claim", "8", "--by", "ann", "--for", "2d", "--store", store)
+    make_store(store, 5, name="second")
+    newest = open_reader(store).runs(limit=1)[0].run_id
+    assert accounts("--claimed-by", "ann", store=store) == [8]
+    assert accounts("--run", newest, store=store) == [5]
+    assert set(accounts("--reason", "mails", store=store)) == {5, 7, 8, 9}
+    assert accounts("--reason", "other", store=store) == accounts("--group", "none", store=store) == []
+    call("queue", "export", "--out", tmp_path / "open.parquet", "--state", "open", "--reason", "mails", "--store", store)
+    assert sorted(pq.read_table(tmp_path / "open.parquet")["account_id"].to_pylist()) == [5, 7, 9]
+    claim = open_reader(store).account_flags("abuse", 8)[0].claim
+    assert claim is not None
+    assert (claim.until - claim.claimed_at).days == 2
+
+
+def test_a_decision_is_corrected_only_on_purpose_and_both_stay_on_record(store: Path) -> None:
+    run_id = open_reader(store).runs()[0].run_id
+    base = ("--saw", "1", "--run", run_id, "--store", store)
+    call("queue", "decide", "7", "cleared", "--by", "ann", *base)
+    with pytest.raises(Refused, match="flag_decided"):
+        call("queue", "decide", "7", "confirmed", "--by", "bob", *base)
+    assert call("queue", "decide", "7", "confirmed", "--by", "bob", "--correct", *base).stdout == "account 7: confirmed\n"
+    shown = call("queue", "show", "7", "--store", store).stdout
+    assert "by ann on version 1: cleared" in shown
+    assert "by bob on version 1: confirmed" in shown
+    with pytest.raises(Refused):
+        call("queue", "decide", "8", "cleared", "--by", "ann", "--saw", "1", "--run", "r-00000000-1", "--store", store)
+    assert states(store)[8] == "open"
+
+
+def test_flags_expire_when_it_is_said_and_not_when_it_is_asked(store: Path) -> None:
+    execute(store, "UPDATE flags SET opened_at = opened_at - 86400000000 WHERE account_id < 9")
+    asked = ("queue", "expire", "--older-than", "2h", "--by", "cron", "--store", store)
+    assert "2 flag(s) would expire" in call(*asked).stdout
+    assert accounts(store=store) == [7, 8, 9]
+    assert call(*asked, "--apply").stdout == "2 flag(s) expired\n"
+    assert json.loads(call(*asked, "--apply", "--json").stdout) == {"queue": "abuse", "n": 0, "applied": True}
+    assert accounts(store=store) == [9]
