@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.command import command
 from batchscore.errors import DONE, HELD
 from batchscore.observe.text import plain, shown_id
 
@@ -43,7 +44,7 @@ def undo(run_id: str, *, apply: bool, why: str | None, store: Path, as_json: boo
     if as_json:
         click.echo(found.model_dump_json(indent=2))
     else:
-        _tell(found, plain(str(store)))
+        _tell(found, store)
     return 0
 
 
@@ -78,7 +79,7 @@ def verify(run_id: str, store: Path, *, as_json: bool) -> int:
     return DONE if found.true else HELD
 
 
-def _tell(found: Undo, store: str) -> None:
+def _tell(found: Undo, store: Path) -> None:
     done = found.undone_at is not None
     if found.begun_at is not None:
         until = f"undone {found.undone_at:%Y-%m-%d %H:%M} UTC" if found.undone_at else "an undo was begun and has not ended"
@@ -100,4 +101,4 @@ def _tell(found: Undo, store: str) -> None:
     if len(found.left) > MAX_SHOWN:
         click.echo(f"          and {len(found.left) - MAX_SHOWN:,} more: --json lists all")
     if not done:
-        click.echo(f"to do it: batchscore undo {found.run_id} --apply --why TEXT --store {store}")
+        click.echo(plain(f"to do it: {command('undo', found.run_id, store, '--apply --why TEXT')}"))

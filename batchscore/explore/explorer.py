@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.attempt.scoring import rejects_schema, scores_schema
+from batchscore.command import command
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import question_of
@@ -81,7 +82,7 @@ class Explorer(Showable):
             raise Refused(
                 "run_unfinished",
                 f"{self.run.run_id} has not decided yet: it is {self.run.state}",
-                remedy=f"batchscore resume {self.run.run_id} --store {self.store}",
+                remedy=command("resume", self.run.run_id, self.store),
             )
         self._works = [score_work(partition) for partition in self._partitions]
         self._ranges = [work for work in self._works if work.as_ofs == self._works[0].as_ofs]

@@ -13,6 +13,7 @@
 | `release`, `approve`, `control` | a person lets more of a run go, lets a held one go on, pauses or cancels one |
 | `approved_plan` | holds a plan to the one that was approved |
 | `rejects` | what was set aside row by row |
+| `following` | the command that comes next for a run as it stands |
 | `for_a_person` | what is gone or damaged, as a refusal |
 | `doctor` | the machine, the store, a spec and a cluster |
 """

@@ -19,11 +19,12 @@ from batchscore.spec import Value
 
 
 class RunHandle(Value):
-    """A run this driver holds: its epoch is the fence."""
+    """A run this driver holds: its epoch is the fence. ``store``: the store's folder, for whom a message tells what to do."""
 
     run_id: str
     epoch: int
     owner: str
+    store: str = ""
 
 
 class Store(Protocol):

@@ -41,10 +41,10 @@ class Done:
 
 
 class AuditTrail:
-    """The trail of one store, for writing."""
+    """The trail of the store of that ``folder``, for writing."""
 
     def __init__(self, folder: Path, now: sa.ColumnElement[Any]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._now = now
 
     def append(self, connection: sa.Connection, acts: Sequence[Done]) -> None:
@@ -60,7 +60,7 @@ class AuditTrail:
         if head is None:
             gone = "the head of the audit trail is gone"
             raise DatabaseFailed("database_error", gone, where="table audit_head", remedy="restore it from a backup")
-        key = held_key(self._folder) if head.number else audit_key(self._folder)
+        key = held_key(self.folder) if head.number else audit_key(self.folder)
         at = clock(connection, self._now)
         number, digest = head.number, head.digest
         rows = []
