@@ -10,7 +10,8 @@ of its subject.
 | `holding`, `accepting`, `sweeping` | of a driver: holds, other versions accepted, which plan is a sweep |
 | `flags`, `inserting`, `kept_back` | of a driver: a release, a statement of it, whom people's newest rows keep back |
 | `desk`, `claiming`, `deciding`, `expiring`, `suppressing` | what reviewers write |
-| `undo`, `turning` | a run's flags taken back, and what that makes of other runs' evidence |
+| `undo`, `withdrawing` | a run's flags taken back, and what that is at one account |
+| `turning` | what other runs' evidence says once that is gone |
 | `requests` | what people ask of a run |
 | `audit`, `outbox` | the trail, and the events of flags: written with the change itself |
 | `reader`, `found_runs`, `progress`, `held_flags`, `past`, `reviewed`, `told` | only read: runs, flags, memory, the desk |

@@ -25,7 +25,7 @@ from batchscore.store.outbox import Change, append_events
 from batchscore.store.reviewed import IDS_A_STATEMENT, Key, accounts, claims, dispositions, flags
 from batchscore.store.rows import account_id_of
 from batchscore.store.tables import runs
-from batchscore.store.undo import Undoing, take_back
+from batchscore.store.withdrawing import Undoing, take_back
 
 RETURNS_A_TRANSACTION: Final = 1_000
 _CANDIDATES: Final = 200  # looked at for one that is free, before looking again

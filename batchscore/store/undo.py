@@ -10,70 +10,28 @@ A withdrawn flag stays as a tombstone. Nobody's memory holds it, and a later run
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.audit import Act
 from batchscore.database import clock, read, transact
-from batchscore.desk import Happened
 from batchscore.errors import Refused
 from batchscore.failpoints import Point, reach
-from batchscore.flag import TOUCHED, FlagState, ReleasedAs
+from batchscore.flag import FlagState
 from batchscore.ports import LeftFlag, RunRow, Undo
-from batchscore.store.audit import AuditTrail, Done
+from batchscore.store.audit import Done
 from batchscore.store.flags import lock_queue
-from batchscore.store.outbox import Change, append_events
-from batchscore.store.rows import account_id_of
 from batchscore.store.tables import audit, counts_as_evidence, dispositions_table, flags_table, runs
-from batchscore.store.turning import Turn, take_turns, turns_at
+from batchscore.store.withdrawing import FIRST, Page, Step, Undoing, page_of, record_steps, take_steps
 
 ACCOUNTS_A_STATEMENT: Final = 500
 ACCOUNTS_A_TRANSACTION = 10_000  # tests make it smaller
-_FIRST: Final = object()
 
 _flags: Final = flags_table("raw")
 _decided: Final = dispositions_table("raw")
-_OWN: Final = (_flags.c.account_id, _flags.c.state, _flags.c.overtaken_by)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Undoing:
-    """Who wants the undo, and why; where it is recorded, and by which clock: the database's."""
-
-    by: str
-    why: str
-    trail: AuditTrail
-    now: sa.ColumnElement[Any]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Step:
-    """What is done at one account of a queue.
-
-    ``withdrawn``: the run's own flag is taken back. ``heir``: the run whose flag is opened in its place; ``heir_seen``: it is
-    released, so that reviewers see that at once. ``stands``: the run that the other flags, which gave way to this one, have
-    given way to instead. ``turns``: what other runs say of the flag that stands, where that changes now that this run is gone.
-    """
-
-    account_id: Any
-    withdrawn: bool = False
-    heir: str | None = None
-    heir_seen: bool = False
-    stands: str | None = None
-    turns: tuple[Turn, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Page:
-    """Accounts of the run in one queue, in key order; ``last`` is where the next page begins, None after the last one."""
-
-    steps: tuple[_Step, ...]
-    left: tuple[LeftFlag, ...]
-    last: Any
 
 
 def undo_of(engine: sa.Engine, row: RunRow) -> Undo:
@@ -122,7 +80,7 @@ def apply_undo(engine: sa.Engine, row: RunRow, undoing: Undoing) -> None:
     reach(Point.UNDO_BEGUN)
     undoing = replace(undoing, by=begun_by)
     for queue in read(engine, lambda connection: _queues(connection, row.run_id), where="store"):
-        after: Any = _FIRST
+        after: Any = FIRST
         while after is not None:
             after = transact(engine, _Transaction(row.run_id, queue, after, undoing), where="store")
             reach(Point.UNDO_WITHDRAWN)
@@ -178,85 +136,23 @@ class _Transaction:
         """Where the next transaction begins; None after the last account."""
         _locked(connection, self._run_id)
         lock_queue(connection, self._queue)
-        steps: list[_Step] = []
+        steps: list[Step] = []
         at = clock(connection, self._undoing.now)
         after = self._after
         for first in range(0, ACCOUNTS_A_TRANSACTION, ACCOUNTS_A_STATEMENT):
             n = min(ACCOUNTS_A_STATEMENT, ACCOUNTS_A_TRANSACTION - first)
-            page = _page(connection, self._run_id, self._queue, after, n, locked=True)
-            _take(connection, self._run_id, self._queue, page.steps, at)
+            page = page_of(connection, self._run_id, self._queue, after, n, locked=True)
+            take_steps(connection, self._run_id, self._queue, page.steps, at)
             steps += page.steps
             after = page.last
             if after is None:
                 break
-        _record(connection, self._run_id, self._queue, steps, self._undoing, at)
+        record_steps(connection, self._run_id, self._queue, steps, self._undoing, at)
         return after
 
 
-def take_back(connection: sa.Connection, run_id: str, queue: str, ids: Sequence[Any], undoing: Undoing, at: int) -> None:
-    """Do now what an undo of the run would have done at these accounts, had no person been at them. Needs the queue's lock."""
-    own = connection.execute(sa.select(*_OWN).where(_of(queue, ids), _flags.c.run_id == run_id)).all()
-    steps = _steps(connection, run_id, queue, own)
-    _take(connection, run_id, queue, steps, at)
-    _record(connection, run_id, queue, steps, undoing, at)
-
-
-def _record(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], undoing: Undoing, at: int) -> None:
-    undoing.trail.append(connection, list(_said(run_id, undoing.by, steps)))
-    append_events(connection, list(_changes(run_id, undoing.by, queue, steps)), at)
-
-
-def _said(run_id: str, by: str, steps: Iterable[_Step]) -> Iterator[Done]:
-    for step in steps:
-        account_id = account_id_of(step.account_id)
-        if step.withdrawn:
-            yield Done(act=Act.WITHDRAWN, who=by, run_id=run_id, account_id=account_id)
-        if step.heir is not None:
-            detail = f"the flag of {step.heir}"
-            yield Done(act=Act.RESTORED, who=by, run_id=run_id, account_id=account_id, detail=detail)
-        for turn in step.turns:
-            detail = f"that of {turn.run_id}: {turn.becomes}"
-            yield Done(act=Act.TURNED, who=by, run_id=run_id, account_id=account_id, detail=detail)
-
-
-def _changes(run_id: str, by: str, queue: str, steps: Iterable[_Step]) -> Iterator[Change]:
-    for step in steps:
-        if step.withdrawn:
-            yield Change(Happened.WITHDRAWN, by, queue, step.account_id, run_id, FlagState.WITHDRAWN)
-        if step.heir is not None and step.heir_seen:
-            yield Change(Happened.RESTORED, by, queue, step.account_id, step.heir, FlagState.OPEN)
-        for turn in step.turns:
-            if turn.seen:
-                yield Change(Happened(turn.becomes), by, queue, step.account_id, turn.run_id, FlagState.OVERTAKEN)
-
-
-def _take(connection: sa.Connection, run_id: str, queue: str, steps: Sequence[_Step], at: int) -> None:
-    """Do the steps in a few statements. Withdrawing comes first: an account has one open flag in a queue."""
-    withdrawn = [step.account_id for step in steps if step.withdrawn]
-    heirs: defaultdict[tuple[str, bool], list[Any]] = defaultdict(list)
-    stands: defaultdict[str, list[Any]] = defaultdict(list)
-    for step in steps:
-        if step.heir is not None:
-            heirs[step.heir, step.heir_seen].append(step.account_id)
-        if step.stands is not None:
-            stands[step.stands].append(step.account_id)
-    if withdrawn:
-        values = {"state": FlagState.WITHDRAWN.value, "open_marker": None, "closed_at": at}
-        connection.execute(_flags.update().where(_of(queue, withdrawn), _flags.c.run_id == run_id).values(**values))
-    reach(Point.UNDO_WITHDRAWING)
-    for (heir, seen), ids in sorted(heirs.items()):
-        values = {"state": FlagState.OPEN.value, "open_marker": 1, "closed_at": None, "overtaken_by": None}
-        if not seen:  # its release is still to come, and will say that it opened
-            values["released_as"] = ReleasedAs.OPENED.value
-        connection.execute(_flags.update().where(_of(queue, ids), _flags.c.run_id == heir).values(**values))
-    for standing, ids in sorted(stands.items()):
-        gave_way = _of(queue, ids) & (_flags.c.overtaken_by == run_id)
-        connection.execute(_flags.update().where(gave_way).values(overtaken_by=standing))
-    take_turns(connection, queue, {step.account_id: step.turns for step in steps}, at)
-
-
-def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[_Page]:
-    after: Any = _FIRST
+def _pages(engine: sa.Engine, run_id: str, queue: str) -> Iterator[Page]:
+    after: Any = FIRST
     while after is not None:
         page = read(engine, _Look(run_id, queue, after), where="store")
         yield page
@@ -269,83 +165,8 @@ class _Look:
     def __init__(self, run_id: str, queue: str, after: Any) -> None:
         self._run_id, self._queue, self._after = run_id, queue, after
 
-    def __call__(self, connection: sa.Connection) -> _Page:
-        return _page(connection, self._run_id, self._queue, self._after, ACCOUNTS_A_STATEMENT, locked=False)
-
-
-def _page(connection: sa.Connection, run_id: str, queue: str, after: Any, n: int, *, locked: bool) -> _Page:
-    """``n`` accounts of the run after that one. Locked, nobody changes its flags until the transaction ends."""
-    query = sa.select(*_OWN).where(_flags.c.queue == queue, _flags.c.run_id == run_id).order_by(_flags.c.account_id).limit(n)
-    if after is not _FIRST:
-        query = query.where(_flags.c.account_id > after)
-    own = connection.execute(query.with_for_update() if locked else query).all()
-    return _Page(
-        steps=tuple(_steps(connection, run_id, queue, own)),
-        left=tuple(
-            LeftFlag(queue=queue, account_id=account_id_of(row.account_id), state=row.state)
-            for row in own
-            if row.state in TOUCHED
-        ),
-        last=own[-1].account_id if len(own) == n else None,
-    )
-
-
-def _steps(connection: sa.Connection, run_id: str, queue: str, own: Sequence[Any]) -> list[_Step]:
-    """What is to be done at the accounts of these flags of the run."""
-    others: defaultdict[Any, list[Any]] = defaultdict(list)
-    if own:
-        of_account = _of(queue, [row.account_id for row in own]) & (_flags.c.run_id != run_id)
-        told = (_flags.c.overtaken_by == run_id) | (_flags.c.open_marker == 1)
-        there = (
-            sa.select(_flags.c.account_id, _flags.c.run_id, _flags.c.open_marker, _flags.c.opened_at)
-            .add_columns(_flags.c.overtaken_by, runs.c.released_at, runs.c.undo_begun_at)
-            .select_from(_flags.join(runs, runs.c.run_id == _flags.c.run_id))
-            .where(of_account, told)
-        )
-        for row in connection.execute(there):
-            others[row.account_id].append(row)
-    steps = {row.account_id: _step(run_id, row, others[row.account_id]) for row in own}
-    standing = {row.account_id: _stands(row, steps[row.account_id], others[row.account_id]) for row in own}
-    turns = turns_at(connection, queue, run_id, {one: found for one, found in standing.items() if found is not None})
-    whole = (replace(step or _Step(account_id=one), turns=turns.get(one, ())) for one, step in steps.items())
-    return [step for step in whole if step.withdrawn or step.stands is not None or step.turns]
-
-
-def _stands(own: Any, step: _Step | None, others: Sequence[Any]) -> str | None:
-    """The run whose flag stands at the account once the step is done, where the run's own said something of it; else None."""
-    before = next((row.run_id for row in others if row.open_marker == 1), None)
-    stands = before or (step.heir if step is not None else None)
-    added = own.state == FlagState.OVERTAKEN and own.overtaken_by == stands
-    return stands if added or step is not None else None
-
-
-def _step(run_id: str, own: Any, others: Sequence[Any]) -> _Step | None:
-    """What is to be done at one account; None when nothing is.
-
-    The heir is the flag that would stand if the run had never been: of those that gave way, the first that was released. One of a
-    run that has not released, and may yet be resumed, comes after those; one of an undone run is none.
-    """
-    if own.state not in {FlagState.OPEN, FlagState.EXPIRED, FlagState.WITHDRAWN}:
-        return None
-    gave_way = [row for row in others if row.overtaken_by == run_id]
-    standing = next((row.run_id for row in others if row.open_marker == 1), None)
-    heir, heir_seen = None, False
-    if standing is None:
-        heirs = [row for row in gave_way if row.undo_begun_at is None]
-        heirs.sort(key=lambda row: (row.released_at is None, row.opened_at, row.run_id))
-        if heirs:
-            heir, heir_seen = heirs[0].run_id, heirs[0].released_at is not None
-    stands = standing or heir
-    withdrawn = own.state != FlagState.WITHDRAWN
-    if not withdrawn and (not gave_way or stands is None):
-        return None
-    return _Step(
-        account_id=own.account_id, withdrawn=withdrawn, heir=heir, heir_seen=heir_seen, stands=stands if gave_way else None
-    )
-
-
-def _of(queue: str, ids: Sequence[Any]) -> sa.ColumnElement[bool]:
-    return (_flags.c.queue == queue) & _flags.c.account_id.in_(ids)
+    def __call__(self, connection: sa.Connection) -> Page:
+        return page_of(connection, self._run_id, self._queue, self._after, ACCOUNTS_A_STATEMENT, locked=False)
 
 
 def _queues(connection: sa.Connection, run_id: str) -> tuple[str, ...]:

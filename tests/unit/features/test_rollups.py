@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -13,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore.errors import PartitionError
+from batchscore.features import rollup
 from batchscore.features.rollup import merge, roll_up
 from batchscore.features.rollup_columns import check_measures
 from tests.unit.features.small_log import feature_set, log
 
 ALL = feature_set(
-    "n: {count: mails}\ns: {sum: mails.b}\nlo: {min: mails.b}\nhi: {max: mails.f}\nm: {mean: mails.t}\nd: {distinct: mails.d}"
+    "n: {count: mails}\ns: {sum: mails.b}\nlo: {min: mails.b}\nhi: {max: mails.f}\nm: {mean: mails.t}\nd: {distinct: mails.d}\n"
+    "q: {std: mails.t}\ntop: {top_share: mails.d}\nfirst: {first: mails.b}\nlast: {last: mails.t}",
+    events=", tie: d",
 )
 SUM, MAX, DISTINCT = (feature_set(f"x: {{{aggregate}: mails.b}}") for aggregate in ("sum", "max", "distinct"))
 
@@ -55,8 +59,16 @@ def as_log(events: list[tuple[Any, ...]]) -> pa.Table:
 
 
 @settings(max_examples=80, deadline=None)
-@given(EVENTS, st.randoms(use_true_random=False))
-def test_rollups_of_any_cut_in_any_order_merge_to_the_rollup_of_everything(events: list[tuple[Any, ...]], random: Random) -> None:
+@given(EVENTS, st.randoms(use_true_random=False), st.sampled_from([1, 2**62]))
+def test_rollups_of_any_cut_in_any_order_merge_to_the_rollup_of_everything(
+    events: list[tuple[Any, ...]], random: Random, widest: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollup, "_WIDEST", widest)  # with 1, groups are numbered as where moments lie thousands of years apart
+        _merge_to_the_rollup_of_everything(events, random)
+
+
+def _merge_to_the_rollup_of_everything(events: list[tuple[Any, ...]], random: Random) -> None:
     whole = roll_up(as_log(events), ALL, "mails")
     shuffled = random.sample(events, len(events))
     cuts = [0, *sorted(random.randrange(len(events) + 1) for _ in range(random.randrange(6))), len(events)]
@@ -140,12 +152,14 @@ def test_sums_of_other_accounts_do_not_count_against_one() -> None:
         ("[[b, in, [9223372036854775808]]]", "int64 is not compared exactly with a number as large"),
         ('[[t, ">", 3]]', "string is compared with text"),
         ('[[y, "==", 1]]', "bool is compared with true or false"),
+        ('[[c, ">", 1.0e-25]]', "decimal128(9, 2) is compared with numbers of at most 19 decimals"),
         ('[[at, ">", 3]]', "timestamp[us, tz=UTC] cannot be compared"),
     ],
 )
 def test_a_filter_that_cannot_be_exact_is_told_at_plan(where: str, said: str) -> None:
     moment = pa.array([datetime(2026, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
-    events = log(1.0, b=pa.array([1]), t=pa.array(["x"]), y=pa.array([True]), at=moment)
+    cents = pa.array([Decimal("0.10")], pa.decimal128(9, 2))
+    events = log(1.0, b=pa.array([1]), t=pa.array(["x"]), y=pa.array([True]), c=cents, at=moment)
     (problem,) = check_measures(feature_set(f"x: {{count: mails, where: {where}}}"), "mails", events.schema)
     assert said in problem.what
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from batchscore.errors import PartitionError
+from batchscore.features import measured
 from batchscore.features.accounts import Accounts
 from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
@@ -189,6 +191,34 @@ def test_first_and_last_go_by_moment_then_knowledge_then_tie_then_value(pieces: 
     assert ends([1, 1, 1, 1], [2, 2, 2, 2], [5, None, 7, 6], [1, 2, 3, 4]) == (2, 3)
     assert ends([1, 1, 1, 1], [2, 2, 2, 2], [5, 5, 5, 5], [1, 4, 3, 2]) == (1, 4)
     assert ends([1, 1, 1, 3], [2, 2, 2, 3], [5, 5, 5, 5], [8, None, 3, None]) == (3, 8)
+
+
+def test_a_tie_of_text_tells_events_of_one_moment_apart_the_same_however_they_come() -> None:
+    features = feature_set("f: {first: mails.b}\nl: {last: mails.b}", events=", tie: serial")
+    rows = [("a", 1), ("b", 2), ("\u00fc", 3), (None, 4)]
+    found = set()
+    for order in permutations(rows):
+        serial, b = zip(*order, strict=True)
+        events = log(*[1.0] * 4, b=pa.array(b), serial=pa.array(serial, pa.string()))
+        for pieces, kind in ((1, pa.string()), (4, pa.large_string()), (2, pa.dictionary(pa.int32(), pa.string()))):
+            tied = events.set_column(events.column_names.index("serial"), "serial", events["serial"].cast(kind))
+            found.add(tuple(values(features, tied, day=9, pieces=pieces).values()))
+    ((first, last),) = found
+    assert first != last
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_different_values_are_counted_exactly_also_where_their_hashes_begin_alike(
+    pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_last_bits(words: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        return np.array([99 - int(word) for word in words.to_pylist()], np.uint64)
+
+    monkeypatch.setattr(measured, "hash64", by_last_bits)
+    words = [str(number) for number in (7, 3, 7, 1, 12, 3, 7, 9)]
+    events = log(*(1.0 + number / 10 for number in range(len(words))), b=pa.array(words))
+    found = values(feature_set("d: {distinct: mails.b}\nt: {top_share: mails.b}"), events, day=5, pieces=pieces)
+    assert found == {"d": 5.0, "t": 3 / 8}
 
 
 @pytest.mark.parametrize(("n_values", "expected"), [(1, 1.0), (16, 5 / 20), (17, None)])
