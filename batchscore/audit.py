@@ -15,7 +15,7 @@ from typing import Final
 
 from batchscore.digest import digest_of
 from batchscore.flag import AccountId
-from batchscore.spec import Value
+from batchscore.values import Value
 
 BEGINNING: Final = "0" * 64  # what the first entry follows
 BY_CHARS: Final = 255  # of the name of whoever did it, here and in every other row that has one

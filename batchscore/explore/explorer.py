@@ -46,13 +46,15 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events, score_work
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import KeyRange, Reference, Score, Stage
+from batchscore.policy import Policy
 from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
 from batchscore.sources.freeze import empty_events
-from batchscore.spec import Policy, RunSpec, format_duration
+from batchscore.spec import RunSpec
 from batchscore.store import open_reader
 from batchscore.store.reader import Reader
+from batchscore.values import format_duration
 
 if TYPE_CHECKING:
     from distributed import Client

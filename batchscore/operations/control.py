@@ -12,8 +12,8 @@ from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.ports import RunRow, StoreReader
 from batchscore.request import WHY_CHARS, Wish
-from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
+from batchscore.values import Value
 
 SEEN_WITHIN_S: Final = 5.0  # how long is waited for a driver to say that it saw: it looks every second
 _LOOK_EVERY_S: Final = 0.1

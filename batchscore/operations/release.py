@@ -21,8 +21,8 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows
 from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
-from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
+from batchscore.values import Value
 
 SUPPRESSED_SINCE: Final = "suppressed_since"  # beside `decide.memory.Withheld`, which decide knows of
 

@@ -17,7 +17,7 @@ from batchscore.layout import Definitions, earlier_rollups, lay_out_rollup, lay_
 from batchscore.operations.rejects import n_rejected
 from batchscore.plan import Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
-from batchscore.spec import Value
+from batchscore.values import Value
 
 SetAside = Literal["quarantined", "rejected"]
 _OF_SCORES: Final = ("feature set", "bundle ", "library ", "stage formats")  # pinned parts that change every score

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from batchscore.flag import BEFORE_REVIEWERS, Flag, ReleasedAs
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class PastColumns(NamedTuple):

@@ -15,7 +15,7 @@ from batchscore.ports.run_rows import RunRow
 from batchscore.ports.store_reader import StoreReader
 from batchscore.receipt import Receipt
 from batchscore.request import Wish
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class RunHandle(Value):
