@@ -22,7 +22,7 @@ from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
 from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
-from batchscore.operations.control import Controlled, ask, refuse_superseded, withdraw_cancel
+from batchscore.operations.control import Controlled, ask, is_only_reported, withdraw_cancel
 from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
@@ -135,7 +135,8 @@ def resume(  # noqa: PLR0913 (as `run`)
     where = _Where(client, scheduler, workers, inline=inline, stall_s=stall_limit.total_seconds())
     reader, who = open_reader(Path(store)), by or operator_name()
     row = reader.run(run_id)
-    refuse_superseded(row, reader)
+    if is_only_reported(row, reader):
+        return row
     made, accepted = plan_again(row, reader.accepted(run_id), accepts=accept, by=who)
     limits = Limits(deadline=parse_deadline(deadline) if deadline else None, accepted=accepted)
     withdraw_cancel(Path(store), row, by=who)

@@ -140,7 +140,13 @@ def _exit_code(row: RunRow, reader: StoreReader) -> int:
 
 @click.command()
 @STORE
-@click.option("--grace-hours", type=click.IntRange(min=0), default=24, show_default=True, help="Leave files younger than this.")
+@click.option(
+    "--grace-hours",
+    type=click.IntRange(min=0),
+    default=24,
+    show_default=True,
+    help="Leave files younger than this, and of the last day those since a run that is under way was opened.",
+)
 @click.option("--apply", is_flag=True, help="Delete them.  [default: only show]")
 @JSON
 def clean(store: Path, grace_hours: int, *, apply: bool, as_json: bool) -> int:

@@ -132,13 +132,14 @@ def resume(  # noqa: PLR0913 (as `run`)
     as_json: bool,
 ) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
-    from batchscore.operations.control import refuse_superseded, withdraw_cancel
+    from batchscore.operations.control import is_only_reported, withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
     reader, who = open_reader(store), _who(by)
     stood = reader.run(run_id)
-    refuse_superseded(stood, reader)
+    if is_only_reported(stood, reader):
+        return tell_end(stood, as_json=as_json)
     made, accepted = plan_again(stood, reader.accepted(run_id), accepts=accepts, by=who)
     withdraw_cancel(store, stood, by=who)
     row = run_plan(made, again=False, executor=executor(), terms=replace(terms, accepted=accepted))

@@ -74,21 +74,24 @@ def withdraw_cancel(folder: Path, row: RunRow, *, by: str) -> None:
         store.request(row.run_id, None, number=row.n_requests, by=by, why="resumed")
 
 
-def refuse_superseded(row: RunRow, reader: StoreReader) -> None:
-    """Raise unless the run is the newest of its plan: a driver takes up no other, and would walk another run than was named.
+def is_only_reported(row: RunRow, reader: StoreReader) -> bool:
+    """Whether the run is over, and a later one of its plan was opened: a driver would take up, or report, that one.
 
     Raises:
-        Refused: ``run_superseded``.
+        Refused: ``run_superseded``: the same, and it is not over.
     """
     newest = reader.runs_of_plan(row.plan_digest)[0]
-    if newest.run_id != row.run_id and row.state != "finished":
-        verb = "status" if newest.state == "finished" else "resume"
-        raise Refused(
-            "run_superseded",
-            f"{newest.run_id} was opened since, as the next run of the same plan (--again): this one is not gone on with",
-            where=f"run {row.run_id}",
-            remedy=f"look at that one, or go on with it: {command(verb, newest.run_id, row.plan.spec.store)}",
-        )
+    if newest.run_id == row.run_id:
+        return False
+    if row.state == "finished":
+        return True
+    verb = "status" if newest.state == "finished" else "resume"
+    raise Refused(
+        "run_superseded",
+        f"{newest.run_id} was opened since, as the next run of the same plan (--again): this one is not gone on with",
+        where=f"run {row.run_id}",
+        remedy=f"look at that one, or go on with it: {command(verb, newest.run_id, row.plan.spec.store)}",
+    )
 
 
 def mistake_of(by: str, why: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batchscore.api import resume
 from batchscore.errors import BatchscoreError, Interrupted, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.store import open_reader, open_store
@@ -92,6 +93,14 @@ def test_an_older_run_of_a_plan_is_not_resumed_as_the_newer_one(world: SmallWorl
     row = open_reader(world.store).run(first)
     assert (row.state, row.request is not None) == ("cancelled", True), "nobody took the cancel back"
     assert f"next: batchscore status {second}" in call("status", first, "--store", world.store).stdout
+
+
+def test_a_finished_run_is_reported_though_there_is_a_newer_one(world: SmallWorld) -> None:
+    call("run", world.spec_path, "--inline")
+    first = newest(world)
+    call("run", world.spec_path, "--inline", "--again")
+    assert call("resume", first, "--inline", "--store", world.store).stdout.startswith(f"{first} finished")
+    assert resume(first, store=world.store, inline=True).run_id == first
 
 
 @pytest.mark.parametrize(("state", "code"), [("interrupted", 5), ("cancelled", 4), ("paused", 4), ("failed", 1), ("finished", 0)])
