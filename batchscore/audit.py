@@ -18,6 +18,13 @@ from batchscore.flag import AccountId
 from batchscore.spec import Value
 
 BEGINNING: Final = "0" * 64  # what the first entry follows
+BY_CHARS: Final = 255  # of the name of whoever did it, here and in every other row that has one
+
+
+def mistake_of_name(by: str, *, of: str) -> str:
+    """What is wrong with the name of whoever does something, in words; empty for nothing. ``of``: whose name it is, in words."""
+    fine = by.strip() and len(by) <= BY_CHARS and by.isprintable()
+    return "" if fine else f"the name of {of} has 1 to {BY_CHARS} characters, on one line"
 
 
 class Act(StrEnum):

@@ -114,10 +114,10 @@ def closed_ranges(plan: Plan, reader: StoreReader, run_id: str) -> Closed:
             continue
         for partition in reader.partitions(row.run_id, Stage.FREEZE):
             work = partition.work
-            if isinstance(work, FreezeEvents) and work.closed and work.high is not None:
-                for table, source in wanted.items():
-                    if _is_same(source, work.source) and table == work.table:
-                        found.setdefault(table, {}).setdefault(work.low, work.high)
+            if not isinstance(work, FreezeEvents) or not work.closed or work.high is None or work.table not in wanted:
+                continue
+            if _is_same(wanted[work.table], work.source):
+                found.setdefault(work.table, {}).setdefault(work.low, work.high)
     return found
 
 

@@ -13,7 +13,6 @@ from typing import Final, Literal
 from batchscore.spec import Value
 
 Wish = Literal["paused", "cancelled"]
-BY_CHARS: Final = 255
 WHY_CHARS: Final = 2_000
 
 

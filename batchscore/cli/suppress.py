@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchscore.cli.options import JSON, STORE
-from batchscore.cli.queue import BY, name_of
+from batchscore.cli.options import BY, JSON, STORE, name_of
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from batchscore.audit import mistake_of_name
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.hold import HoldRow
 from batchscore.store import open_reader, open_store
 
-MAX_NAME: Final = 255
 MAX_REASON: Final = 2_000
 
 
@@ -39,6 +39,6 @@ def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow
 
 def mistake_of(by: str, because: str) -> str:
     """What is wrong with a name and a reason, in words; empty for nothing."""
-    if not by.strip() or len(by) > MAX_NAME or not by.isprintable():
-        return f"the name of who approves has 1 to {MAX_NAME} characters, on one line"
+    if mistake := mistake_of_name(by, of="who approves"):
+        return mistake
     return f"the reason is longer than {MAX_REASON:,} characters" if len(because) > MAX_REASON else ""

@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 from typing import Final
 
+from batchscore.audit import mistake_of_name
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.ports import RunRow
-from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.request import WHY_CHARS, Wish
 from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
 
@@ -74,8 +75,8 @@ def withdraw_cancel(folder: Path, row: RunRow, *, by: str) -> None:
 
 def mistake_of(by: str, why: str) -> str:
     """What is wrong with a name and a reason, in words; empty for nothing."""
-    if not by.strip() or len(by) > BY_CHARS or not by.isprintable():
-        return f"the name of who asks has 1 to {BY_CHARS} characters, on one line"
+    if mistake := mistake_of_name(by, of="who asks"):
+        return mistake
     if len(why) > WHY_CHARS or not (not why or why.isprintable()):
         return f"the reason has at most {WHY_CHARS:,} characters, on one line"
     return ""

@@ -20,6 +20,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.acceptance import Accepted
+from batchscore.audit import BY_CHARS
 from batchscore.database import is_mysql, now, read, transact
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AnyFlag
@@ -27,7 +28,7 @@ from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Receipt
-from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.request import WHY_CHARS, Wish
 from batchscore.store.accepting import put_accepted
 from batchscore.store.audit import AuditTrail
 from batchscore.store.committing import accept_receipts, new_receipts

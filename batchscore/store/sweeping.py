@@ -19,7 +19,7 @@ def put_sweep(connection: sa.Connection, plan: Plan, now: sa.ColumnElement[Any])
 
     Raises:
         Refused: ``run_taken``: a driver is at another plan of that spec for the same as-of.
-        TryAgain: another driver began it in between.
+        TryAgain: ``commit_conflict``: another driver began it in between.
     """
     as_of = microseconds(plan.spec.as_ofs()[-1])
     of_as_of = (sweeps.c.name == plan.spec.name) & (sweeps.c.as_of == as_of)
