@@ -1,9 +1,9 @@
 """Values of the audit trail: who did what to the review queue, and the chain that makes a later edit show.
 
 An entry's digest covers the entry and the digest before it, so an entry that was altered, deleted or moved breaks every one
-after it. What a chain cannot show is a tail that was cut together with its head: compare the head with one kept outside, such
-as the one that each report prints. An account stands in an entry as a keyed digest: without the store's key nobody can tell
-which it is.
+after it. What a chain alone cannot show is a tail that was cut together with its head: `verify` finds one that told of its
+run, by the rows that are left; else compare the head with one kept outside, such as the one that each report prints. An account
+stands in an entry as a keyed digest: without the store's key nobody can tell which it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from batchscore.digest import digest_of
 from batchscore.flag import AccountId
-from batchscore.spec import Value
+from batchscore.values import Value
 
 BEGINNING: Final = "0" * 64  # what the first entry follows
 BY_CHARS: Final = 255  # of the name of whoever did it, here and in every other row that has one

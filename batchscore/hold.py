@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem
-from batchscore.spec import Value
+from batchscore.values import Value
 
 Subject = Literal["input", "release", "errors"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, Literal
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 Wish = Literal["paused", "cancelled"]
 WHY_CHARS: Final = 2_000

@@ -17,30 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from batchscore.document import Mistake, read_document
 from batchscore.policy import Policy
-from batchscore.values import (
-    DURATION,
-    NAME,
-    ColumnName,
-    Count,
-    Duration,
-    Moment,
-    Number,
-    PositiveDuration,
-    Probability,
-    Value,
-    format_duration,
-    parse_duration,
-    parse_moment,
-)
+from batchscore.values import NAME, ColumnName, Count, Duration, Moment, Number, PositiveDuration, Value
 from batchscore.where import Where
-
-# Values and policy have modules of their own; whoever reads a spec finds them here.
-__all__ = [
-    "CLOCK", "DURATION", "MAX_AS_OFS", "MOST_CONNECTIONS", "NAME", "WEEKDAYS", "AsOfRange", "Clock", "Count",
-    "Duration", "Gentle", "Location", "Moment", "OfficeHours", "ParquetSource", "Policy", "PositiveDuration",
-    "Probability", "RunSpec", "Seconds", "Source", "SpecBundle", "SqlSource", "TableGate", "TableName", "Value",
-    "format_duration", "parse_clock", "parse_duration", "parse_moment", "read_spec",
-]  # fmt: skip
 
 CLOCK: Final = re.compile(r"^([01]\d|2[0-3]):[0-5]\d(:00)?$")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

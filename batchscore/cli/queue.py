@@ -354,7 +354,7 @@ def _refuse_unknown(queue_name: str) -> None:
 
 
 def _duration(text: str, hint: str) -> timedelta:
-    from batchscore.spec import parse_duration
+    from batchscore.values import parse_duration
 
     try:
         return parse_duration(text)

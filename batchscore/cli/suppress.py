@@ -125,7 +125,7 @@ def _warn_of_unknown(reader: Reader, queue: str) -> None:
 
 
 def _until(text: str) -> datetime:
-    from batchscore.spec import parse_duration, parse_moment
+    from batchscore.values import parse_duration, parse_moment
 
     try:
         return datetime.now(UTC) + parse_duration(text)

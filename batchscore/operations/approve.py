@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from batchscore.audit import mistake_of_name
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.hold import HoldRow
@@ -31,7 +32,7 @@ def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow
             "not_held",
             f"nothing was approved: the run is {row.state}",
             where=f"run {run_id}",
-            remedy=f"look how it stands: batchscore status {run_id}",
+            remedy=f"look how it stands: {command('status', run_id, folder)}",
         )
     store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
     return store.approve(found[-1], by=by, because=because)

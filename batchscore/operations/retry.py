@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.freeze_layout import lay_out_account_files
 from batchscore.layout import Definitions, earlier_rollups, frozen_events, lay_out_rollup, lay_out_shadow
@@ -17,7 +18,7 @@ from batchscore.operations.rejects import n_rejected
 from batchscore.plan import FreezeEvents, FreezeSql, Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
 from batchscore.receipt import Output
-from batchscore.spec import Value
+from batchscore.values import Value
 
 SetAside = Literal["quarantined", "rejected"]
 _OF_SCORES: Final = ("feature set", "bundle ", "library ", "stage formats")  # pinned parts that change every score
@@ -62,16 +63,16 @@ def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: SetAside) ->
     _refuse_unfinished(row, aside, reader)
     changed = row.plan.differences(made.pinned)
     count = n_rejected(reader, row.run_id)
-    named = f"{row.run_id} --store {row.plan.spec.store}"
+    store = row.plan.spec.store
     if not (aside if asked == "quarantined" else count):
-        look = f"batchscore status {named}"
+        look = command("status", row.run_id, store)
         raise Refused("nothing_to_retry", f"nothing was {asked}", where=row.run_id, remedy=look)
     if asked == "rejected" and not changed and not _reads_live_table(made):
         raise Refused(
             "nothing_to_retry",
             "no input has changed since, so the same rows would be rejected again",
             where=row.run_id,
-            remedy=f"mend the files first; which rows: batchscore rejects {named} --out rejects.csv",
+            remedy=f"mend the files first; which rows: {command('rejects', row.run_id, store, '--out rejects.csv')}",
         )
     return Retry(
         run_id=row.run_id,
@@ -92,7 +93,7 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
             "nothing_to_retry",
             f"{newest} is a later run of the same plan",
             where=row.run_id,
-            remedy=f"look at that: batchscore status {newest} --store {row.plan.spec.store}",
+            remedy=f"look at that: {command('status', newest, row.plan.spec.store)}",
         )
     if row.failed_on_input:
         raise Refused(
@@ -102,12 +103,13 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
             remedy="mend the input as the run's reason says, then: batchscore run SPEC",
         )
     stopped = row.state == "failed" and any(partition.stage not in {Stage.SCORE, Stage.SHADOW} for partition in aside)
+    driven = row.state == "running" and not row.driver_gone
     if row.state != "finished" and not stopped:
         raise Refused(
             "nothing_to_retry",
             f"the run is {row.state}, so what it left is not known yet",
             where=row.run_id,
-            remedy=f"let it end first: batchscore resume {row.run_id} --store {row.plan.spec.store}",
+            remedy=f"let it end first: {command('watch' if driven else 'resume', row.run_id, row.plan.spec.store)}",
         )
 
 

@@ -17,7 +17,7 @@ from batchscore.layout import Definitions
 from batchscore.ports import RunRow, StoreReader, SweepRow
 from batchscore.proving import prove_run
 from batchscore.report.proof import AsOfProof
-from batchscore.spec import Value, format_duration
+from batchscore.values import Value, format_duration
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK: Final = 30  # sweeps searched for the last one that left no account out; each costs a read of its receipts

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchscore.acceptance import Accepted, accept, changes, left, refuse
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.features.feature_set import read_feature_set
 from batchscore.features.python import check_row_wise
@@ -91,7 +92,7 @@ def plan_again(
         left(found, accepted),
         what=f"changed since {row.run_id} was planned",
         where=row.run_id,
-        command=f"batchscore resume {row.run_id} --store {row.plan.spec.store}",
+        command=command("resume", row.run_id, row.plan.spec.store),
         otherwise="put it back, or start a new run of the spec",
     )
     return made.model_copy(update={"pinned": row.plan.pinned}), accepted

@@ -26,7 +26,7 @@ from batchscore.flag import Disposition
 from batchscore.keys import IdKind
 from batchscore.review.account_ids import account_id_from
 from batchscore.settings import database_url
-from batchscore.spec import parse_moment
+from batchscore.values import parse_moment
 
 COLUMNS: Final = ("queue", "account_id", "disposition", "reviewer", "evidence", "decided_at", "run_id", "why")
 _NEEDED: Final = ("account_id", "disposition")

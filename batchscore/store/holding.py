@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.ports import RunHandle
@@ -32,11 +34,12 @@ class Approval:
     The run's row is locked first, as by every driver: a run that is held anew meanwhile is not approved unseen.
     """
 
-    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any]) -> None:
+    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any], folder: Path) -> None:
         self._run_id = hold.run_id
         self._this = _is_hold(hold.run_id, hold.subject, hold.digest)
         self._said = {"approved_by": by, "approved_because": because}
         self._now = now
+        self._folder = folder
 
     def __call__(self, connection: sa.Connection) -> HoldRow:
         """The hold as it then stands.
@@ -46,16 +49,24 @@ class Approval:
         """
         state = self._locked_state(connection)
         if state != "held":
-            raise _not_held(self._run_id, f"the run is {state}")
+            raise self._not_held(f"the run is {state}")
         newest = sa.select(sa.func.max(holds.c.held_at)).where(holds.c.run_id == self._run_id).scalar_subquery()
         latest = connection.execute(sa.select(holds.c.held_at == newest).where(self._this)).scalar_one_or_none()
         if not latest:
-            raise _not_held(self._run_id, "the run is held for something else by now")
+            raise self._not_held("the run is held for something else by now")
         approved = holds.update().where(self._this, holds.c.approved_at.is_(None)).values(**self._said, approved_at=self._now)
         if connection.execute(approved).rowcount != 1:
             first = connection.execute(sa.select(holds.c.approved_by).where(self._this)).scalar_one()
-            raise _not_held(self._run_id, f"{first} has approved this already")
+            raise self._not_held(f"{first} has approved this already")
         return _hold(connection, self._this)
+
+    def _not_held(self, what: str) -> Refused:
+        return Refused(
+            "not_held",
+            f"nothing was approved: {what}",
+            where=f"run {self._run_id}",
+            remedy=f"look how it stands: {command('status', self._run_id, self._folder)}",
+        )
 
     def landed(self, connection: sa.Connection) -> bool:
         """Whether it stands after a COMMIT without an answer."""
@@ -92,12 +103,3 @@ def _is_hold(run_id: str, subject: str, digest: str) -> sa.ColumnElement[bool]:
 
 def _hold(connection: sa.Connection, this: sa.ColumnElement[bool]) -> HoldRow:
     return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
-
-
-def _not_held(run_id: str, what: str) -> Refused:
-    return Refused(
-        "not_held",
-        f"nothing was approved: {what}",
-        where=f"run {run_id}",
-        remedy=f"look how it stands: batchscore status {run_id}",
-    )

@@ -24,7 +24,10 @@ from batchscore.plan import Partition, Stage
 from batchscore.ports import (
     FailureRow,
     FlagRow,
+    HeldChange,
+    HeldClaim,
     HeldFlag,
+    HeldOpinion,
     HeldOutput,
     PastColumns,
     QuarantinedRow,
@@ -60,6 +63,7 @@ from batchscore.store.rows import id_if_any, largest_id, moment, request_of, sup
 from batchscore.store.schema import kind_of
 from batchscore.store.sweeping import sweeps_of
 from batchscore.store.tables import audit_head, queues, runs, suppressions
+from batchscore.store.told import changes_of, claims_of, is_without_gap, opinions_of
 from batchscore.store.undo import undo_of
 
 if TYPE_CHECKING:
@@ -189,6 +193,22 @@ class Reader:
         """How many flags of a run stand otherwise than claims and dispositions say."""
         return int(self._rows(misstated(run_id))[0]["n"])
 
+    def opinions(self, run_id: str) -> Iterator[HeldOpinion]:
+        """What people said of the run's flags, by queue, account and time; a page at a time."""
+        return opinions_of(self._rows, run_id)
+
+    def claims(self, run_id: str) -> Iterator[HeldClaim]:
+        """The newest claim of each of the run's flags that ever was claimed; a page at a time."""
+        return claims_of(self._rows, run_id)
+
+    def changes(self, run_id: str) -> Iterator[HeldChange]:
+        """What the outbox holds of the run's flags, by number; a page at a time."""
+        return changes_of(self._rows, run_id)
+
+    def events_without_gap(self) -> bool:
+        """Whether the numbers of the outbox have none, as far as sums can tell."""
+        return is_without_gap(self._rows)
+
     def undo(self, run_id: str) -> Undo:
         """What an undo of the run would do, or did."""
         return undo_of(self._engine, self.run(run_id))
@@ -250,9 +270,9 @@ class Reader:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
         return self._looked(lambda connection: events_after(connection, after, limit))
 
-    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
-        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
-        return entries_of(self._rows, run_id)
+    def audit(self, run_id: str | None = None, *, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail after that entry, or what it says of one run: each entry and the digest held for it, in order."""
+        return entries_of(self._rows, run_id, after)
 
     def audit_head(self) -> tuple[int, str]:
         """Number and digest of the newest entry of the trail; 0 before there is any."""

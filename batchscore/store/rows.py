@@ -247,6 +247,8 @@ def held_flag(row: RowMapping) -> HeldFlag:
         is_open=row["open_marker"] == 1,
         opened_at=from_microseconds(row["opened_at"]),
         released_as=row["released_as"],
+        ordinal=row["release_ordinal"],
+        turns=row["turns"],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.plan import Plan
@@ -34,7 +35,7 @@ def put_sweep(connection: sa.Connection, plan: Plan, now: sa.ColumnElement[Any])
                 "run_taken",
                 f"{row.lease_owner} is sweeping this as-of already, with other inputs or policy",
                 where=f"run {row.run_id}",
-                remedy=f"watch it: batchscore watch {row.run_id}",
+                remedy=f"watch it: {command('watch', row.run_id, plan.spec.store)}",
             )
     known = connection.execute(sa.select(sweeps).where(of_as_of, sweeps.c.plan_digest == plan.digest)).first()
     if known is None:

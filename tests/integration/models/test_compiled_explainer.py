@@ -8,7 +8,6 @@ import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from batchscore.models import compiled_explainer
 from batchscore.models.attribution import Attribution, read_attribution, read_nodes
 from batchscore.models.attribution_kernel import ROWS, contributions
 from batchscore.models.attribution_nodes import WIDE
-from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
+from batchscore.models.bundle import CheckedBundle
 from batchscore.models.compiled_explainer import CompiledExplainer
 from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.forest import NotCompilable
@@ -192,16 +191,6 @@ def test_a_node_without_weight_is_left_to_xgboost(cover: float) -> None:
     document["learner"]["gradient_booster"]["model"]["trees"][1]["sum_hessian"][4] = cover
     with pytest.raises(NotCompilable):
         attribution_of(json.dumps(document).encode(), 3)
-
-
-@pytest.fixture
-def checked(bundle: Path) -> CheckedBundle:
-    return read_checked(read_manifest(bundle).reference)
-
-
-@pytest.fixture
-def reference(checked: CheckedBundle) -> XGBoostScorer:
-    return XGBoostScorer(checked)
 
 
 @pytest.fixture
