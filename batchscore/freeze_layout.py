@@ -37,6 +37,14 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str, closed: Cl
     )
 
 
+def lay_out_account_files(plan: Plan, definitions: Definitions) -> tuple[Partition, ...]:
+    """Of the freeze, the groups of account files: what can be laid out without a look at a live table."""
+    if not plan.inputs.get(definitions.feature_set.accounts.table):
+        return ()
+    parts = enumerate(_accounts(plan, definitions, ""))
+    return tuple(Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, n_rows, reads) in parts)
+
+
 def _accounts(plan: Plan, definitions: Definitions, run_id: str) -> Iterator[_Part]:
     feature_set = definitions.feature_set
     accounts, held, segment, groups = feature_set.accounts, definitions.feature_set_file, plan.spec.segment, plan.spec.groups

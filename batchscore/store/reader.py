@@ -59,7 +59,7 @@ from batchscore.store.progress import (
 )
 from batchscore.store.requests import COLUMNS
 from batchscore.store.reviewed import chosen, decided_labels, misstated, of_account, shown
-from batchscore.store.rows import id_if_any, moment, request_of, suppression
+from batchscore.store.rows import id_if_any, largest_id, moment, request_of, suppression
 from batchscore.store.schema import kind_of
 from batchscore.store.sweeping import sweeps_of
 from batchscore.store.tables import audit_head, queues, runs, suppressions
@@ -81,6 +81,7 @@ class Reader:
         self._engine = engine
         self._folder = folder
         self._now = now(engine)
+        self._largest_id = largest_id(engine)
         self._found = FoundRuns(self._rows, self._now, folder)
 
     def run(self, run_id: str) -> RunRow:
@@ -214,7 +215,7 @@ class Reader:
 
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
-        return flags_of_account(self._rows, account_id)
+        return flags_of_account(self._rows, account_id, self._largest_id)
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""
@@ -249,14 +250,14 @@ class Reader:
 
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
-        held = id_if_any(account_id)
+        held = id_if_any(account_id, self._largest_id)
         if held is None:
             return ()
         return self._looked(lambda connection: of_account(connection, self._now, queue, held))
 
     def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
         """What happened to an account's flags in a queue, by number."""
-        held = id_if_any(account_id)
+        held = id_if_any(account_id, self._largest_id)
         if held is None:
             return ()
         return self._looked(lambda connection: events_of(connection, queue, held))
