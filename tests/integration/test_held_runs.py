@@ -22,8 +22,8 @@ from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.store import open_reader
 from tests.commands import call
-from tests.dba import dba_engine
 from tests.conftest import MakeMySqlStore
+from tests.dba import dba_engine
 from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
