@@ -27,7 +27,7 @@ from batchscore.plan import Plan
 from batchscore.planner.agreement import refuse_mismatch
 from batchscore.planner.estimates import stage_estimates
 from batchscore.planner.inputs import read_inputs
-from batchscore.planner.pinned import pinned_parts
+from batchscore.planner.pinned import pinned_of
 from batchscore.planner.told import incomplete_days, warnings_of_as_ofs, warnings_of_silence
 from batchscore.ports import RunRow
 from batchscore.spec import RunSpec
@@ -59,7 +59,7 @@ def make_plan(spec: RunSpec, *, now: datetime | None = None) -> Plan:
             where=absent[0],
             remedy="batchscore features build SPEC --as-of DATE --out frame.parquet; then train on it, and pack the model",
         )
-    pinned = pinned_parts(spec, feature_set, bundles, inputs)
+    pinned = pinned_of(spec, feature_set, bundles, inputs)
     return Plan(
         spec=spec,
         feature_set=feature_set.frozen_json(),

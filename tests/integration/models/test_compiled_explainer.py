@@ -111,7 +111,7 @@ def test_the_deepest_trees_are_exact(n_features: int) -> None:
     ],
     ids=["deep", "monotone", "leaf-wise", "forest", "pruned", "weighted"],
 )
-def test_trained_models_are_exact(parameters: dict[str, Any]) -> None:
+def test_contributions_of_trained_models_have_the_bits_of_xgboost(parameters: dict[str, Any]) -> None:
     chance = np.random.default_rng(0)
     values = chance.normal(size=(900, 4)).astype(np.float32)
     values[chance.random(values.shape) < 0.2] = np.nan
