@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import click
 import pytest
 
 from batchscore.errors import Refused
+from batchscore.settings import database_url
 from batchscore.store import open_reader
 from tests.commands import call
 from tests.mysql_server import MySqlServer
@@ -131,6 +134,41 @@ def test_an_account_no_queue_knows_is_told_as_such_whatever_its_id(finished: Sma
             call("queue", "decide", unknown, "cleared", "--saw", "1", "--by", "ann", "--store", world.store)
         assert refusal.value.reason in {"flag_absent", "id_too_large"}
         assert unknown not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("absent", "arguments", "extra"),
+    [
+        ("ecs_logging", ["run", "SPEC", "--inline", "--log", "run.log"], "batchscore[logs]"),
+        ("prometheus_client", ["run", "SPEC", "--inline", "--metrics-textfile", "run.prom"], "batchscore[metrics]"),
+        ("cryptography", ["cluster", "certs", "tls"], "batchscore[cluster]"),
+    ],
+)
+def test_what_needs_an_extra_that_is_not_installed_says_which_before_anything_is_done(
+    world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str, arguments: list[str], extra: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(Refused, match=re.escape(extra)) as refusal:
+        call(*(str(world.spec_path) if word == "SPEC" else word for word in arguments))
+    assert refusal.value.reason == "extra_missing"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_url_may_stand_in_a_file_of_its_own_and_one_that_cannot_be_read_is_told_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BATCHSCORE_URL_OWN_DATA", raising=False)
+    file = tmp_path / "url"
+    file.write_text("sqlite:////somewhere/crm.db\n")
+    monkeypatch.setenv("BATCHSCORE_URL_OWN_DATA_FILE", str(file))
+    assert database_url("own-data") == "sqlite:////somewhere/crm.db"
+    file.unlink()
+    with pytest.raises(Refused, match="BATCHSCORE_URL_OWN_DATA_FILE cannot be read") as refusal:
+        database_url("own-data")
+    assert refusal.value.reason == "secret_missing"
+    assert str(file) not in str(refusal.value)
 
 
 def test_tables_of_a_store_in_its_folder_are_nobodys_to_upgrade(world: SmallWorld) -> None:
