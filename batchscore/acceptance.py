@@ -13,7 +13,7 @@ from typing import Final
 
 from batchscore.errors import Problem, Refused
 from batchscore.plan import InputFile, Plan
-from batchscore.spec import Value
+from batchscore.values import Value
 
 LIBRARY: Final = "library "  # pinned parts of this beginning may be accepted; batchscore's code is one
 SOURCE: Final = "source "

@@ -22,7 +22,7 @@ from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import FeatureSet
 from batchscore.operations.approve import approve_hold
 from batchscore.operations.compare import ComparisonLimits, compare_bundle, compare_runs
-from batchscore.operations.control import Controlled, ask, withdraw_cancel
+from batchscore.operations.control import Controlled, ask, is_only_reported, withdraw_cancel
 from batchscore.operations.explain import explain_account
 from batchscore.pipeline import run as walk
 from batchscore.plan import Plan
@@ -129,12 +129,14 @@ def resume(  # noqa: PLR0913 (as `run`)
         by: Who accepts; by default whoever runs this process.
 
     Raises:
-        Refused: ``plan_changed``, naming what differs; ``not_acceptable``, ``run_unknown``, and as `run`.
+        Refused: ``plan_changed``, naming what differs; ``run_superseded``, ``not_acceptable``, ``run_unknown``, and as `run`.
         Paused: ``run_paused``: `continue_` comes first; and as `run`.
     """
     where = _Where(client, scheduler, workers, inline=inline, stall_s=stall_limit.total_seconds())
     reader, who = open_reader(Path(store)), by or operator_name()
     row = reader.run(run_id)
+    if is_only_reported(row, reader):
+        return row
     made, accepted = plan_again(row, reader.accepted(run_id), accepts=accept, by=who)
     limits = Limits(deadline=parse_deadline(deadline) if deadline else None, accepted=accepted)
     withdraw_cancel(Path(store), row, by=who)

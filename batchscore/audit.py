@@ -1,9 +1,9 @@
 """Values of the audit trail: who did what to the review queue, and the chain that makes a later edit show.
 
 An entry's digest covers the entry and the digest before it, so an entry that was altered, deleted or moved breaks every one
-after it. What a chain cannot show is a tail that was cut together with its head: compare the head with one kept outside, such
-as the one that each report prints. An account stands in an entry as a keyed digest: without the store's key nobody can tell
-which it is.
+after it. What a chain alone cannot show is a tail that was cut together with its head: `verify` finds one that told of its
+run, by the rows that are left; else compare the head with one kept outside, such as the one that each report prints. An account
+stands in an entry as a keyed digest: without the store's key nobody can tell which it is.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ from typing import Final
 
 from batchscore.digest import digest_of
 from batchscore.flag import AccountId
-from batchscore.spec import Value
+from batchscore.values import Value
 
 BEGINNING: Final = "0" * 64  # what the first entry follows
+BY_CHARS: Final = 255  # of the name of whoever did it, here and in every other row that has one
+
+
+def mistake_of_name(by: str, *, of: str) -> str:
+    """What is wrong with the name of whoever does something, in words; empty for nothing. ``of``: whose name it is, in words."""
+    fine = by.strip() and len(by) <= BY_CHARS and by.isprintable()
+    return "" if fine else f"the name of {of} has 1 to {BY_CHARS} characters, on one line"
 
 
 class Act(StrEnum):
@@ -35,6 +42,7 @@ class Act(StrEnum):
     RESTORED = "restored"  # one flag that the run's had superseded
     TURNED = "evidence turned"  # of another run: it counts, or does so no more, now that the run's is gone
     UNDONE = "undone"
+    APPROVED = "hold approved"  # a person let a held run go on
     PAUSED = "pause asked"
     CANCELLED = "cancel asked"
     ACCEPTED = "change accepted"  # another version of a library than a plan pinned

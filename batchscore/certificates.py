@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from batchscore.errors import Refused
-from batchscore.spec import Value
+from batchscore.values import Value
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from batchscore.evidence import Evidence
 from batchscore.flag import AccountId, Disposition, Flag, FlagState
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class Claim(Value):

@@ -10,7 +10,7 @@ from batchscore.desk import DispositionRow, Opinion, Reviewed
 from batchscore.errors import Refused
 from batchscore.evidence import Evidence, evidence_changes, what_changed
 from batchscore.flag import DECIDED, Actor, FlagState, may_change
-from batchscore.spec import Value
+from batchscore.values import Value
 
 CLOCKS_APART: Final = timedelta(minutes=10)  # how far another tool's clock may be from the database's
 

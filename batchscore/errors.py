@@ -129,6 +129,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
         "More accounts were set aside than the spec's limits allow; held before release until a person approves.",
     ),
     "statement_wrong": (435, "The database refused a statement as wrong: a bug of ours, or tables that are not ours."),
+    "run_superseded": (436, "A later run of the same plan was opened; that one is gone on with, and this one is not."),
     "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),

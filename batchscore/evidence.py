@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from batchscore.flag import AnyFlag, Flag
 from batchscore.policy import MoreEvidence
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class Evidence(Value):

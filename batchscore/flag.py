@@ -11,7 +11,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 AccountId = int | str
 

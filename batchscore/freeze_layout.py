@@ -37,6 +37,14 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str, closed: Cl
     )
 
 
+def lay_out_account_files(plan: Plan, definitions: Definitions) -> tuple[Partition, ...]:
+    """Of the freeze, the groups of account files: what can be laid out without a look at a live table."""
+    if not plan.inputs.get(definitions.feature_set.accounts.table):
+        return ()
+    parts = enumerate(_accounts(plan, definitions, ""))
+    return tuple(Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, n_rows, reads) in parts)
+
+
 def _accounts(plan: Plan, definitions: Definitions, run_id: str) -> Iterator[_Part]:
     feature_set = definitions.feature_set
     accounts, held, segment, groups = feature_set.accounts, definitions.feature_set_file, plan.spec.segment, plan.spec.groups
@@ -114,10 +122,10 @@ def closed_ranges(plan: Plan, reader: StoreReader, run_id: str) -> Closed:
             continue
         for partition in reader.partitions(row.run_id, Stage.FREEZE):
             work = partition.work
-            if isinstance(work, FreezeEvents) and work.closed and work.high is not None:
-                for table, source in wanted.items():
-                    if _is_same(source, work.source) and table == work.table:
-                        found.setdefault(table, {}).setdefault(work.low, work.high)
+            if not isinstance(work, FreezeEvents) or not work.closed or work.high is None or work.table not in wanted:
+                continue
+            if _is_same(wanted[work.table], work.source):
+                found.setdefault(work.table, {}).setdefault(work.low, work.high)
     return found
 
 

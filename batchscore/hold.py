@@ -15,7 +15,7 @@ from pydantic import model_validator
 
 from batchscore.digest import digest_of
 from batchscore.errors import Problem
-from batchscore.spec import Value
+from batchscore.values import Value
 
 Subject = Literal["input", "release", "errors"]
 
@@ -63,6 +63,11 @@ class HoldRow(Value):
     approved_by: str | None = None
     approved_because: str | None = None
     approved_at: datetime | None = None
+
+    @property
+    def entry(self) -> str:
+        """The approval, as the audit trail has it."""
+        return f"{self.subject}, {self.digest[:12]}: {self.approved_because or ''}"
 
 
 def findings_digest(findings: Iterable[Finding]) -> str:

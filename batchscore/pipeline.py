@@ -15,6 +15,7 @@ from typing import Final
 
 from batchscore.admission import judge_input
 from batchscore.budgets import judge_errors
+from batchscore.command import command
 from batchscore.decision import evidence_to_release, flags_to_release, make_decision, memory_read_at, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.forecast import Forecast, usual_seconds
@@ -262,7 +263,7 @@ class _Walk:
                 "proof_failed",
                 f"some accounts are not accounted for exactly once{so}",
                 where=f"run {self._run_id}",
-                remedy=f"batchscore status {self._run_id} --store {self._plan.spec.store}",
+                remedy=command("status", self._run_id, self._plan.spec.store),
             )
 
     def guard(self, row: RunRow) -> None:
@@ -302,13 +303,13 @@ class _Walk:
         """Give the run back, held, for what a guard found; go on where it found nothing that a person has not approved."""
         if not findings:
             return
-        store = f"--store {self._plan.spec.store}"
-        approve = f"batchscore approve {self._run_id} --by NAME {store}"
+        approve = command("approve", self._run_id, self._plan.spec.store, "--by NAME")
+        resume = command("resume", self._run_id, self._plan.spec.store)
         held = Held(
             reason,
             f"{len(findings)} finding(s) of {subject} need a person; everything committed is kept",
             where=f"run {self._run_id}",
-            remedy=f"mend it and run the spec again; or let it go on: {approve}, then: batchscore resume {self._run_id} {store}",
+            remedy=f"mend it and run the spec again; or let it go on: {approve}, then: {resume}",
             problems=tuple(finding.problem() for finding in findings[:MAX_PROBLEMS]),
         )
         self._store.hold(self._handle, subject, findings, f"{held.code} {held.reason}: {held.what}")
@@ -379,5 +380,5 @@ class _Walk:
                 "partition_quarantined",
                 f"{len(aside)} partition(s) of {stage} were set aside; the others are committed and will be reused",
                 where=f"run {self._run_id}, first: {stage} {aside[0].number}: {aside[0].message}",
-                remedy=f"mend the cause, then: batchscore retry {self._run_id} --quarantined --store {self._plan.spec.store}",
+                remedy=f"mend the cause, then: {command('retry', self._run_id, self._plan.spec.store, '--quarantined')}",
             )

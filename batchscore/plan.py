@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from batchscore.digest import digest_of
 from batchscore.shown import Showable, Shown, ShownTable
-from batchscore.spec import Gentle, IdCast, RunSpec, SqlSource, Value
+from batchscore.spec import Gentle, IdCast, RunSpec, SqlSource
+from batchscore.values import Value
 from batchscore.where import Where, outline_of
 
 

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from batchscore.plan import Stage, Task
-from batchscore.spec import Value
+from batchscore.values import Value
 
 HELD_BACK: Final = "held back"  # the part of an attempt's seconds in which it waited for its source
 

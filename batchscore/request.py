@@ -10,10 +10,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, Literal
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 Wish = Literal["paused", "cancelled"]
-BY_CHARS: Final = 255
 WHY_CHARS: Final = 2_000
 
 

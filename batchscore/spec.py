@@ -17,30 +17,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from batchscore.document import Mistake, read_document
 from batchscore.policy import Policy
-from batchscore.values import (
-    DURATION,
-    NAME,
-    ColumnName,
-    Count,
-    Duration,
-    Moment,
-    Number,
-    PositiveDuration,
-    Probability,
-    Value,
-    format_duration,
-    parse_duration,
-    parse_moment,
-)
+from batchscore.values import NAME, ColumnName, Count, Duration, Moment, Number, PositiveDuration, Value
 from batchscore.where import Where
-
-# Values and policy have modules of their own; whoever reads a spec finds them here.
-__all__ = [
-    "CLOCK", "DURATION", "MAX_AS_OFS", "MOST_CONNECTIONS", "NAME", "WEEKDAYS", "AsOfRange", "Clock", "Count",
-    "Duration", "Gentle", "Location", "Moment", "OfficeHours", "ParquetSource", "Policy", "PositiveDuration",
-    "Probability", "RunSpec", "Seconds", "Source", "SpecBundle", "SqlSource", "TableGate", "TableName", "Value",
-    "format_duration", "parse_clock", "parse_duration", "parse_moment", "read_spec",
-]  # fmt: skip
 
 CLOCK: Final = re.compile(r"^([01]\d|2[0-3]):[0-5]\d(:00)?$")
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -81,6 +59,7 @@ def _plain_relative(value: str) -> str:
 Location = Annotated[str, AfterValidator(_plain_relative)]
 Seconds = Number
 Clock = Annotated[time, BeforeValidator(parse_clock)]
+Share = Annotated[float, Field(ge=0, le=1)]
 TableName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -270,9 +249,9 @@ def _moments(value: Any) -> Any:
 class SegmentLimits(Value):
     """The same of each segment's accounts; segments of fewer than ``at_least`` are counted together."""
 
-    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
-    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
-    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    rejected: Share | None = None
+    unscoreable: Share | None = None
+    quarantined: Share | None = None
     at_least: Annotated[Count, Field(ge=20)] = 100
 
 
@@ -282,9 +261,9 @@ class ErrorLimits(Value):
     One account more holds the run before its release, until a person approves.
     """
 
-    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
-    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
-    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    rejected: Share | None = None
+    unscoreable: Share | None = None
+    quarantined: Share | None = None
     by_segment: SegmentLimits | None = Field(default=None, exclude_if=lambda limits: limits is None)
 
 

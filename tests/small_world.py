@@ -131,7 +131,7 @@ def _write_mails(folder: Path, rng: np.random.Generator, ids: pa.Array, day: int
     pq.write_table(mails, folder / "part.parquet")
 
 
-def pack(
+def pack(  # noqa: PLR0913 (one for each way in which bundles differ)
     folder: Path,
     rng: np.random.Generator,
     *,
@@ -139,6 +139,7 @@ def pack(
     place: str = "bundle",
     quiet: bool = False,
     bad: Callable[[dict[str, Column]], npt.NDArray[np.bool_]] | None = None,
+    reference: pa.Table | None = None,
 ) -> None:
     """Pack a bundle for the feature set as it stands, with the features of `NAMES`. It lies at ``place``.
 
@@ -160,6 +161,7 @@ def pack(
         feature_set_digest=read_feature_set(folder / "features.yaml").digest,
         golden=pa.table({name: features[:32, place] for place, name in enumerate(NAMES)}),
         about=About(name=name, reasons={name: _sentence(name) for name in NAMES}),
+        reference=reference,
     )
 
 

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.command import command
 from batchscore.observe.text import plain
 
 
@@ -31,5 +32,5 @@ def approve(run_id: str, *, by: str, because: str, store: Path, as_json: bool) -
     from batchscore.observe.terminal import show_holds
 
     show_holds([held], Console())
-    click.echo(f"next: batchscore resume {run_id} --store {plain(str(store))}")
+    click.echo(plain(f"next: {command('resume', run_id, store)}"))
     return 0

@@ -150,7 +150,7 @@ def _reasons(path: Path | None, features: FeatureSet) -> dict[str, ReasonTemplat
 
 
 def _moment(text: str) -> datetime:
-    from batchscore.spec import parse_moment
+    from batchscore.values import parse_moment
 
     try:
         return parse_moment(text)

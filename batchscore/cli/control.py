@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.command import command
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _said(found: Controlled, wish: Wish | None, store: str) -> str:
     about = f"{found.run_id}: {found.stands}" + (f", {found.told}" if found.told else "")
     if not found.changed:
         return f"{about}; nothing to change" if wish else f"{about}; it is not paused"
-    resume, watch = f"batchscore resume {found.run_id} --store {store}", f"batchscore watch {found.run_id} --store {store}"
+    resume, watch = command("resume", found.run_id, store), command("watch", found.run_id, store)
     if wish is None:
         return f"{about}; " + (f"its driver goes on. next: {watch}" if found.driven else f"next: {resume}")
     if found.seen_after_s is not None:
@@ -80,5 +81,5 @@ def _said(found: Controlled, wish: Wish | None, store: str) -> str:
         return about + after
     if found.driven:
         return f"{about}\nits driver has not said yet that it saw: look again. next: {watch}"
-    following = f"batchscore continue {found.run_id} --store {store}" if wish == "paused" else resume
+    following = command("continue", found.run_id, store) if wish == "paused" else resume
     return f"{about}; nobody drives it, and nobody takes it up before: {following}"

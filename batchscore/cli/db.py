@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON
+from batchscore.command import word
 from batchscore.errors import Refused
 from batchscore.observe.text import plain
 
@@ -44,8 +45,8 @@ def upgrade(spec: Path, *, only_sql: bool, as_json: bool) -> int:
         click.echo(said.script)
     else:
         click.echo(plain(f"{said.database}: tables of version {said.version}, {kind} account ids"))
-        click.echo(plain(f"an account may need more than before: batchscore db grants {spec}"))
-        click.echo(plain(f"next: batchscore run {spec}"))
+        click.echo(plain(f"an account may need more than before: batchscore db grants {word(spec)}"))
+        click.echo(plain(f"next: batchscore run {word(spec)}"))
     return 0
 
 

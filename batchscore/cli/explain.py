@@ -77,7 +77,7 @@ def _named(reader: Reader, named: str, account: str | None) -> tuple[RunRow, Acc
 
 
 def _moment(text: str | None) -> datetime | None:
-    from batchscore.spec import parse_moment
+    from batchscore.values import parse_moment
 
     if text is None:
         return None

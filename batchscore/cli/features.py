@@ -74,7 +74,8 @@ def sample(spec: Path, as_of: str, n_accounts: int, *, as_json: bool) -> int:
     """Show the features of a few accounts of SPEC as of DATE. Reads the whole input; writes nothing that stays."""
     from batchscore.features.sentences import Sampled, value_in_words
     from batchscore.sampling import sample_features
-    from batchscore.spec import parse_moment, read_spec
+    from batchscore.spec import read_spec
+    from batchscore.values import parse_moment
 
     moment = _parsed(parse_moment, as_of, "--as-of")
     feature_set, frame = sample_features(read_spec(spec), moment, n_accounts)
@@ -116,8 +117,9 @@ def build(  # noqa: PLR0913 (a command's options are its arguments)
     or later count: features of an account that was decided on before may hold the decision. A probability, of having been
     chosen for a decision, gives a column weight, 1 / probability. With --queue-labels they are the queue's own decisions.
     """
-    from batchscore.spec import parse_duration, parse_moment, read_spec
+    from batchscore.spec import read_spec
     from batchscore.training.frame import build_frame
+    from batchscore.values import parse_duration, parse_moment
 
     if (as_of is None) == (pairs is None):
         raise click.UsageError("say --as-of DATE for every account, or --pairs FILE")

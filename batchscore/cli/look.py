@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +11,15 @@ import click
 from rich.console import Console
 
 from batchscore.cli.options import JSON, OPTIONAL_RUN, RUN, STORE
-from batchscore.errors import INTERRUPTED
+from batchscore.errors import BUG, DONE, HELD, INTERRUPTED, QUARANTINED
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
     from batchscore.cli.outputs import RunStatus
-    from batchscore.hold import HoldRow
     from batchscore.ports import RunRow, StoreReader
     from batchscore.report.proof import Proof
 
 WATCH_EVERY_S = 1.0
-_ANEW = (
-    "next: mend the input as the reason says, then: batchscore run SPEC (a mended input is a new plan; what is whole is reused)"
-)
 
 
 @click.command()
@@ -64,30 +59,19 @@ def status(run_id: str | None, store: Path, *, rejected: bool, quarantined: bool
         click.echo(_status(row, reader, proof).model_dump_json(indent=2))
         return 0
     from batchscore.observe.terminal import show_accepted, show_holds, show_proof, show_stages
+    from batchscore.operations.following import following
 
     console = Console()
     show_stages(row, reader.stages(run_id), console)
     show_accepted(reader.accepted(run_id), console)
-    holds = reader.holds(run_id)
-    show_holds(holds, console)
-    aside = reader.quarantined(run_id)
-    for partition in aside:
+    show_holds(reader.holds(run_id), console)
+    for partition in reader.quarantined(run_id):
         click.echo(plain(f"quarantined: {partition.stage} {partition.number}: {partition.message}"))
     if proof is not None:
         show_proof(proof, console)
-    else:
-        following = _next(row, holds, set_aside=bool(aside))
-        click.echo(f"next: {following} --store {plain(str(store))}" if not row.failed_on_input else _ANEW)
+    if next_command := following(row, reader, store):
+        click.echo(plain(f"next: {next_command}"))
     return 0
-
-
-def _next(row: RunRow, holds: Sequence[HoldRow], *, set_aside: bool) -> str:
-    if row.state == "held" and holds and holds[-1].approved_at is None:
-        return f"batchscore approve {row.run_id} --by NAME"
-    if row.request is not None and row.request.wish == "paused":
-        return f"batchscore continue {row.run_id}"
-    retried = row.state == "failed" and set_aside
-    return f"batchscore retry {row.run_id} --quarantined" if retried else f"batchscore resume {row.run_id}"
 
 
 def _prove(row: RunRow, reader: StoreReader) -> Proof:
@@ -118,11 +102,13 @@ def _status(row: RunRow, reader: StoreReader, proof: Proof | None) -> RunStatus:
 def watch(run_id: str, store: Path, *, as_json: bool) -> int:
     """Follow RUN from any terminal until it ends. Reads only; leaving (Ctrl-C) does not touch the run.
 
-    Ends with 5, and the command that resumes, when the driver of the run is gone.
+    Ends as the run did, and with the command that comes next: 0 finished, 3 with quarantine, 4 held, paused or cancelled, 5
+    interrupted or its driver gone, 1 failed.
 
     With --json each look is one line, so that a program may read them as they come.
     """
     from batchscore.observe.terminal import show_holds, show_stages
+    from batchscore.operations.following import following
     from batchscore.store import open_reader
 
     reader = open_reader(store)
@@ -137,18 +123,30 @@ def watch(run_id: str, store: Path, *, as_json: bool) -> int:
                 console.clear()
             show_stages(row, reader.stages(run_id), console)
             show_holds(reader.holds(run_id) if row.state == "held" else (), console)
-        if row.driver_gone:
-            resume = f"batchscore resume {row.run_id} --store {plain(str(store))}"
-            click.echo(f"its driver is gone; everything committed is kept. next: {resume}", err=as_json)
-            return INTERRUPTED
         if not running:
-            return 0
+            gone = "its driver is gone; everything committed is kept. " if row.driver_gone else ""
+            if next_command := following(row, reader, store):
+                click.echo(plain(f"{gone}next: {next_command}"), err=as_json)
+            return _exit_code(row, reader)
         time.sleep(WATCH_EVERY_S)
+
+
+def _exit_code(row: RunRow, reader: StoreReader) -> int:
+    """As README has them, of a run that nobody drives."""
+    aside = bool(reader.quarantined(row.run_id))
+    ends = {"finished": DONE, "failed": BUG, "held": HELD, "paused": HELD, "cancelled": HELD}
+    return QUARANTINED if aside and row.state in {"finished", "failed"} else ends.get(row.state, INTERRUPTED)
 
 
 @click.command()
 @STORE
-@click.option("--grace-hours", type=click.IntRange(min=0), default=24, show_default=True, help="Leave files younger than this.")
+@click.option(
+    "--grace-hours",
+    type=click.IntRange(min=0),
+    default=24,
+    show_default=True,
+    help="Leave files younger than this, and of the last day those since a run that is under way was opened.",
+)
 @click.option("--apply", is_flag=True, help="Delete them.  [default: only show]")
 @JSON
 def clean(store: Path, grace_hours: int, *, apply: bool, as_json: bool) -> int:

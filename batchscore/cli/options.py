@@ -13,6 +13,7 @@ STORE = click.option(
     "--store", type=click.Path(path_type=Path), default=Path("store"), show_default=True, help="The store's folder."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (batchscore schema COMMAND describes it).")
+BY = click.option("--by", required=True, metavar="NAME", help="Who does it: it stands in the queue, the trail and in exports.")
 MAX_OFFERED = 30
 
 
@@ -29,3 +30,12 @@ def _run_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -
 
 RUN = click.argument("run_id", metavar="RUN", shell_complete=_run_ids)
 OPTIONAL_RUN = click.argument("run_id", metavar="RUN", required=False, shell_complete=_run_ids)
+
+
+def name_of(by: str) -> str:
+    """The name of whoever does it, of ``--by``; it is on one line, and says something."""
+    from batchscore.audit import mistake_of_name
+
+    if mistake := mistake_of_name(by.strip(), of="whoever does it"):
+        raise click.BadParameter(mistake, param_hint="--by")
+    return by.strip()

@@ -36,8 +36,9 @@ from batchscore.report.model import Report
 from batchscore.report.proof import Proof
 from batchscore.request import Request
 from batchscore.review.deciding import Imported
-from batchscore.spec import RunSpec, Value
+from batchscore.spec import RunSpec
 from batchscore.training.built import BuiltFrame
+from batchscore.values import Value
 
 if TYPE_CHECKING:
     from batchscore.errors import Problem

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batchscore.cli.options import JSON, STORE
+from batchscore.cli.options import BY, JSON, STORE, name_of
 from batchscore.desk import Wanted
 from batchscore.flag import Disposition, FlagState
 from batchscore.observe.text import plain, shown_id
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from batchscore.flag import AccountId
     from batchscore.store import Reader
 
-BY = click.option("--by", required=True, metavar="NAME", help="Who does it: it stands in the queue, the trail and in exports.")
 QUEUE = click.option("--queue", "name", metavar="QUEUE", help="The review queue; may be left out where a store has one.")
 FILTERS = (
     click.option(
@@ -354,17 +353,8 @@ def _refuse_unknown(queue_name: str) -> None:
     )
 
 
-def name_of(by: str) -> str:
-    """The name of whoever does it, of ``--by``; it is on one line, and says something."""
-    from batchscore.operations.approve import mistake_of
-
-    if mistake := mistake_of(by.strip(), ""):
-        raise click.BadParameter(mistake.replace("who approves", "whoever does it"), param_hint="--by")
-    return by.strip()
-
-
 def _duration(text: str, hint: str) -> timedelta:
-    from batchscore.spec import parse_duration
+    from batchscore.values import parse_duration
 
     try:
         return parse_duration(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.command import command
 from batchscore.observe.text import plain, shown_id
 
 
@@ -44,7 +45,7 @@ def release(run_id: str, *, count: int | None, apply: bool, withheld: bool, stor
         click.echo(f"released {shown.n_released:,} more{overtaken}; {shown.n_later:,} may go later")
     elif shown.n_next:
         click.echo(f"{shown.n_next:,} may go now, the next at rank {shown.next_rank:,}; {shown.n_later:,} later")
-        click.echo(f"next: batchscore release {run_id} --apply --store {plain(str(store))}")
+        click.echo(plain(f"next: {command('release', run_id, store, '--apply')}"))
     else:
         click.echo(f"nothing may go now; {shown.n_later:,} later")
     return 0

@@ -9,6 +9,7 @@ import click
 
 from batchscore.cli.options import JSON, RUN, STORE
 from batchscore.cli.walking import Terms, executor_options, run_plan, tell_end
+from batchscore.command import command
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
         return 0
     _tell(found)
     if not apply:
-        click.echo(f"nothing was done; to do it: batchscore retry {row.run_id} --{asked} --apply --store {plain(str(store))}")
+        click.echo(plain(f"nothing was done; to do it: {command('retry', row.run_id, store, f'--{asked} --apply')}"))
         return 0
     _keep_sweep(row, made, reader)
     again = not found.changed  # a new plan that was retried already is reported, not run a second time
@@ -101,9 +102,8 @@ def show_rejected(run_id: str, store: Path, *, as_json: bool) -> None:
     for row in found.first:
         click.echo(plain(f"  {row.file} row {row.row}: {row.code}"))
     if found.n:
-        where = f"--store {plain(str(store))}"
-        click.echo(f"all of them: batchscore rejects {run_id} --out rejects.csv {where}")
-        click.echo(f"mend the source, then: batchscore retry {run_id} --rejected {where}")
+        click.echo(plain(f"all of them: {command('rejects', run_id, store, '--out rejects.csv')}"))
+        click.echo(plain(f"mend the source, then: {command('retry', run_id, store, '--rejected')}"))
 
 
 def show_quarantined(run_id: str, store: Path, *, as_json: bool) -> None:
@@ -120,7 +120,7 @@ def show_quarantined(run_id: str, store: Path, *, as_json: bool) -> None:
     for partition in found.partitions:
         click.echo(plain(f"  {partition.stage} {partition.number}: {partition.message}"))
     if found.partitions:
-        click.echo(f"mend the cause, then: batchscore retry {run_id} --quarantined --store {plain(str(store))}")
+        click.echo(plain(f"mend the cause, then: {command('retry', run_id, store, '--quarantined')}"))
 
 
 def _tell(found: Retry) -> None:

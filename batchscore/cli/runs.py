@@ -11,6 +11,7 @@ from rich.console import Console
 
 from batchscore.cli.options import JSON, RUN, SPEC, STORE
 from batchscore.cli.walking import Terms, executor_options, run_plan, tell_end, warn
+from batchscore.command import word
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def plan(spec: Path, *, as_json: bool) -> int:
 
     show_plan(made, Console())
     warn(made)
-    click.echo(f"\nnext: batchscore run {plain(str(spec))} --plan {made.digest[:12]}")
+    click.echo(plain(f"\nnext: batchscore run {word(spec)} --plan {made.digest[:12]}"))
     return 0
 
 
@@ -107,7 +108,7 @@ def run(  # noqa: PLR0913 (a command's options are its arguments)
         raise click.UsageError(msg)
     made = _plan(spec)
     if approved is not None:
-        accepted = hold_to(made, approved, plain(str(spec)), accepts=accepts, by=_who(by))
+        accepted = hold_to(made, approved, str(spec), accepts=accepts, by=_who(by))
         terms = replace(terms, accepted=accepted)
     row = run_plan(made, again=again, executor=executor(), terms=terms)
     return tell_end(row, as_json=as_json)
@@ -131,12 +132,14 @@ def resume(  # noqa: PLR0913 (as `run`)
     as_json: bool,
 ) -> int:
     """Go on with RUN where it was stopped or killed; refused when a pinned part has changed since, or it is paused."""
-    from batchscore.operations.control import withdraw_cancel
+    from batchscore.operations.control import is_only_reported, withdraw_cancel
     from batchscore.planner import plan_again
     from batchscore.store import open_reader
 
     reader, who = open_reader(store), _who(by)
     stood = reader.run(run_id)
+    if is_only_reported(stood, reader):
+        return tell_end(stood, as_json=as_json)
     made, accepted = plan_again(stood, reader.accepted(run_id), accepts=accepts, by=who)
     withdraw_cancel(store, stood, by=who)
     row = run_plan(made, again=False, executor=executor(), terms=replace(terms, accepted=accepted))

@@ -27,7 +27,7 @@ class _Moment(click.ParamType[datetime]):
     name = "date"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from batchscore.spec import parse_moment
+        from batchscore.values import parse_moment
 
         try:
             return parse_moment(value)
@@ -41,7 +41,7 @@ class _Every(click.ParamType[timedelta]):
     name = "duration"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        from batchscore.spec import parse_duration
+        from batchscore.values import parse_duration
 
         try:
             every = parse_duration(value)

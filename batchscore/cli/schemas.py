@@ -13,7 +13,8 @@ from typing import Any, Final
 from batchscore.cli.outputs import OUTPUTS
 from batchscore.features.definitions import OF_EVENTS, OVER_EVENTS, PYTHON
 from batchscore.features.feature_set import FeatureSet
-from batchscore.spec import DURATION, NAME, RunSpec
+from batchscore.spec import RunSpec
+from batchscore.values import DURATION, NAME
 from batchscore.where import OPERATORS
 
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchscore.cli.options import JSON, STORE
-from batchscore.cli.queue import BY, name_of
+from batchscore.cli.options import BY, JSON, STORE, name_of
 from batchscore.observe.text import plain
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _warn_of_unknown(reader: Reader, queue: str) -> None:
 
 
 def _until(text: str) -> datetime:
-    from batchscore.spec import parse_duration, parse_moment
+    from batchscore.values import parse_duration, parse_moment
 
     try:
         return datetime.now(UTC) + parse_duration(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batchscore.cli.options import JSON, RUN, STORE
+from batchscore.command import command
 from batchscore.errors import DONE, HELD
 from batchscore.observe.text import plain, shown_id
 
@@ -43,7 +44,7 @@ def undo(run_id: str, *, apply: bool, why: str | None, store: Path, as_json: boo
     if as_json:
         click.echo(found.model_dump_json(indent=2))
     else:
-        _tell(found, plain(str(store)))
+        _tell(found, store)
     return 0
 
 
@@ -72,13 +73,13 @@ def verify(run_id: str, store: Path, *, as_json: bool) -> int:
         if check.n_untrue > len(check.untrue):
             click.echo(f"         and {check.n_untrue - len(check.untrue):,} more")
     click.echo(f"audit trail: entry {found.audit_number:,}, head {found.audit_head}")
-    click.echo("compare it with the head that an earlier report printed: a tail that was cut is not found from here")
+    click.echo("compare it with the head that an earlier report printed: a cut tail that told of others is not found here")
     ends = "all of it is true" if found.true else "NOT AS IT WAS: look at what is FALSE before trusting its flags"
     click.echo(f"{run_id}: {ends}")
     return DONE if found.true else HELD
 
 
-def _tell(found: Undo, store: str) -> None:
+def _tell(found: Undo, store: Path) -> None:
     done = found.undone_at is not None
     if found.begun_at is not None:
         until = f"undone {found.undone_at:%Y-%m-%d %H:%M} UTC" if found.undone_at else "an undo was begun and has not ended"
@@ -100,4 +101,4 @@ def _tell(found: Undo, store: str) -> None:
     if len(found.left) > MAX_SHOWN:
         click.echo(f"          and {len(found.left) - MAX_SHOWN:,} more: --json lists all")
     if not done:
-        click.echo(f"to do it: batchscore undo {found.run_id} --apply --why TEXT --store {store}")
+        click.echo(plain(f"to do it: {command('undo', found.run_id, store, '--apply --why TEXT')}"))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchscore.cli.telling import Telling, telling_options
+from batchscore.command import command, word
 from batchscore.errors import QUARANTINED
 from batchscore.observe.text import plain
 
@@ -177,8 +178,9 @@ def tell_end(row: RunRow, *, as_json: bool) -> int:
     if row.state == "finished":
         _tell_set_aside(row, reader)
     if aside:
-        click.echo(f"mend the cause, then: batchscore retry {row.run_id} --quarantined --store {plain(store)}")
-    click.echo(f"next: batchscore report {row.run_id} --store {plain(store)}\n      batchscore queue --store {plain(store)}")
+        click.echo(plain(f"mend the cause, then: {command('retry', row.run_id, store, '--quarantined')}"))
+    click.echo(plain(f"next: {command('report', row.run_id, store)}"))
+    click.echo(plain(f"      batchscore queue --store {word(store)}"))
     return QUARANTINED if aside else 0
 
 
@@ -189,7 +191,7 @@ def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
     proof = prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id)
     if proof.n_rows_rejected or proof.n_orphans:
         counts = f"{proof.n_rows_rejected:,} rows rejected on reading, {proof.n_orphans:,} events of unknown accounts"
-        click.echo(f"set aside: {counts} → batchscore status {row.run_id} --rejected --store {plain(row.plan.spec.store)}")
+        click.echo(plain(f"set aside: {counts} → {command('status', row.run_id, row.plan.spec.store, '--rejected')}"))
 
 
 AT_ONCE_AFTER_S = 20.0  # supervisors kill after 30

@@ -2,7 +2,7 @@
 
 An account whose flag stands is withheld and uses up nothing; but a run that would have selected it, had no flag stood, has
 something to say of it. What an older as-of says is no news, and what gave the same margin is none either: those two are left
-out at once, before anybody explains them. Whether the rest moved far enough (`desk.says_more`) is the release's to say.
+out at once, before anybody explains them. Whether the rest moved far enough (`evidence.says_more`) is the release's to say.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from batchscore.command import command
 from batchscore.dispatch.requests import LOOK_EVERY_S, Requests
 from batchscore.errors import (
     BatchscoreError,
@@ -72,21 +73,21 @@ def _closed_properly(plan: Plan, store: Store, handle: RunHandle) -> Iterator[No
     except (Fenced, Held):
         raise  # somebody else's run now; or given back already, with what it is held for
     except (TryAgain, CommitUnknown) as error:  # the database is away: there is nobody to tell, and the lease runs out by itself
-        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
+        resume = command("resume", handle.run_id, plan.spec.store)
         raise Interrupted(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"once it is back: {resume}") from error
     except (Cancelled, DatabaseFailed, Interrupted, Paused) as error:
         with suppress(BatchscoreError):  # a full disk may keep the ledger from hearing of it: then the driver is gone
             store.close(handle, _state_after(error), str(error))
         first = f"{error.remedy}; then: " if error.remedy else ""
         if error.reason == "run_paused":
-            first = f"batchscore continue {handle.run_id} --store {plan.spec.store}; then: "
-        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
+            first = f"{command('continue', handle.run_id, plan.spec.store)}; then: "
+        resume = command("resume", handle.run_id, plan.spec.store)
         kind = type(error) if isinstance(error, Cancelled | Paused) else Interrupted
         raise kind(error.reason, error.what, where=f"run {handle.run_id}", remedy=f"{first}{resume}") from error
     except KeyboardInterrupt as error:  # at once, whatever was under way: the lease need not be waited for
         with suppress(BatchscoreError):
             store.close(handle, "interrupted", "stopped at once")
-        resume = f"batchscore resume {handle.run_id} --store {plan.spec.store}"
+        resume = command("resume", handle.run_id, plan.spec.store)
         what = "stopped at once; everything committed is kept"
         raise Interrupted("interrupted", what, where=f"run {handle.run_id}", remedy=resume) from error
     except BatchscoreError as error:

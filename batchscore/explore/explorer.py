@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.attempt.scoring import rejects_schema, scores_schema
+from batchscore.command import command
 from batchscore.decide.table import flags_in
 from batchscore.decide.top import decide_dates
 from batchscore.decision import question_of
@@ -45,13 +46,15 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows, frozen_events, score_work
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import KeyRange, Reference, Score, Stage
+from batchscore.policy import Policy
 from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.shown import Showable, Shown
 from batchscore.sources.freeze import empty_events
-from batchscore.spec import Policy, RunSpec, format_duration
+from batchscore.spec import RunSpec
 from batchscore.store import open_reader
 from batchscore.store.reader import Reader
+from batchscore.values import format_duration
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -81,7 +84,7 @@ class Explorer(Showable):
             raise Refused(
                 "run_unfinished",
                 f"{self.run.run_id} has not decided yet: it is {self.run.state}",
-                remedy=f"batchscore resume {self.run.run_id} --store {self.store}",
+                remedy=command("resume", self.run.run_id, self.store),
             )
         self._works = [score_work(partition) for partition in self._partitions]
         self._ranges = [work for work in self._works if work.as_ofs == self._works[0].as_ofs]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from batchscore.spec import NAME, Duration, Value
+from batchscore.values import NAME, Duration, Value
 from batchscore.where import Where
 
 Name = Annotated[str, Field(pattern=NAME)]

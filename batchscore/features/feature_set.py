@@ -46,7 +46,7 @@ from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, IdKind
 from batchscore.plan import Reference
 from batchscore.shown import Showable, Shown, ShownTable
-from batchscore.spec import Count, PositiveDuration, Probability, Value, format_duration
+from batchscore.values import Count, PositiveDuration, Probability, Value, format_duration
 from batchscore.where import columns_of
 
 RESERVED: Final = frozenset({ACCOUNT_ID, "as_of", "score", "margin"})

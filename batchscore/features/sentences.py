@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from batchscore.features.definitions import DAY, AccountColumn, Age, Definition, Difference, OverEvents, PythonFeature, Ratio
-from batchscore.spec import Value, format_duration
+from batchscore.values import Value, format_duration
 from batchscore.where import sentence_of as sentence_of_where
 
 _SAYS: Final = {

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from batchscore.features.definitions import Column, Name
 from batchscore.keys import ACCOUNT_ID
-from batchscore.spec import Count, Duration, Value
+from batchscore.values import Count, Duration, Value
 
 Unit = Literal["s", "ms", "us", "ns"]
 Scale = Annotated[Count, Field(ge=0, le=9)]

@@ -37,18 +37,16 @@ def lay_out_rollup(
         parameters = definitions.feature_set.rollup_parameters(events.table) | ({"by": by} if by else {})
         for partition in earlier:
             held = partition.work
-            if (
-                isinstance(held, Rollup)
-                and held.table == events.table
-                and held.files
-                and all(file in left for file in held.files)
-            ):
-                work = held.model_copy(update={"feature_set": definitions.feature_set_file, "by": by})
-                reads = what_it_reads(parameters, files=work.files)
-                if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
-                    works.append((work, reads))
-                    for file in held.files:
-                        del left[file]
+            if not isinstance(held, Rollup) or held.table != events.table or not held.files:
+                continue
+            if any(file not in left for file in held.files):
+                continue
+            work = held.model_copy(update={"feature_set": definitions.feature_set_file, "by": by})
+            reads = what_it_reads(parameters, files=work.files)
+            if Partition.of(work, number=0, n_rows=0, reads=reads).address == partition.address:
+                works.append((work, reads))
+                for file in held.files:
+                    del left[file]
         new = rollup_works(tuple(left), events.table, definitions.feature_set_file, by=by)
         works += [(work, what_it_reads(parameters, files=work.files)) for work in new]
         for output in frozen.get(events.table, ()):

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from batchscore.errors import PartitionError, Problem
 from batchscore.models.contract import Frame, Matrix
-from batchscore.spec import Value
+from batchscore.values import Value
 
 MIN_ROWS: Final = 100  # of a frame: of fewer, a share says little
 _BLOCK: Final = 4_096  # rows that stay in the cache while they are compared

@@ -30,7 +30,7 @@ from batchscore.models.model_file import ModelFacts, read_model_facts
 from batchscore.plan import Reference
 from batchscore.report.histogram import N_BINS
 from batchscore.shown import Showable, Shown, ShownTable
-from batchscore.spec import NAME, Value
+from batchscore.values import NAME, Value
 
 MANIFEST: Final = "manifest.json"
 GOLDEN: Final = "golden.parquet"

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import AwareDatetime
 
 from batchscore.models.bundle import Bundle, Machine, Manifest
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class BundleShown(Value):

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from batchscore.models.contract import Matrix
-from batchscore.spec import Value
+from batchscore.values import Value
 
 MAX_KNOTS: Final = 10_000
 _Margin = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]

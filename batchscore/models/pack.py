@@ -48,8 +48,8 @@ from batchscore.models.xgboost_scorer import (
 )
 from batchscore.plan import Reference
 from batchscore.report.histogram import Counts, histogram
-from batchscore.spec import NAME, Value
 from batchscore.spelling import did_you_mean
+from batchscore.values import NAME, Value
 
 
 class Categories(Value):

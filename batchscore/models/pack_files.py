@@ -16,8 +16,8 @@ from batchscore.models.bundle import MAX_GOLDEN_BYTES, ReasonTemplate
 from batchscore.models.calibration import Calibration, Isotonic, Sigmoid
 from batchscore.models.container import read_limited
 from batchscore.models.pack import Categories
-from batchscore.spec import Value
 from batchscore.spelling import did_you_mean
+from batchscore.values import Value
 
 
 def read_rows(path: Path, *, limit: int = MAX_GOLDEN_BYTES) -> pa.Table:

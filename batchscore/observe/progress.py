@@ -80,7 +80,8 @@ class ProgressObserver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:  # elsewhere it was never started, and stopping it would leave an empty line
+            self._bar.stop()
 
     def __call__(self, event: Event) -> None:  # noqa: C901, PLR0912 (one case, one event)
         """Tell one event."""
@@ -92,7 +93,7 @@ class ProgressObserver:
             case PartitionCommitted():
                 self._advance(event)
             case PartitionAlerted():
-                self._say(f"  {event.stage} {event.number}: {plain(alert_meaning(event.alert))}")
+                self._say(f"  {event.stage} {event.number}: {alert_meaning(event.alert)}")
             case PartitionFailed():
                 end = "quarantined" if event.quarantined else "will be tried again"
                 self._say(f"  {event.stage} {event.number}: {event.reason}, {end}")
@@ -113,7 +114,7 @@ class ProgressObserver:
                 self._say(f"waiting: {event.reason}" if event.reason else "going on")
             case StallFound():
                 story = f"; the cluster's story: {event.story}" if event.story else ""
-                self._say(f"stalled: {plain(event.found)}; {event.done}{plain(story)}")
+                self._say(f"stalled: {event.found}; {event.done}{story}")
             case DeadlineJudged():
                 self._say(_deadline(event))
             case Stopping():
@@ -153,14 +154,14 @@ class ProgressObserver:
 
     def _tell_input(self, event: InputJudged) -> None:
         for warning in event.warnings:
-            self._say(f"warning: {plain(warning)}")
+            self._say(f"warning: {warning}")
         if event.n_days:
             parts = ((event.n_held, "not as usual"), (event.n_approved, "approved"), (event.n_new, "too new to compare"))
             said = ", ".join(f"{n:,} {what}" for n, what in parts if n)
             self._say(f"    gate  {event.n_days:,} days of input judged" + (f"; {said}" if said else ""))
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(plain(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _deadline(event: DeadlineJudged) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from batchscore.acceptance import Accepted
+from batchscore.command import command
 from batchscore.deadline import lateness_told
 from batchscore.digest import KeyDigest
 from batchscore.flag import Flag
@@ -79,7 +80,8 @@ def show_stages(row: RunRow, stages: Sequence[StageRow], console: Console) -> No
     elif row.undo_begun_at is not None:
         begun = f"{row.undo_begun_at:%Y-%m-%d %H:%M} UTC by {row.undone_by}: {row.undone_why}"
         tables.line(console, f"UNDO UNFINISHED, begun {begun}")
-        tables.line(console, f"next: batchscore undo {row.run_id} --apply --why TEXT goes on with it")
+        again = command("undo", row.run_id, row.plan.spec.store, "--apply --why TEXT")
+        tables.line(console, f"next: {again} goes on with it")
     if row.request is not None:
         seen = "; its driver has not seen it yet" if row.request.seen_at is None and row.request.met_at is None else ""
         tables.line(console, f"{row.request.told}{seen}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from batchscore.audit import mistake_of_name
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.hold import HoldRow
 from batchscore.store import open_reader, open_store
 
-MAX_NAME: Final = 255
 MAX_REASON: Final = 2_000
 
 
@@ -31,7 +32,7 @@ def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow
             "not_held",
             f"nothing was approved: the run is {row.state}",
             where=f"run {run_id}",
-            remedy=f"look how it stands: batchscore status {run_id}",
+            remedy=f"look how it stands: {command('status', run_id, folder)}",
         )
     store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
     return store.approve(found[-1], by=by, because=because)
@@ -39,6 +40,6 @@ def approve_hold(folder: Path, run_id: str, *, by: str, because: str) -> HoldRow
 
 def mistake_of(by: str, because: str) -> str:
     """What is wrong with a name and a reason, in words; empty for nothing."""
-    if not by.strip() or len(by) > MAX_NAME or not by.isprintable():
-        return f"the name of who approves has 1 to {MAX_NAME} characters, on one line"
+    if mistake := mistake_of_name(by, of="who approves"):
+        return mistake
     return f"the reason is longer than {MAX_REASON:,} characters" if len(because) > MAX_REASON else ""

@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 
 from batchscore.acceptance import Accepted, Inputs, accept, changes, left, refuse
+from batchscore.command import word
 from batchscore.digest import digest_of
 from batchscore.errors import Refused
 from batchscore.plan import InputFile, Plan
@@ -45,8 +46,8 @@ def hold_to(made: Plan, approved: str, spec: str, *, accepts: Sequence[str] = ()
         left(found, accepted),
         what="changed since that plan was approved",
         where=f"run {made.spec.name}",
-        command=f"batchscore run {spec} --plan {approved}",
-        otherwise=f"put it back; or look at the plan as it is now (batchscore plan {spec}), then approve that",
+        command=f"batchscore run {word(spec)} --plan {word(approved)}",
+        otherwise=f"put it back; or look at the plan as it is now (batchscore plan {word(spec)}), then approve that",
     )
     return accepted
 
@@ -67,8 +68,8 @@ def _planned(made: Plan, approved: str, spec: str) -> tuple[dict[str, str], Inpu
         f"the plan is now {made.digest[:12]}, not the one that was approved; no run of that one is known here, so what differs "
         "cannot be named",
         where=f"run {made.spec.name}",
-        remedy=f"look at what changed (batchscore plan {spec}), then approve that hash; "
-        f"a plan that is kept (batchscore plan {spec} --json > plan.json) can be given in place of its hash, and names it",
+        remedy=f"look at what changed (batchscore plan {word(spec)}), then approve that hash; "
+        f"a plan that is kept (batchscore plan {word(spec)} --json > plan.json) can be given in place of its hash, and names it",
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.command import command
 from batchscore.decision import read_scores
 from batchscore.errors import Refused
 from batchscore.features.feature_set import open_feature_set
@@ -64,7 +65,7 @@ def committed_side(row: RunRow, reader: StoreReader, bundle: Reference | None = 
     receipts = [receipt for receipt in reader.receipts(row.run_id, stage) if receipt.number in numbers]
     aside = {one.number for one in reader.quarantined(row.run_id) if one.stage is stage}
     if row.decision is None or not mine or len(receipts) + len(aside & numbers) < len(mine):
-        remedy = f"batchscore resume {row.run_id} --store {row.plan.spec.store}"
+        remedy = command("resume", row.run_id, row.plan.spec.store)
         raise Refused("run_unfinished", f"not all scores of {row.run_id} are there: it is {row.state}", remedy=remedy)
     files, store = scores_of(mine, receipts), Path(row.plan.spec.store)
     used = row.plan.bundles[0] if bundle is None else bundle

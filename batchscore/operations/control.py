@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 from typing import Final
 
+from batchscore.audit import mistake_of_name
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.features.feature_set import FeatureSet
-from batchscore.ports import RunRow
-from batchscore.request import BY_CHARS, WHY_CHARS, Wish
-from batchscore.spec import Value
+from batchscore.ports import RunRow, StoreReader
+from batchscore.request import WHY_CHARS, Wish
 from batchscore.store import open_reader, open_store
+from batchscore.values import Value
 
 SEEN_WITHIN_S: Final = 5.0  # how long is waited for a driver to say that it saw: it looks every second
 _LOOK_EVERY_S: Final = 0.1
@@ -52,7 +54,7 @@ def ask(folder: Path, run_id: str, wish: Wish | None, *, by: str, why: str = "",
             "nothing_to_control",
             f"nothing was asked: the run is {standing.told}",
             where=f"run {run_id}",
-            remedy=f"to go on after all: batchscore resume {run_id} --store {folder}",
+            remedy=f"to go on after all: {command('resume', run_id, folder)}",
         )
     store = open_store(folder, FeatureSet.thaw(row.plan.feature_set).account_id)
     row = store.request(run_id, wish, number=row.n_requests, by=by, why=why)
@@ -72,10 +74,30 @@ def withdraw_cancel(folder: Path, row: RunRow, *, by: str) -> None:
         store.request(row.run_id, None, number=row.n_requests, by=by, why="resumed")
 
 
+def is_only_reported(row: RunRow, reader: StoreReader) -> bool:
+    """Whether the run is over, and a later one of its plan was opened: a driver would take up, or report, that one.
+
+    Raises:
+        Refused: ``run_superseded``: the same, and it is not over.
+    """
+    newest = reader.runs_of_plan(row.plan_digest)[0]
+    if newest.run_id == row.run_id:
+        return False
+    if row.state == "finished":
+        return True
+    verb = "status" if newest.state == "finished" else "resume"
+    raise Refused(
+        "run_superseded",
+        f"{newest.run_id} was opened since, as the next run of the same plan (--again): this one is not gone on with",
+        where=f"run {row.run_id}",
+        remedy=f"look at that one, or go on with it: {command(verb, newest.run_id, row.plan.spec.store)}",
+    )
+
+
 def mistake_of(by: str, why: str) -> str:
     """What is wrong with a name and a reason, in words; empty for nothing."""
-    if not by.strip() or len(by) > BY_CHARS or not by.isprintable():
-        return f"the name of who asks has 1 to {BY_CHARS} characters, on one line"
+    if mistake := mistake_of_name(by, of="who asks"):
+        return mistake
     if len(why) > WHY_CHARS or not (not why or why.isprintable()):
         return f"the reason has at most {WHY_CHARS:,} characters, on one line"
     return ""

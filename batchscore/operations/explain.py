@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchscore.command import command
 from batchscore.decide.table import as_earlier
 from batchscore.decision import decided_by, question_of
 from batchscore.errors import BatchscoreError, Refused
@@ -81,7 +82,7 @@ def explain_account(row: RunRow, reader: StoreReader, account_id: AccountId, as_
         Held: the run's decision is gone or damaged, so nothing can be said. All else that is, is told in the checks.
     """
     if row.decision is None or row.memory is None:
-        remedy = f"batchscore resume {row.run_id} --store {row.plan.spec.store}"
+        remedy = command("resume", row.run_id, row.plan.spec.store)
         raise Refused("run_unfinished", f"{row.run_id} has not decided yet: it is {row.state}", remedy=remedy)
     with told_to_a_person():
         frozen = FrozenAccount.of(row, reader, account_id, as_of)

@@ -32,7 +32,7 @@ from batchscore.report.quality import (
     quality_of,
     thresholds_of,
 )
-from batchscore.spec import Value
+from batchscore.values import Value
 
 MOST_RUNS: Final = 60  # of a spec, the newest
 MOST_SEGMENTS: Final = 12

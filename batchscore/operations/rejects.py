@@ -24,7 +24,7 @@ from batchscore.files import publish, verified
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Rollup, Stage
 from batchscore.ports import RunRow, StoreReader
-from batchscore.spec import Value
+from batchscore.values import Value
 
 SHOWN_ROWS: Final = 20
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "'")  # what makes a spreadsheet compute, or hides that it was guarded

@@ -10,6 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchscore.command import command, word
 from batchscore.decide.again import moved_since
 from batchscore.decide.memory import Memory, Moment, judge, remember
 from batchscore.decide.table import WITHHELD
@@ -20,8 +21,8 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows
 from batchscore.plan import Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
-from batchscore.spec import Value
 from batchscore.store import open_reader, open_store
+from batchscore.values import Value
 
 SUPPRESSED_SINCE: Final = "suppressed_since"  # beside `decide.memory.Withheld`, which decide knows of
 
@@ -71,7 +72,7 @@ def release_reserve(folder: Path, run_id: str, *, count: int | None, apply: bool
     row, now = reader.run(run_id), reader.clock()
     if row.decision is None or row.released_at is None or row.undo_begun_at is not None:
         what = "the run is undone, or being so" if row.undo_begun_at else f"the run has released nothing: it is {row.stands}"
-        remedy = f"look how it stands: batchscore status {run_id}"
+        remedy = f"look how it stands: {command('status', run_id, folder)}"
         raise Refused("nothing_to_release", what, where=f"run {run_id}", remedy=remedy)
     _refuse_behind(row, reader)
     kept = reserve_of(row)
@@ -109,7 +110,8 @@ def would_have_been(folder: Path, run_id: str) -> tuple[WithheldShown, ...]:
     reader = open_reader(folder)
     row = reader.run(run_id)
     if row.decision is None:
-        raise Refused("run_unfinished", f"{run_id} has not decided yet: it is {row.stands}", remedy=f"batchscore status {run_id}")
+        remedy = command("status", run_id, folder)
+        raise Refused("run_unfinished", f"{run_id} has not decided yet: it is {row.stands}", remedy=remedy)
     rows = decided_rows(row.decision, WITHHELD)
     last = pa.scalar(row.plan.spec.as_ofs()[-1], rows.schema.field("as_of").type)
     withheld = [
@@ -180,7 +182,7 @@ def _refuse_behind(row: RunRow, reader: StoreReader) -> None:
             "as_of_behind",
             f"{max(newer):%Y-%m-%d} was swept and released meanwhile, and decided on every account anew",
             where=f"run {row.run_id}",
-            remedy="release of that run's reserve instead: batchscore status",
+            remedy=f"release of that run's reserve instead: batchscore status --store {word(row.plan.spec.store)} lists the runs",
         )
 
 

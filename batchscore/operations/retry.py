@@ -7,16 +7,18 @@ part differs it is the next generation of the same plan; when one does, it is a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
+from batchscore.command import command
 from batchscore.errors import Refused
-from batchscore.freeze_layout import lay_out_freeze
-from batchscore.layout import Definitions, earlier_rollups, lay_out_rollup, lay_out_shadow
+from batchscore.freeze_layout import lay_out_account_files
+from batchscore.layout import Definitions, earlier_rollups, frozen_events, lay_out_rollup, lay_out_shadow
 from batchscore.operations.rejects import n_rejected
-from batchscore.plan import Partition, Plan, Stage
+from batchscore.plan import FreezeEvents, FreezeSql, Partition, Plan, Stage
 from batchscore.ports import QuarantinedRow, RunRow, StoreReader
-from batchscore.spec import Value
+from batchscore.receipt import Output
+from batchscore.values import Value
 
 SetAside = Literal["quarantined", "rejected"]
 _OF_SCORES: Final = ("feature set", "bundle ", "library ", "stage formats")  # pinned parts that change every score
@@ -61,16 +63,16 @@ def plan_retry(row: RunRow, made: Plan, reader: StoreReader, asked: SetAside) ->
     _refuse_unfinished(row, aside, reader)
     changed = row.plan.differences(made.pinned)
     count = n_rejected(reader, row.run_id)
-    named = f"{row.run_id} --store {row.plan.spec.store}"
+    store = row.plan.spec.store
     if not (aside if asked == "quarantined" else count):
-        look = f"batchscore status {named}"
+        look = command("status", row.run_id, store)
         raise Refused("nothing_to_retry", f"nothing was {asked}", where=row.run_id, remedy=look)
     if asked == "rejected" and not changed and not _reads_live_table(made):
         raise Refused(
             "nothing_to_retry",
             "no input has changed since, so the same rows would be rejected again",
             where=row.run_id,
-            remedy=f"mend the files first; which rows: batchscore rejects {named} --out rejects.csv",
+            remedy=f"mend the files first; which rows: {command('rejects', row.run_id, store, '--out rejects.csv')}",
         )
     return Retry(
         run_id=row.run_id,
@@ -91,7 +93,7 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
             "nothing_to_retry",
             f"{newest} is a later run of the same plan",
             where=row.run_id,
-            remedy=f"look at that: batchscore status {newest} --store {row.plan.spec.store}",
+            remedy=f"look at that: {command('status', newest, row.plan.spec.store)}",
         )
     if row.failed_on_input:
         raise Refused(
@@ -101,12 +103,13 @@ def _refuse_unfinished(row: RunRow, aside: Iterable[QuarantinedRow], reader: Sto
             remedy="mend the input as the run's reason says, then: batchscore run SPEC",
         )
     stopped = row.state == "failed" and any(partition.stage not in {Stage.SCORE, Stage.SHADOW} for partition in aside)
+    driven = row.state == "running" and not row.driver_gone
     if row.state != "finished" and not stopped:
         raise Refused(
             "nothing_to_retry",
             f"the run is {row.state}, so what it left is not known yet",
             where=row.run_id,
-            remedy=f"let it end first: batchscore resume {row.run_id} --store {row.plan.spec.store}",
+            remedy=f"let it end first: {command('watch' if driven else 'resume', row.run_id, row.plan.spec.store)}",
         )
 
 
@@ -114,20 +117,45 @@ def _reads_live_table(plan: Plan) -> bool:
     return any(source.sql is not None for source in plan.spec.sources.values())
 
 
+def _is_read_anew(partition: Partition) -> bool:
+    """Whether its address holds its run: accounts of a live table, and events that may still change."""
+    return isinstance(partition.work, FreezeSql) or (isinstance(partition.work, FreezeEvents) and not partition.work.closed)
+
+
+def _freeze(
+    row: RunRow, made: Plan, definitions: Definitions, reader: StoreReader
+) -> tuple[StageRetry, Mapping[str, Sequence[Output]]]:
+    """Its freeze, and what stays frozen of live tables of events. Of live tables it is foretold from what ``row`` laid out."""
+    files = lay_out_account_files(made, definitions)
+    if not _reads_live_table(made):
+        return _counted(Stage.FREEZE, files, reader), {}
+    stood = reader.partitions(row.run_id, Stage.FREEZE)
+    closed = tuple(one for one in stood if isinstance(one.work, FreezeEvents) and one.work.closed)
+    anew = tuple(filter(_is_read_anew, stood))
+    of_rest = _counted(Stage.FREEZE, (*files, *closed), reader)
+    foretold = StageRetry(
+        stage=Stage.FREEZE,
+        n_reused=of_rest.n_reused,
+        n_redone=of_rest.n_redone + max(1, len(anew)),
+        n_rows=of_rest.n_rows + sum(one.n_rows for one in anew),
+        why="a live table is never the same input twice",
+    )
+    return foretold, frozen_events(closed, reader.receipts(row.run_id, Stage.FREEZE))
+
+
 def _stages(row: RunRow, made: Plan, changed: Iterable[str], reader: StoreReader) -> tuple[StageRetry, ...]:
     definitions = Definitions.of(made)
-    if not _reads_live_table(made):
-        freeze = _counted(Stage.FREEZE, lay_out_freeze(made, definitions, row.run_id, {}), reader)
-    else:
-        n_rows = made.n_rows_of(definitions.feature_set.accounts.table)
-        why = "a live table is never the same input twice"
-        freeze = StageRetry(stage=Stage.FREEZE, n_reused=0, n_redone=1, n_rows=n_rows, why=why)
-    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions, earlier_rollups(reader, ""), {}), reader)
+    freeze, frozen = _freeze(row, made, definitions, reader)
+    rollup = _counted(Stage.ROLLUP, lay_out_rollup(made, definitions, earlier_rollups(reader, ""), frozen), reader)
+    if any(made.spec.sources[events.table].sql is not None for events in definitions.feature_set.events):
+        rollup = rollup.model_copy(update={"why": "and, where it differs, what is read anew of live tables"})
     before = reader.partitions(row.run_id, Stage.SCORE)
     anew = freeze.n_redone or rollup.n_redone or any(name.startswith(_OF_SCORES) for name in changed)
     if before and not anew:
         return freeze, rollup, _counted(Stage.SCORE, before, reader), *_shadows(definitions, before, reader)
     why = "scores are made from all snapshots and rollups" if before else "the run ended before it scored"
+    if before and rollup.why and made.spec.sources[definitions.feature_set.accounts.table].sql is None:
+        why = "at most: what is read anew may be the same"
     estimate = next(stage for stage in made.stages if stage.stage == Stage.SCORE)
     n_redone, n_rows = len(before) or estimate.n_partitions or 0, estimate.n_rows or 0
     score = StageRetry(stage=Stage.SCORE, n_reused=0, n_redone=n_redone, n_rows=n_rows, why=why)

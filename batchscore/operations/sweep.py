@@ -7,19 +7,19 @@ It is read from the ledger and never written, so no crash can part the two.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
 from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
+from batchscore.features.definitions import EPOCH
 from batchscore.layout import Definitions
 from batchscore.ports import RunRow, StoreReader, SweepRow
 from batchscore.proving import prove_run
 from batchscore.report.proof import AsOfProof
-from batchscore.spec import Value, format_duration
+from batchscore.values import Value, format_duration
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LOOK_BACK: Final = 30  # sweeps searched for the last one that left no account out; each costs a read of its receipts
 FINISHED: Final = "finished"
 

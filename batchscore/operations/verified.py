@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class Check(Value):

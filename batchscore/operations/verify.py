@@ -1,6 +1,6 @@
 """Proves a run once more from its files and rows alone, trusting no row that another can contradict. Reads only.
 
-    rows → files → keys → decision → flags, and beside them the audit trail
+    rows → files → keys → decision → flags, and beside them the audit trail, and what it tells of people and of the outbox
 
 Each check makes again what a row claims and compares. It finds what was changed since, by a fault or by a hand; who may write
 all tables, all files and the trail's key can make another truth, and only a head of the trail kept outside tells.
@@ -12,39 +12,43 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batchscore.audit import BEGINNING, Act, account_digest
+from batchscore.audit import Act
 from batchscore.decide.table import as_earlier, whole
 from batchscore.decision import decided_by, evidence_to_release, flags_of_rows, flags_to_release, question_of, reserve_of
 from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
-from batchscore.flag import STANDING, AccountId, AnyFlag, Flag, FlagState
+from batchscore.flag import STANDING, AccountId, AnyFlag, Flag
+from batchscore.hold import findings_digest
 from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import Definitions, scored_keys
+from batchscore.operations.trail import RowsOfRun, Trail
 from batchscore.operations.verified import Check, Verified
-from batchscore.plan import Stage
+from batchscore.plan import Partition, Stage
 from batchscore.ports import HeldFlag, RunRow, StoreReader
 from batchscore.proving import prove_run
 from batchscore.receipt import Output, Receipt
 from batchscore.report.proof import ACCOUNTS, key_name
 
 MAX_SHOWN: Final = 20
-_NOBODY: Final = (0, 0)
 _SAYS: Final = {
     "rows": "the plan, its layout and a receipt for each partition stand as they were fixed",
     "files": "every file is there with the bytes it was committed with",
     "keys": "each account is accounted for once, by digests made again from the files",
     "decision": "the frozen decision is what the policy selects of these scores, given the frozen memory",
     "flags": "the flags are those of the decision, with its ranks, scores and reasons; they stand as people's own rows say",
-    "audit": "the trail is an unbroken chain up to its head, and tells of each flag that was withdrawn",
+    "audit": "the trail is an unbroken chain up to its head, and tells of the undo, acceptances and approvals as the rows do",
+    "desk": "releases, decisions, claims, withdrawals, requests and events are those of which the trail tells",
 }
+_MOVES: Final = ("state", "epoch", "decision", "released_at", "undo_begun_at", "undone_at", "n_requests")
+_ROUNDS: Final = 5  # how often a store that changes meanwhile is looked at again
 
 
 class _Looked:
@@ -67,15 +71,30 @@ def verify_run(row: RunRow, reader: StoreReader, folder: Path) -> Verified:
     Raises:
         TryAgain: the database went away; nothing is said then.
     """
-    run = _Run(row, reader, folder)
-    checks: dict[str, Callable[[_Looked], None]] = {
-        "rows": run.rows, "files": run.files, "keys": run.keys, "decision": run.decision, "flags": run.flags, "audit": run.audit,
-    }  # fmt: skip
-    found = tuple(_checked(name, check) for name, check in checks.items())
+    found = _all_checked(_Run(row, reader, folder))
+    for _ in range(_ROUNDS):
+        seen, row = row, reader.run(row.run_id)
+        if not any(check.n_untrue for check in found) or _as_before(seen, row):
+            break
+        # A driver, or an undo, went on meanwhile: what one check read was of before, what another did of after.
+        found = _all_checked(_Run(row, reader, folder))
     number, head = reader.audit_head()
     return Verified(
         run_id=row.run_id, true=not any(check.n_untrue for check in found), checks=found, audit_number=number, audit_head=head
     )
+
+
+def _all_checked(run: _Run) -> tuple[Check, ...]:
+    checks: dict[str, Callable[[_Looked], None]] = {
+        "rows": run.rows, "files": run.files, "keys": run.keys, "decision": run.decision, "flags": run.flags, "audit": run.audit,
+        "desk": run.desk,
+    }  # fmt: skip
+    return tuple(_checked(name, check) for name, check in checks.items())
+
+
+def _as_before(row: RunRow, later: RunRow) -> bool:
+    """Whether nothing happened to the run that a check goes by."""
+    return all(getattr(row, name) == getattr(later, name) for name in _MOVES)
 
 
 def _checked(name: str, check: Callable[[_Looked], None]) -> Check:
@@ -99,39 +118,66 @@ class _Run:
     def __init__(self, row: RunRow, reader: StoreReader, folder: Path) -> None:
         self._row, self._reader, self._folder = row, reader, folder
         self._definitions = Definitions.of(row.plan)
+        self._trail: Trail | None = None
+
+    @property
+    def _read_trail(self) -> Trail:
+        if self._trail is None:
+            self._trail = Trail(self._reader, self._row.run_id)
+        return self._trail
 
     def rows(self, looked: _Looked) -> None:
         """Rows against each other: nothing was deleted, added or edited."""
         row, reader = self._row, self._reader
         looked.at(true=row.plan.digest == row.plan_digest, otherwise="the plan of the run's row is not the one of its digest")
+        finished = row.state == "finished"
+        known = row.name == row.plan.spec.name and row.run_id == f"r-{row.plan_digest[:8]}-{row.generation}"
+        looked.at(true=known, otherwise="the run's name, or its id, is not that of its plan")
+        looked.at(true=finished == (row.finished_at is not None), otherwise="the run's state does not go with when it finished")
+        looked.at(true=not finished or row.released_at is not None, otherwise="a finished run is not released")
         aside = Counter(partition.stage for partition in reader.quarantined(row.run_id))
-        layouts = reader.layouts(row.run_id)
+        n_rows = {stage.stage: stage.n_rows for stage in reader.stages(row.run_id)} if finished else {}
         for stage in Stage:
-            partitions = reader.partitions(row.run_id, stage)
+            partitions, laid_out = self._laid_out(stage)
             layout = digest_of([(partition.number, partition.address) for partition in partitions])
-            laid_out = layouts.get(stage)
             again = row.plan.spec.policy.again
             asked_for = {Stage.SHADOW: bool(self._definitions.shadows), Stage.RECONSIDER: bool(again and again.looks_closer)}
-            needed = row.state == "finished" and asked_for.get(stage, True)
+            needed = finished and asked_for.get(stage, True)
             looked.at(
                 true=layout == laid_out or (laid_out is None and not partitions and not needed),
                 otherwise=f"{stage} is not laid out as it was fixed",
             )
-            receipts = {receipt.number: receipt.address for receipt in reader.receipts(row.run_id, stage)}
+            counted = n_rows.get(stage, 0) == sum(partition.n_rows for partition in partitions)
+            looked.at(true=counted or not finished, otherwise=f"progress counts other rows of {stage} than were laid out")
+            receipts = {receipt.number: receipt for receipt in reader.receipts(row.run_id, stage)}
             whole = len(receipts) + aside[stage] == len(partitions)
-            looked.at(true=whole or row.state != "finished", otherwise=f"{stage} has partitions neither committed nor set aside")
+            looked.at(true=whole or not finished, otherwise=f"{stage} has partitions neither committed nor set aside")
             for partition in partitions:
-                address = receipts.get(partition.number, partition.address)
+                receipt = receipts.get(partition.number)
                 otherwise = f"the receipt of {stage} {partition.number} is of another address"
-                looked.at(true=address == partition.address, otherwise=otherwise)
+                looked.at(true=receipt is None or _is_of(receipt, partition.address), otherwise=otherwise)
+
+    def _laid_out(self, stage: Stage) -> tuple[tuple[Partition, ...], str | None]:
+        """A stage's partitions and the digest of its layout, of one moment: both came in one transaction."""
+        digest = self._reader.layouts(self._row.run_id).get(stage)
+        partitions = self._reader.partitions(self._row.run_id, stage)
+        if digest is None and partitions:
+            digest = self._reader.layouts(self._row.run_id).get(stage)
+        return partitions, digest
 
     def files(self, looked: _Looked) -> None:
         """Files against the receipts that name them, and those against the table of files."""
+        receipted = self._receipted()
         held = {output.path: output for output in self._reader.outputs(self._row.run_id)}
-        receipted = {output.path: output for receipt in self._receipts() for output in receipt.outputs}
+        if held.keys() - receipted.keys():
+            receipted = self._receipted()  # a driver may have committed some meanwhile: a receipt comes with its files
         for path in sorted(receipted.keys() | held.keys()):
             in_receipt, in_table = receipted.get(path), held.get(path)
-            if in_receipt is None or in_table is None or in_receipt.sha256 != in_table.sha256:
+            if (
+                in_receipt is None
+                or in_table is None
+                or ((in_receipt.sha256, in_receipt.n_bytes) != (in_table.sha256, in_table.n_bytes))
+            ):
                 looked.at(true=False, otherwise=f"{path}: receipts and the table of files do not agree")
             else:
                 looked.at(**_is_whole(self._folder / path, path, in_receipt.sha256))
@@ -208,41 +254,40 @@ class _Run:
         return (flag.read() for flag in flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained))
 
     def audit(self, looked: _Looked) -> None:
-        """The whole chain, then what it says of this run against the flags."""
-        before, number = BEGINNING, 0
-        told: Counter[str] = Counter()
-        accepted: list[tuple[str, str]] = []
-        withdrawn = _NOBODY
-        for entry, digest in self._reader.audit():
-            number += 1
-            whole = entry.number == number and entry.chained(before) == digest
-            looked.at(true=whole, otherwise=f"entry {entry.number:,} does not follow the one before: one was altered or is gone")
-            before, number = digest, entry.number
-            if entry.run_id == self._row.run_id:
-                told[entry.act] += 1
-                if entry.act == Act.ACCEPTED:
-                    accepted.append((entry.who, entry.detail))
-                if entry.act == Act.WITHDRAWN:
-                    withdrawn = _added(withdrawn, entry.account)
-        ends = self._reader.audit_head() == (number, before)
-        looked.at(true=ends, otherwise="the chain does not end at its head: entries were cut off, or added")
-        undone = (told[Act.UNDO_BEGUN], told[Act.UNDONE])
+        """The whole chain, then what it says of the run against the run's row."""
+        trail = self._read_trail
+        looked.n += trail.n
+        looked.untrue += trail.broken
+        looked.at(true=trail.ends_at_its_head, otherwise="the chain does not end at its head: entries were cut off, or added")
         row = self._row
+        undone = (trail.acts[Act.UNDO_BEGUN], trail.acts[Act.UNDONE])
         claimed = (int(row.undo_begun_at is not None), int(row.undone_at is not None))
         looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
         held = [(one.by, one.entry) for one in self._reader.accepted(row.run_id)]
-        looked.at(true=sorted(held) == sorted(accepted), otherwise="what was accepted is not what the trail tells of it")
-        self._withdrawn(looked, withdrawn)
+        looked.at(true=sorted(held) == sorted(trail.accepted), otherwise="what was accepted is not what the trail tells of it")
+        holds = self._reader.holds(row.run_id)
+        approved = [(one.approved_by or "", one.entry) for one in holds if one.approved_at is not None]
+        looked.at(
+            true=sorted(approved) == sorted(trail.approved), otherwise="what was approved is not what the trail tells of it"
+        )
+        as_found = all(one.digest == findings_digest(one.findings) for one in holds)
+        looked.at(true=as_found, otherwise="what the run was held for is not what was found")
 
-    def _withdrawn(self, looked: _Looked, told: tuple[int, int]) -> None:
-        flags = (flag for flag in self._reader.flags(self._row.run_id) if flag.state == FlagState.WITHDRAWN)
-        first = next(flags, None)
-        if first is not None or told != _NOBODY:
-            key = self._reader.audit_key()
-            gone = _NOBODY
-            for flag in chain([first] if first else [], flags):
-                gone = _added(gone, account_digest(key, flag.flag.account_id))
-            looked.at(true=gone == told, otherwise="the flags that are withdrawn are not those of which the trail tells")
+    def desk(self, looked: _Looked) -> None:
+        """What the trail tells of the run's flags, against rows: they go on changing, so what differs is looked at again."""
+        trail = self._read_trail
+        rows = RowsOfRun(self._row, self._reader, trail)
+        untrue = list(rows.contradictions())
+        for _ in range(_ROUNDS):
+            if not untrue or not trail.read_on():
+                break
+            rows = RowsOfRun(self._reader.run(self._row.run_id), self._reader, trail)
+            untrue = list(rows.contradictions())
+        looked.n += rows.n
+        looked.untrue += untrue
+
+    def _receipted(self) -> dict[str, Output]:
+        return {output.path: output for receipt in self._receipts() for output in receipt.outputs}
 
     def _receipts(self) -> Iterator[Receipt]:
         for stage in Stage:
@@ -279,10 +324,11 @@ def _place(flag: AnyFlag) -> tuple[str, Any]:
     return flag.queue, flag.account_id
 
 
-def _added(accounts: tuple[int, int], digest: str) -> tuple[int, int]:
-    """A bag of accounts, with one more: how many, and the sum of their keyed digests; bags are compared, never listed."""
-    n, added = accounts
-    return n + 1, (added + int(digest or "0", 16)) % (1 << 256)
+def _is_of(receipt: Receipt, address: str) -> bool:
+    """Whether a receipt, and each file it names, is of that address: files lie in a folder of its name."""
+    return receipt.address == address and all(
+        PurePosixPath(output.path).parent.as_posix() == address for output in receipt.outputs
+    )
 
 
 def _columns(path: Path, names: list[str]) -> Iterator[pa.Array]:

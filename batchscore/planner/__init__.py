@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batchscore.acceptance import Accepted, accept, changes, left, refuse
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.features.feature_set import read_feature_set
 from batchscore.features.python import check_row_wise
@@ -26,7 +27,7 @@ from batchscore.plan import Plan
 from batchscore.planner.agreement import refuse_mismatch
 from batchscore.planner.estimates import stage_estimates
 from batchscore.planner.inputs import read_inputs
-from batchscore.planner.pinned import pinned_parts
+from batchscore.planner.pinned import pinned_of
 from batchscore.planner.told import incomplete_days, warnings_of_as_ofs, warnings_of_silence
 from batchscore.ports import RunRow
 from batchscore.spec import RunSpec
@@ -58,7 +59,7 @@ def make_plan(spec: RunSpec, *, now: datetime | None = None) -> Plan:
             where=absent[0],
             remedy="batchscore features build SPEC --as-of DATE --out frame.parquet; then train on it, and pack the model",
         )
-    pinned = pinned_parts(spec, feature_set, bundles, inputs)
+    pinned = pinned_of(spec, feature_set, bundles, inputs)
     return Plan(
         spec=spec,
         feature_set=feature_set.frozen_json(),
@@ -91,7 +92,7 @@ def plan_again(
         left(found, accepted),
         what=f"changed since {row.run_id} was planned",
         where=row.run_id,
-        command=f"batchscore resume {row.run_id} --store {row.plan.spec.store}",
+        command=command("resume", row.run_id, row.plan.spec.store),
         otherwise="put it back, or start a new run of the spec",
     )
     return made.model_copy(update={"pinned": row.plan.pinned}), accepted

@@ -10,6 +10,7 @@ from batchscore.features.feature_set import FeatureSet
 from batchscore.models.bundle import Bundle
 from batchscore.sources.segment import gate_problems, group_problems
 from batchscore.spec import RunSpec
+from batchscore.spelling import did_you_mean
 
 
 def refuse_mismatch(spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle]) -> None:
@@ -69,7 +70,8 @@ def _problems_of_names(bundles: Sequence[Bundle]) -> Iterator[Problem]:
 def _refuse_other_features(bundle: Bundle, feature_set: FeatureSet) -> None:
     missing = [name for name in bundle.manifest.names if name not in feature_set.features]
     if missing:
-        problems = tuple(Problem(where=name, what="the model wants it, the feature set does not make it") for name in missing)
+        what = "the model wants it, the feature set does not make it"
+        problems = tuple(Problem(where=name, what=what, remedy=did_you_mean(name, feature_set.names)) for name in missing)
         raise Refused(
             "feature_contract",
             f"the bundle {bundle.manifest.name!r} wants other features",

@@ -14,7 +14,7 @@ from batchscore.settings import library_versions
 from batchscore.spec import RunSpec, Source
 
 
-def pinned_parts(
+def pinned_of(
     spec: RunSpec, feature_set: FeatureSet, bundles: Sequence[Bundle], inputs: dict[str, tuple[InputFile, ...]]
 ) -> dict[str, str]:
     """Every part whose change would change scores or flags, by a name that a person understands. The first bundle flags."""

@@ -14,7 +14,18 @@ Implementations live in `observe`, `executors` and `store`, do not know each oth
 from __future__ import annotations
 
 from batchscore.ports.executor import Executor, Worklist
-from batchscore.ports.flag_rows import FlagRow, HeldFlag, LeftFlag, PastColumns, ReleaseCount, Suppression, Undo
+from batchscore.ports.flag_rows import (
+    FlagRow,
+    HeldChange,
+    HeldClaim,
+    HeldFlag,
+    HeldOpinion,
+    LeftFlag,
+    PastColumns,
+    ReleaseCount,
+    Suppression,
+    Undo,
+)
 from batchscore.ports.observer import Observer
 from batchscore.ports.run_rows import FailureRow, HeldOutput, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.ports.store import RunHandle, Store
@@ -24,7 +35,10 @@ __all__ = [
     "Executor",
     "FailureRow",
     "FlagRow",
+    "HeldChange",
+    "HeldClaim",
     "HeldFlag",
+    "HeldOpinion",
     "HeldOutput",
     "LeftFlag",
     "Observer",

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from batchscore.flag import BEFORE_REVIEWERS, Flag, ReleasedAs
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class PastColumns(NamedTuple):
@@ -58,7 +58,8 @@ class FlagRow(Value):
 class HeldFlag(Value):
     """A flag of a run as the table holds it, before whomever it stands.
 
-    ``is_open``: it counts as its account's open flag. ``released_as``: what its release made of it.
+    ``is_open``: it counts as its account's open flag. ``released_as``: what its release made of it. ``ordinal``: its place among
+    all that the run ever put there, from 1. ``turns``: how often undos turned it since.
     """
 
     flag: Flag
@@ -66,6 +67,36 @@ class HeldFlag(Value):
     is_open: bool
     opened_at: datetime
     released_as: ReleasedAs = ReleasedAs.OPENED
+    ordinal: int = 0
+    turns: int = 0
+
+
+class HeldOpinion(NamedTuple):
+    """What a person said of a flag, as the table holds it; ``state``: what the flag became by it. ``digest``: of the row."""
+
+    queue: str
+    account_id: int | str
+    by: str
+    state: str
+    digest: str
+
+
+class HeldClaim(NamedTuple):
+    """The newest claim of a flag; ``ended``: it was given back, or the flag was decided."""
+
+    account_id: int | str
+    by: str
+    ended: bool
+
+
+class HeldChange(NamedTuple):
+    """A row of the outbox; of a release, which is one row for ``n`` flags, ``account_id`` is None."""
+
+    n: int
+    act: str
+    who: str
+    account_id: int | str | None
+    state: str
 
 
 class ReleaseCount(Value):

@@ -7,7 +7,7 @@ from datetime import datetime
 from batchscore.plan import Plan, Reference, Stage
 from batchscore.request import Request
 from batchscore.shown import Showable, Shown
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class RunRow(Showable, Value):

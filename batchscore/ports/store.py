@@ -15,15 +15,16 @@ from batchscore.ports.run_rows import RunRow
 from batchscore.ports.store_reader import StoreReader
 from batchscore.receipt import Receipt
 from batchscore.request import Wish
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class RunHandle(Value):
-    """A run this driver holds: its epoch is the fence."""
+    """A run this driver holds: its epoch is the fence. ``store``: the store's folder, for whom a message tells what to do."""
 
     run_id: str
     epoch: int
     owner: str
+    store: str = ""
 
 
 class Store(Protocol):

@@ -12,7 +12,7 @@ from batchscore.desk import QueueEvent, Reviewed, Wanted
 from batchscore.flag import AccountId, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Stage
-from batchscore.ports.flag_rows import FlagRow, HeldFlag, PastColumns, Suppression, Undo
+from batchscore.ports.flag_rows import FlagRow, HeldChange, HeldClaim, HeldFlag, HeldOpinion, PastColumns, Suppression, Undo
 from batchscore.ports.run_rows import FailureRow, HeldOutput, QuarantinedRow, RunRow, StageRow, SweepRow
 from batchscore.receipt import Receipt
 from batchscore.request import Request
@@ -102,6 +102,18 @@ class StoreReader(Protocol):
     def misstated(self, run_id: str) -> int:
         """How many flags of a run stand otherwise than claims and dispositions say."""
 
+    def opinions(self, run_id: str) -> Iterator[HeldOpinion]:
+        """What people said of the run's flags, by queue, account and time."""
+
+    def claims(self, run_id: str) -> Iterator[HeldClaim]:
+        """The newest claim of each of the run's flags that ever was claimed."""
+
+    def changes(self, run_id: str) -> Iterator[HeldChange]:
+        """What the outbox holds of the run's flags, by number."""
+
+    def events_without_gap(self) -> bool:
+        """Whether the numbers of the outbox have none, as far as sums can tell."""
+
     def undo(self, run_id: str) -> Undo:
         """What an undo of the run would do, or did. Raises Refused ``run_unknown`` or ``nothing_to_undo``."""
 
@@ -142,8 +154,8 @@ class StoreReader(Protocol):
     def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
 
-    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
-        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
+    def audit(self, run_id: str | None = None, *, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail after that entry, or what it says of one run: each entry and the digest held for it, in order."""
 
     def audit_head(self) -> tuple[int, str]:
         """Number and digest of the newest entry of the trail; 0 before there is any, an empty digest where the head is gone."""

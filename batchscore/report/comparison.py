@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from batchscore.flag import AccountId, FlagState
 from batchscore.shown import Showable, Shown, ShownTable
-from batchscore.spec import Value
+from batchscore.values import Value
 
 MAX_CODES: Final = 5  # of one disagreement: those that differ most
 _Z: Final = 1.959963984540054  # of a two-sided interval of 95 %

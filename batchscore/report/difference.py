@@ -14,7 +14,7 @@ from batchscore.plan import Plan
 from batchscore.ports import FlagRow
 from batchscore.report.histogram import Counts, psi
 from batchscore.report.model import RunFacts, StageReport
-from batchscore.spec import Value
+from batchscore.values import Value
 
 MAX_SHOWN: Final = 20
 

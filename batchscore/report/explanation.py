@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from batchscore.flag import AccountId, Reason
 from batchscore.shown import Showable, Shown, ShownTable
-from batchscore.spec import Value
+from batchscore.values import Value
 
 # How an account stands at an as-of. All but the first have no score.
 Outcome = Literal["scored", "rejected", "unscoreable", "outside", "quarantined"]

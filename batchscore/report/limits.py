@@ -10,7 +10,8 @@ from typing import Final
 from batchscore.digest import KeyDigest
 from batchscore.hold import Finding
 from batchscore.report.proof import AsOfProof
-from batchscore.spec import ErrorLimits, SegmentLimits, Value
+from batchscore.spec import ErrorLimits, SegmentLimits
+from batchscore.values import Value
 
 CLASSES: Final = ("rejected", "unscoreable", "quarantined")
 PLANNED: Final = "planned"

@@ -17,7 +17,7 @@ from batchscore.ports import FailureRow
 from batchscore.report.histogram import EDGES, Counts
 from batchscore.report.limits import Budget
 from batchscore.report.proof import Proof
-from batchscore.spec import Value
+from batchscore.values import Value
 
 ProofState = Literal["closes", "does not close", "not yet", "not readable"]
 

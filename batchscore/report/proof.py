@@ -21,7 +21,7 @@ from typing import Final
 
 from batchscore.digest import KeyDigest, total
 from batchscore.receipt import Receipt
-from batchscore.spec import Value
+from batchscore.values import Value
 
 ACCOUNTS: Final = "accounts"
 _FOOTER: Final = "batchscore.keys"

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 LEVEL: Final = 0.95
 DRAWS: Final = 4_000

@@ -67,7 +67,8 @@ def headline(report: Report) -> Headline:
         return Headline(tone="bad" if run.state == "failed" else "look", text=text)
     if run.undo_begun_at is not None and run.undone_at is None:
         text = "An undo was begun and has not ended: flags that nobody touched are hidden, what they superseded is not all back."
-        return Headline(tone="look", text=f"{text} Repeat it: batchscore undo {run.run_id} --apply --why TEXT")
+        repeat = next((one for one in report.next if one.startswith("batchscore undo ")), "the undo")
+        return Headline(tone="look", text=f"{text} Repeat it: {repeat}")
     if aside is None:
         return Headline(tone="look", text=f"{_release(report)} The proof cannot be made again from what is left of the files.")
     if aside.n_quarantined:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from batchscore.desk import Opinion
 from batchscore.errors import Problem, Refused
-from batchscore.spec import Value
 from batchscore.store import ReviewDesk, open_desk
+from batchscore.values import Value
 
 _MOST_SHOWN = 1_000
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import pyarrow.parquet as pq
 
+from batchscore.audit import mistake_of_name
 from batchscore.database import columns_of_table, open_engine, rows_of_table
 from batchscore.desk import Opinion
 from batchscore.errors import Problem, Refused
@@ -25,13 +26,12 @@ from batchscore.flag import Disposition
 from batchscore.keys import IdKind
 from batchscore.review.account_ids import account_id_from
 from batchscore.settings import database_url
-from batchscore.spec import parse_moment
+from batchscore.values import parse_moment
 
 COLUMNS: Final = ("queue", "account_id", "disposition", "reviewer", "evidence", "decided_at", "run_id", "why")
 _NEEDED: Final = ("account_id", "disposition")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
-MAX_NAME: Final = 255
 MAX_WHY: Final = 2_000
 
 
@@ -72,7 +72,7 @@ def rows_of_file(path: Path) -> Iterator[Mapping[str, Any]]:
     """The rows of a CSV (UTF-8) or Parquet file.
 
     Raises:
-        Refused: ``file_missing``, ``not_parquet``, ``column_missing`` or ``column_duplicate``.
+        Refused: ``file_missing``, ``not_parquet``, ``invalid_utf8``, ``column_missing`` or ``column_duplicate``.
     """
     try:
         yield from _csv(path) if path.suffix.lower() == ".csv" else _parquet(path)
@@ -132,8 +132,8 @@ def _opinion(row: Mapping[str, Any], given: Given) -> Opinion:
         raise ValueError("names no queue → add a column queue, or --queue NAME")
     if by is None:
         raise ValueError("names no reviewer → add a column reviewer, or --by NAME")
-    if not by.strip() or len(by) > MAX_NAME or not by.isprintable():
-        raise ValueError(f"the name of a reviewer has 1 to {MAX_NAME} characters, on one line")
+    if mistake := mistake_of_name(by, of="a reviewer"):
+        raise ValueError(mistake)
     if "account_id" not in row:
         raise ValueError("account_id is missing")
     if given.evidence_needed and "evidence" not in row:

@@ -14,7 +14,7 @@ of its subject.
 | `turning` | what other runs' evidence says once that is gone |
 | `requests` | what people ask of a run |
 | `audit`, `outbox` | the trail, and the events of flags: written with the change itself |
-| `reader`, `found_runs`, `progress`, `held_flags`, `past`, `reviewed` | only read: runs, progress, flags, memory, the desk |
+| `reader`, `found_runs`, `progress`, `held_flags`, `past`, `reviewed`, `told` | only read: runs, flags, memory, the desk |
 | `tables`, `rows` | the tables for queries; rows to values and back |
 | `place`, `schema`, `preflight`, `grants` | where the database is; whether its tables, server and rights are as needed |
 | `migrate`, `steps` | makes the tables |

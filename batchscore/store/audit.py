@@ -41,10 +41,10 @@ class Done:
 
 
 class AuditTrail:
-    """The trail of one store, for writing."""
+    """The trail of the store of that ``folder``, for writing."""
 
     def __init__(self, folder: Path, now: sa.ColumnElement[Any]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._now = now
 
     def append(self, connection: sa.Connection, acts: Sequence[Done]) -> None:
@@ -60,7 +60,7 @@ class AuditTrail:
         if head is None:
             gone = "the head of the audit trail is gone"
             raise DatabaseFailed("database_error", gone, where="table audit_head", remedy="restore it from a backup")
-        key = held_key(self._folder) if head.number else audit_key(self._folder)
+        key = held_key(self.folder) if head.number else audit_key(self.folder)
         at = clock(connection, self._now)
         number, digest = head.number, head.digest
         rows = []
@@ -78,9 +78,9 @@ class AuditTrail:
         connection.execute(audit_head.update().where(of_store).values(number=number, digest=digest))
 
 
-def entries_of(rows_of: RowsOf, run_id: str | None) -> Iterator[tuple[AuditEntry, str]]:
-    """The trail, or what it says of one run: each entry and the digest that is held for it, in order; a page at a time."""
-    last = 0
+def entries_of(rows_of: RowsOf, run_id: str | None, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
+    """The trail after that entry, or what it says of one run: each entry and the digest held for it; a page at a time."""
+    last = after
     while True:
         page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE)
         rows = rows_of(page if run_id is None else page.where(audit.c.run_id == run_id))

@@ -237,12 +237,20 @@ def set_state(connection: sa.Connection, queue: str, keys: Iterable[Key], values
             connection.execute(flags.update().where(flags.c.queue == queue, flags.c.run_id == run_id, part).values(**values))
 
 
-def record(connection: sa.Connection, desk: Desk, what: What, told: Sequence[tuple[Key, FlagState]], at: int) -> None:
-    """One entry of the trail and one event for each flag, with what it became."""
+def record(
+    connection: sa.Connection, desk: Desk, what: What, told: Sequence[tuple[Key, FlagState]], at: int, digests: Sequence[str] = ()
+) -> None:
+    """One entry of the trail and one event for each flag, with what it became. ``digests``: of rows that say so."""
     act, by, queue = what.act, what.by, what.queue
     entries = [
-        Done(act=Act(act.value), who=by, run_id=run_id, account_id=account_id_of(account_id), detail=f"queue {queue}: {state}")
-        for (account_id, run_id), state in told
+        Done(
+            act=Act(act.value),
+            who=by,
+            run_id=run_id,
+            account_id=account_id_of(account_id),
+            detail=f"queue {queue}: {state}" + (f", row {digest}" if digest else ""),
+        )
+        for ((account_id, run_id), state), digest in zip(told, digests or [""] * len(told), strict=True)
     ]
     desk.trail.append(connection, entries)
     append_events(connection, [Change(act, by, queue, key[0], key[1], state) for key, state in told], at)

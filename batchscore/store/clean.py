@@ -14,10 +14,13 @@ from typing import Final
 import sqlalchemy as sa
 
 from batchscore.database import read
+from batchscore.driver import is_gone
 from batchscore.failpoints import Point, reach
 from batchscore.plan import NAMED_BY_DIGEST, Stage
 from batchscore.store.tables import partitions, run_outputs, runs
 
+UNDER_WAY_S: Final = 86_400.0  # as long as nobody says otherwise, an attempt is taken to last less
+CLOCKS_DIFFER_S: Final = 600.0  # of the database and of the hosts that write files, at most
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,9 +36,14 @@ class Cleaner:
 
         The grace period is what protects an attempt, a layout or a decision under way: its file is there before its receipt, its
         partitions, or the run's row, are committed. It is compared with file times, so it must be longer than any attempt, and
-        than the clocks of the hosts differ.
+        than the clocks of the hosts differ. So a shorter one than `UNDER_WAY_S` is not believed of files since a run that is
+        under way was opened: any of them may be of its attempts, and what they wrote counts as soon as it is committed.
         """
-        limit = time.time() - grace.total_seconds()
+        now = time.time()
+        limit = now - grace.total_seconds()
+        opened_at = read(self._engine, _opened_under_way, where="store")
+        if opened_at is not None:
+            limit = min(limit, max(opened_at - CLOCKS_DIFFER_S, now - UNDER_WAY_S))
         outputs = self._older(limit, *(stage.value for stage in Stage))
         drivers = self._older(limit, *NAMED_BY_DIGEST)
         referenced = read(self._engine, _outputs, where="store") if outputs else frozenset()
@@ -63,6 +71,15 @@ def _is_older(path: Path, limit: float) -> bool:
     except FileNotFoundError:  # a temporary file that has its name by now
         return False
     return S_ISREG(stat.st_mode) and stat.st_mtime < limit
+
+
+def _opened_under_way(connection: sa.Connection) -> float | None:
+    """When the oldest of the runs that have a driver was opened (seconds since 1970); None: nobody is at any.
+
+    A driver whose lease ran out is one still: it may only be slow, and what it commits counts until another takes its run.
+    """
+    query = sa.select(runs.c.created_at, runs.c.lease_owner).where(runs.c.state == "running")
+    return min((row.created_at for row in connection.execute(query) if not is_gone(row.lease_owner)), default=None)
 
 
 def _outputs(connection: sa.Connection) -> frozenset[str]:

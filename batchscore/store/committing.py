@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.database import insert_missing
 from batchscore.errors import CommitConflict, RunFailed
 from batchscore.failpoints import Point, reach
@@ -49,7 +50,7 @@ def new_receipts(
                 "nondeterministic",
                 f"two attempts at {receipt.stage} {receipt.number} gave different bytes",
                 where=f"run {run.run_id}",
-                remedy="compare the workers' hardware and libraries: batchscore status",
+                remedy=f"compare the workers' hardware and libraries: {command('status', run.run_id, run.store)}",
             )
     return list(new.values()), max((row.now for row in rows.values()), default=0.0)
 
@@ -114,7 +115,7 @@ def _standing(row: sa.Row[Any] | None, run: RunHandle, receipt: Receipt) -> Rece
             "commit_conflict",
             f"this run has no {receipt.stage} {receipt.number} at that address",
             where=f"run {run.run_id}",
-            remedy=f"batchscore status {run.run_id}",
+            remedy=command("status", run.run_id, run.store),
         )
     if row.state == "committed":
         return Receipt.model_validate_json(row.receipt)

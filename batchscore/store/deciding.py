@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
 from batchscore.store.reviewed import IDS_A_STATEMENT, Account, Key, accounts, claims, dispositions
 from batchscore.store.rows import from_microseconds, microseconds, stored_id
+from batchscore.store.told import opinion_digest
 
 
 class Taken(NamedTuple):
@@ -158,12 +159,12 @@ def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Take
     """People's rows first: the database itself lets a flag change only to what those say."""
     rows: list[dict[str, Any]] = []
     last: dict[Key, tuple[FlagState, bool]] = {}  # what each flag becomes, and whether it stood before
-    told: defaultdict[str, list[tuple[Key, FlagState]]] = defaultdict(list)
+    times: Counter[Key] = Counter()
+    told: defaultdict[tuple[int, str], list[tuple[Key, FlagState, str]]] = defaultdict(list)
     for opinion, flag, effect in new:
         said = _said(flag, opinion, effect, at)
         key = (stored_id(opinion.account_id, desk.largest_id), flag.flag.run_id)
         last[key] = said.state, last[key][1] if key in last else flag.state in STANDING
-        told[said.by].append((key, said.state))
         rows.append(
             {
                 "queue": queue, "account_id": key[0], "run_id": key[1], "number": said.number,
@@ -172,6 +173,8 @@ def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Take
                 "evidence_run": effect.evidence_run, "why": said.why, "source": source,
             }
         )  # fmt: skip
+        told[times[key], said.by].append((key, said.state, opinion_digest(rows[-1])))
+        times[key] += 1
     for first in range(0, len(rows), IDS_A_STATEMENT):
         connection.execute(dispositions.insert(), rows[first : first + IDS_A_STATEMENT])
     _end_claims(connection, queue, list(last), at)
@@ -188,8 +191,9 @@ def _write(connection: sa.Connection, desk: Desk, queue: str, new: Sequence[Take
             set_state(connection, queue, keys, {"state": state.value, **moved})
         except sa.exc.IntegrityError:
             raise TryAgain("commit_conflict", "a release flagged such an account just now", where=f"queue {queue}") from None
-    for reviewer, of_reviewer in sorted(told.items()):
-        record(connection, desk, What(Happened.DECIDED, reviewer, queue), of_reviewer, at)
+    for (_, reviewer), of_reviewer in sorted(told.items()):  # of one flag in the order of the opinions: the last is what it is
+        became = [(key, state) for key, state, _ in of_reviewer]
+        record(connection, desk, What(Happened.DECIDED, reviewer, queue), became, at, [digest for *_, digest in of_reviewer])
 
 
 def _end_claims(connection: sa.Connection, queue: str, keys: Sequence[Key], at: int) -> None:

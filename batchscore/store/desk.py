@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from batchscore.database import is_mysql, now, read, transact
+from batchscore.database import now, read, transact
 from batchscore.desk import Opinion, Reviewed
 from batchscore.errors import Refused
 from batchscore.flag import AccountId
@@ -23,7 +23,7 @@ from batchscore.store import claiming, deciding, expiring, suppressing
 from batchscore.store.audit import AuditTrail
 from batchscore.store.claiming import Desk, Reach
 from batchscore.store.reviewed import accounts
-from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE, MICROSECOND, stored_id
+from batchscore.store.rows import MICROSECOND, largest_id, stored_id
 from batchscore.store.suppressing import Subject
 from batchscore.store.tables import audit, audit_head, claims_table
 
@@ -41,8 +41,7 @@ class ReviewDesk:
     def __init__(self, engine: sa.Engine, folder: Path) -> None:
         self._engine = engine
         clock = now(engine)
-        largest = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
-        self._desk = Desk(now=clock, trail=AuditTrail(folder, clock), largest_id=largest)
+        self._desk = Desk(now=clock, trail=AuditTrail(folder, clock), largest_id=largest_id(engine))
 
     def claim(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.database import transact
 from batchscore.errors import Fenced
 from batchscore.ports import RunHandle
@@ -80,5 +81,5 @@ class Fence:
                 "fenced",
                 "a newer driver has this run, or it was closed",
                 where=f"run {run.run_id}",
-                remedy=f"batchscore status {run.run_id}",
+                remedy=command("status", run.run_id, run.store),
             )

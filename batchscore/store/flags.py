@@ -21,6 +21,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.audit import Act
+from batchscore.command import command
 from batchscore.database import clock, transact
 from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
@@ -126,7 +127,7 @@ class _Addition:
     """One transaction's flags of a released run. Locks in the order of all: the run's row, the queue's, flags, the head's."""
 
     def __init__(self, run_id: str, flags: list[AnyFlag], by: str, database: ReviewDatabase, per_day: int | None) -> None:
-        self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by), flags
+        self._run, self._flags = RunHandle(run_id=run_id, epoch=0, owner=by, store=str(database.trail.folder)), flags
         self._database, self._per_day = database, per_day
         self._last: Any = None  # of what it made: the account and the ordinal
 
@@ -150,7 +151,7 @@ class _Addition:
                 "nothing_to_release",
                 "the run has released nothing yet" if row.released_at is None else "the run is undone, or being so",
                 where=f"run {run.run_id}",
-                remedy=f"look how it stands: batchscore status {run.run_id}",
+                remedy=f"look how it stands: {command('status', run.run_id, run.store)}",
             )
         queue = self._flags[0].queue
         lock_queue(connection, queue)

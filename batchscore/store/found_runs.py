@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.command import word
 from batchscore.errors import Refused
 from batchscore.ports import RunRow
 from batchscore.store.rows import RowsOf, run_row
@@ -27,7 +28,7 @@ class FoundRuns:
 
     def of_id(self, run_id: str) -> RunRow:
         """That run. Raises Refused ``run_unknown`` or ``run_id_invalid``."""
-        remedy = f"batchscore status --store {self._folder} lists the runs"
+        remedy = f"batchscore status --store {word(self._folder)} lists the runs"
         if not RUN_ID.fullmatch(run_id):
             raise Refused("run_id_invalid", "a run id looks like r-1a2b3c4d-1", remedy=remedy)
         row = self._first(self._all.where(runs.c.run_id == run_id))

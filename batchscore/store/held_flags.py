@@ -34,9 +34,9 @@ def counted_flags(rows_of: RowsOf, run_id: str, by: str) -> dict[str, int]:
     return {row[by]: row["n"] for row in rows_of(query)}
 
 
-def flags_of_account(rows_of: RowsOf, account_id: AccountId) -> tuple[FlagRow, ...]:
-    """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
-    held = id_if_any(account_id)
+def flags_of_account(rows_of: RowsOf, account_id: AccountId, largest: int) -> tuple[FlagRow, ...]:
+    """Every flag of released runs about an account, by as-of; none for an id that no flag can have, as one above ``largest``."""
+    held = id_if_any(account_id, largest)
     if held is None:
         return ()
     flags = flags_table("string" if isinstance(account_id, str) else "integer")

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.audit import Act
+from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.ports import RunHandle
+from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.rows import FINDINGS, RowsOf, hold_row
 from batchscore.store.tables import holds, runs
 
@@ -32,11 +35,12 @@ class Approval:
     The run's row is locked first, as by every driver: a run that is held anew meanwhile is not approved unseen.
     """
 
-    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any]) -> None:
+    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any], trail: AuditTrail) -> None:
         self._run_id = hold.run_id
         self._this = _is_hold(hold.run_id, hold.subject, hold.digest)
         self._said = {"approved_by": by, "approved_because": because}
         self._now = now
+        self._trail = trail
 
     def __call__(self, connection: sa.Connection) -> HoldRow:
         """The hold as it then stands.
@@ -46,16 +50,27 @@ class Approval:
         """
         state = self._locked_state(connection)
         if state != "held":
-            raise _not_held(self._run_id, f"the run is {state}")
+            raise self._not_held(f"the run is {state}")
         newest = sa.select(sa.func.max(holds.c.held_at)).where(holds.c.run_id == self._run_id).scalar_subquery()
         latest = connection.execute(sa.select(holds.c.held_at == newest).where(self._this)).scalar_one_or_none()
         if not latest:
-            raise _not_held(self._run_id, "the run is held for something else by now")
+            raise self._not_held("the run is held for something else by now")
         approved = holds.update().where(self._this, holds.c.approved_at.is_(None)).values(**self._said, approved_at=self._now)
         if connection.execute(approved).rowcount != 1:
             first = connection.execute(sa.select(holds.c.approved_by).where(self._this)).scalar_one()
-            raise _not_held(self._run_id, f"{first} has approved this already")
-        return _hold(connection, self._this)
+            raise self._not_held(f"{first} has approved this already")
+        held = _hold(connection, self._this)
+        by = self._said["approved_by"]
+        self._trail.append(connection, [Done(act=Act.APPROVED, who=by, run_id=self._run_id, detail=held.entry)])
+        return held
+
+    def _not_held(self, what: str) -> Refused:
+        return Refused(
+            "not_held",
+            f"nothing was approved: {what}",
+            where=f"run {self._run_id}",
+            remedy=f"look how it stands: {command('status', self._run_id, self._trail.folder)}",
+        )
 
     def landed(self, connection: sa.Connection) -> bool:
         """Whether it stands after a COMMIT without an answer."""
@@ -92,12 +107,3 @@ def _is_hold(run_id: str, subject: str, digest: str) -> sa.ColumnElement[bool]:
 
 def _hold(connection: sa.Connection, this: sa.ColumnElement[bool]) -> HoldRow:
     return hold_row(connection.execute(sa.select(holds).where(this)).mappings().one())
-
-
-def _not_held(run_id: str, what: str) -> Refused:
-    return Refused(
-        "not_held",
-        f"nothing was approved: {what}",
-        where=f"run {run_id}",
-        remedy=f"look how it stands: batchscore status {run_id}",
-    )

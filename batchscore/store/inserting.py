@@ -80,7 +80,7 @@ class Insertion:
             rows_of.setdefault(shared, []).append(flag_own(flag, account_id, ordinal))
         for shared, rows in rows_of.items():
             columns = flags_share(flags[0], self.opened_at, shared)
-            for part in _bounded(rows):
+            for part in bounded(rows):
                 values = tuple(value for row in part for value in row)
                 connection.exec_driver_sql(_insertion(connection, columns, len(part)), values)
                 reach(Point.FLAGS_INSERTING)
@@ -205,7 +205,7 @@ def _literals(dialect: sa.Dialect, values: tuple[str | int | None, ...]) -> tupl
     return tuple(str(sa.literal(value).compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for value in values)
 
 
-def _bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
+def bounded(rows: list[FlagOwn]) -> Iterator[list[FlagOwn]]:
     """Rows together up to what a server takes at once, however long their reasons are."""
     part: list[FlagOwn] = []
     n_bytes = 0

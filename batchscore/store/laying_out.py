@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.digest import digest_of
 from batchscore.errors import CommitConflict
 from batchscore.plan import Partition, Stage
@@ -42,7 +43,7 @@ def fix_layout(
             "commit_conflict",
             f"{stage} is laid out already, in other partitions",
             where=f"run {run.run_id}",
-            remedy=f"batchscore status {run.run_id}",
+            remedy=command("status", run.run_id, run.store),
         )
     connection.execute(stages.insert().values(run_id=run.run_id, stage=stage.value, layout_digest=layout, laid_out_at=at))
     if laid_out:

@@ -20,14 +20,15 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.acceptance import Accepted
-from batchscore.database import is_mysql, now, read, transact
+from batchscore.audit import BY_CHARS
+from batchscore.database import now, read, transact
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AnyFlag
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
 from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Receipt
-from batchscore.request import BY_CHARS, WHY_CHARS, Wish
+from batchscore.request import WHY_CHARS, Wish
 from batchscore.store.accepting import put_accepted
 from batchscore.store.audit import AuditTrail
 from batchscore.store.committing import accept_receipts, new_receipts
@@ -39,7 +40,7 @@ from batchscore.store.inserting import ReviewDatabase
 from batchscore.store.laying_out import all_done_before, fix_layout
 from batchscore.store.reader import Reader
 from batchscore.store.requests import Ask, landed, put_request
-from batchscore.store.rows import LARGEST_IN_MYSQL, LARGEST_IN_SQLITE
+from batchscore.store.rows import largest_id
 from batchscore.store.sweeping import put_sweep
 from batchscore.store.tables import runs
 from batchscore.store.taking import STATE_WHY_CHARS, give_back, row_of, take_run
@@ -59,8 +60,7 @@ class Ledger:
         self._lease = Lease(now=self._now, seconds=lease_s)
         self._fence = Fence(engine, self._lease)
         self._trail = AuditTrail(folder, self._now)
-        largest_id = LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
-        self._database = ReviewDatabase(now=self._now, largest_id=largest_id, trail=self._trail)
+        self._database = ReviewDatabase(now=self._now, largest_id=largest_id(engine), trail=self._trail)
 
     def reader(self) -> Reader:
         """The same database, for reading."""
@@ -269,7 +269,7 @@ class Ledger:
         Raises:
             Refused: ``not_held``.
         """
-        approval = Approval(hold, by=by, because=because, now=self._now)
+        approval = Approval(hold, by=by, because=because, now=self._now, trail=self._trail)
         approved = transact(self._engine, approval, where="store", landed=approval.landed)
         reach(Point.HOLD_APPROVED)
         return approved

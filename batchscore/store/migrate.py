@@ -60,7 +60,7 @@ def upgrade_database(folder: Path, database: str, id_kind: IdKind) -> str:
     Returns the version.
 
     Raises:
-        Refused: ``store_schema``, ``id_kind``, ``secret_missing``, or the folder has its runs elsewhere already.
+        Refused: ``store_schema``, ``id_kind``, ``secret_missing``; ``database_error``: the folder has its runs elsewhere already.
         TryAgain: ``database_away`` or ``store_busy``: what was made so far stays, and the same call goes on from there.
     """
     held = database_name(folder)

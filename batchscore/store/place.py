@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from batchscore.database import is_mysql, open_engine
 from batchscore.errors import Refused
 from batchscore.settings import database_url
-from batchscore.spec import NAME
+from batchscore.values import NAME
 
 DATABASE: Final = "batchscore.db"
 POINTER: Final = "database.name"

@@ -24,7 +24,10 @@ from batchscore.plan import Partition, Stage
 from batchscore.ports import (
     FailureRow,
     FlagRow,
+    HeldChange,
+    HeldClaim,
     HeldFlag,
+    HeldOpinion,
     HeldOutput,
     PastColumns,
     QuarantinedRow,
@@ -56,10 +59,11 @@ from batchscore.store.progress import (
 )
 from batchscore.store.requests import COLUMNS
 from batchscore.store.reviewed import chosen, decided_labels, misstated, of_account, shown
-from batchscore.store.rows import id_if_any, moment, request_of, suppression
+from batchscore.store.rows import id_if_any, largest_id, moment, request_of, suppression
 from batchscore.store.schema import kind_of
 from batchscore.store.sweeping import sweeps_of
 from batchscore.store.tables import audit_head, queues, runs, suppressions
+from batchscore.store.told import changes_of, claims_of, is_without_gap, opinions_of
 from batchscore.store.undo import undo_of
 
 if TYPE_CHECKING:
@@ -77,6 +81,7 @@ class Reader:
         self._engine = engine
         self._folder = folder
         self._now = now(engine)
+        self._largest_id = largest_id(engine)
         self._found = FoundRuns(self._rows, self._now, folder)
 
     def run(self, run_id: str) -> RunRow:
@@ -188,13 +193,29 @@ class Reader:
         """How many flags of a run stand otherwise than claims and dispositions say."""
         return int(self._rows(misstated(run_id))[0]["n"])
 
+    def opinions(self, run_id: str) -> Iterator[HeldOpinion]:
+        """What people said of the run's flags, by queue, account and time; a page at a time."""
+        return opinions_of(self._rows, run_id)
+
+    def claims(self, run_id: str) -> Iterator[HeldClaim]:
+        """The newest claim of each of the run's flags that ever was claimed; a page at a time."""
+        return claims_of(self._rows, run_id)
+
+    def changes(self, run_id: str) -> Iterator[HeldChange]:
+        """What the outbox holds of the run's flags, by number; a page at a time."""
+        return changes_of(self._rows, run_id)
+
+    def events_without_gap(self) -> bool:
+        """Whether the numbers of the outbox have none, as far as sums can tell."""
+        return is_without_gap(self._rows)
+
     def undo(self, run_id: str) -> Undo:
         """What an undo of the run would do, or did."""
         return undo_of(self._engine, self.run(run_id))
 
     def flags_of(self, account_id: AccountId) -> tuple[FlagRow, ...]:
         """Every flag of released runs about an account, by as-of; none for an id that no flag can have."""
-        return flags_of_account(self._rows, account_id)
+        return flags_of_account(self._rows, account_id, self._largest_id)
 
     def queue(self, queue: str | None, *, limit: int) -> tuple[FlagRow, ...]:
         """Open flags of released runs: by queue, newest as-of, rank."""
@@ -229,14 +250,14 @@ class Reader:
 
     def account_flags(self, queue: str, account_id: AccountId) -> tuple[Reviewed, ...]:
         """Every flag of an account in a queue, with evidence and decisions, by when it opened."""
-        held = id_if_any(account_id)
+        held = id_if_any(account_id, self._largest_id)
         if held is None:
             return ()
         return self._looked(lambda connection: of_account(connection, self._now, queue, held))
 
     def account_events(self, queue: str, account_id: AccountId) -> tuple[QueueEvent, ...]:
         """What happened to an account's flags in a queue, by number."""
-        held = id_if_any(account_id)
+        held = id_if_any(account_id, self._largest_id)
         if held is None:
             return ()
         return self._looked(lambda connection: events_of(connection, queue, held))
@@ -249,9 +270,9 @@ class Reader:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
         return self._looked(lambda connection: events_after(connection, after, limit))
 
-    def audit(self, run_id: str | None = None) -> Iterator[tuple[AuditEntry, str]]:
-        """The audit trail, or what it says of one run: each entry and the digest that is held for it, in order."""
-        return entries_of(self._rows, run_id)
+    def audit(self, run_id: str | None = None, *, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
+        """The audit trail after that entry, or what it says of one run: each entry and the digest held for it, in order."""
+        return entries_of(self._rows, run_id, after)
 
     def audit_head(self) -> tuple[int, str]:
         """Number and digest of the newest entry of the trail; 0 before there is any."""

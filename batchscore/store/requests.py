@@ -8,6 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from batchscore.audit import Act
+from batchscore.command import command
 from batchscore.driver import is_gone
 from batchscore.errors import Cancelled, Paused, Refused
 from batchscore.request import Request, Wish
@@ -47,9 +48,10 @@ def put_request(connection: sa.Connection, run_id: str, ask: Ask, trail: AuditTr
     row = connection.execute(sa.select(runs, (runs.c.lease_until < now).label("lapsed")).where(of_run).with_for_update())
     held = row.mappings().one()
     if held["state"] == "finished":
-        raise _nothing(run_id, "the run is finished", f"take its flags back: batchscore undo {run_id}")
+        raise _nothing(run_id, "the run is finished", f"take its flags back: {command('undo', run_id, trail.folder)}")
     if held["request_number"] != ask.number:
-        raise _nothing(run_id, f"{held['requested_by']} was first, just now", f"look how it stands: batchscore status {run_id}")
+        look = f"look how it stands: {command('status', run_id, trail.folder)}"
+        raise _nothing(run_id, f"{held['requested_by']} was first, just now", look)
     driven = held["state"] == "running" and not held["lapsed"] and not is_gone(held["lease_owner"])
     at = connection.execute(sa.select(now)).scalar_one()
     values: dict[str, Any] = {
@@ -85,9 +87,9 @@ def refuse_requested(run_id: str, request: Request | None, store: str) -> None:
         return
     where = f"run {run_id}"
     if request.wish == "paused":
-        remedy = f"let it go on: batchscore continue {run_id} --store {store}; then: batchscore resume {run_id} --store {store}"
+        remedy = f"let it go on: {command('continue', run_id, store)}; then: {command('resume', run_id, store)}"
         raise Paused("run_paused", f"the run is {request.told}", where=where, remedy=remedy)
-    remedy = f"to go on after all: batchscore resume {run_id} --store {store}; as a new run: --again"
+    remedy = f"to go on after all: {command('resume', run_id, store)}; as a new run: --again"
     raise Cancelled("run_cancelled", f"the run is {request.told}", where=where, remedy=remedy)
 
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import Engine, RowMapping, Select
 
+from batchscore.database import is_mysql
 from batchscore.driver import is_gone
 from batchscore.errors import Refused
 from batchscore.flag import BEFORE_REVIEWERS, REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
@@ -70,10 +71,15 @@ def stored_id(account_id: AccountId, largest: int) -> int | bytes:
     return account_id
 
 
-def id_if_any(account_id: AccountId) -> int | bytes | None:
-    """An account id as a column may hold it, whatever the database; None for one that no flag can have."""
+def largest_id(engine: Engine) -> int:
+    """The largest integer account id that the database can hold."""
+    return LARGEST_IN_MYSQL if is_mysql(engine) else LARGEST_IN_SQLITE
+
+
+def id_if_any(account_id: AccountId, largest: int) -> int | bytes | None:
+    """An account id as a column holds it; None for one that no flag of the database can have: not even asked for can it be."""
     try:
-        return stored_id(account_id, LARGEST_IN_MYSQL)
+        return stored_id(account_id, largest)
     except Refused:
         return None
 
@@ -241,6 +247,8 @@ def held_flag(row: RowMapping) -> HeldFlag:
         is_open=row["open_marker"] == 1,
         opened_at=from_microseconds(row["opened_at"]),
         released_as=row["released_as"],
+        ordinal=row["release_ordinal"],
+        turns=row["turns"],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.plan import Plan
@@ -19,7 +20,7 @@ def put_sweep(connection: sa.Connection, plan: Plan, now: sa.ColumnElement[Any])
 
     Raises:
         Refused: ``run_taken``: a driver is at another plan of that spec for the same as-of.
-        TryAgain: another driver began it in between.
+        TryAgain: ``commit_conflict``: another driver began it in between.
     """
     as_of = microseconds(plan.spec.as_ofs()[-1])
     of_as_of = (sweeps.c.name == plan.spec.name) & (sweeps.c.as_of == as_of)
@@ -34,7 +35,7 @@ def put_sweep(connection: sa.Connection, plan: Plan, now: sa.ColumnElement[Any])
                 "run_taken",
                 f"{row.lease_owner} is sweeping this as-of already, with other inputs or policy",
                 where=f"run {row.run_id}",
-                remedy=f"watch it: batchscore watch {row.run_id}",
+                remedy=f"watch it: {command('watch', row.run_id, plan.spec.store)}",
             )
     known = connection.execute(sa.select(sweeps).where(of_as_of, sweeps.c.plan_digest == plan.digest)).first()
     if known is None:

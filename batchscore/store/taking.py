@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.command import command
 from batchscore.driver import is_gone
 from batchscore.errors import Refused, TryAgain
 from batchscore.plan import Plan
@@ -35,13 +36,13 @@ def take_run(connection: sa.Connection, plan: Plan, owner: str, lease: Lease, *,
     if newest is None or (again and newest["state"] in {"finished", "failed", "cancelled"}):
         run_id = _create(connection, plan, generation, lease)
     elif newest["state"] == "finished":
-        return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner), run_row(newest)
+        return RunHandle(run_id=newest["run_id"], epoch=newest["epoch"], owner=owner, store=plan.spec.store), run_row(newest)
     else:
         run_id = newest["run_id"]
         refuse_requested(run_id, request_of(newest), plan.spec.store)
-    _take(connection, run_id, owner, lease)
+    _take(connection, run_id, owner, lease, plan.spec.store)
     row = row_of(connection, run_id)
-    return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner), row
+    return RunHandle(run_id=run_id, epoch=row.epoch, owner=owner, store=plan.spec.store), row
 
 
 def give_back(connection: sa.Connection, run: RunHandle, at: float, state: str, why: str) -> None:
@@ -82,7 +83,7 @@ def _create(connection: sa.Connection, plan: Plan, generation: int, lease: Lease
     return run_id
 
 
-def _take(connection: sa.Connection, run_id: str, owner: str, lease: Lease) -> None:
+def _take(connection: sa.Connection, run_id: str, owner: str, lease: Lease, store: str) -> None:
     """The one statement by which a driver gets a run: its epoch goes up if nobody else's lease is alive."""
     holder = connection.execute(sa.select(runs.c.lease_owner).where(runs.c.run_id == run_id)).scalar_one()
     mine = holder if is_gone(holder) else owner
@@ -96,7 +97,7 @@ def _take(connection: sa.Connection, run_id: str, owner: str, lease: Lease) -> N
             "run_taken",
             f"{row.lease_owner} has this run until {moment(row.lease_until):%H:%M:%S} UTC",
             where=f"run {run_id}",
-            remedy=f"watch it (batchscore watch {run_id}), or try again when its lease has run out",
+            remedy=f"watch it ({command('watch', run_id, store)}), or try again when its lease has run out",
         )
 
 

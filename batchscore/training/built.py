@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from batchscore.spec import Value
+from batchscore.values import Value
 
 
 class BuiltFrame(Value):

@@ -106,9 +106,9 @@ def read_labels(path: Path, feature_set: FeatureSet, mature: timedelta | None = 
     without an account id or a label say nothing, and are left out.
 
     Raises:
-        Refused: a column is missing or not exact; a label is neither 0 nor 1; a probability is not above 0 and at most 1; an
-            account has two labels where one is to be (``duplicate_id``), or two that differ of one moment (``label_conflict``);
-            ``mature`` is asked for and nothing says when labels were decided.
+        Refused: a column is missing (``column_missing``), as decided_at is where ``mature`` is asked for, or not exact; a label
+            is neither 0 nor 1; a probability is not above 0 and at most 1; an account has two labels where one is to be
+            (``duplicate_id``), or two that differ of one moment (``label_conflict``).
     """
     read = read_rows(path, feature_set, [LABEL], [AS_OF, DECIDED_AT, PROBABILITY])
     if mature is not None and DECIDED_AT not in read.column_names:

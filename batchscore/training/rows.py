@@ -22,7 +22,7 @@ from batchscore.sources.canonical import Place, canonical_accounts
 from batchscore.sources.parquet import read_batches
 from batchscore.sources.parquet_columns import check_schema
 from batchscore.sources.parquet_files import list_inputs
-from batchscore.spec import parse_moment
+from batchscore.values import parse_moment
 
 AS_OF: Final = "as_of"
 DECIDED_AT: Final = "decided_at"

@@ -12,14 +12,14 @@ N_TRANSACTIONS = 20  # of the story's run: some more than these it has in all
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", list(Point))
-def test_every_cell_on_sqlite(on_sqlite: Stage, point: Point, action: Action) -> None:
+def test_a_run_that_meets_a_fault_at_a_point_ends_equal_on_sqlite(on_sqlite: Stage, point: Point, action: Action) -> None:
     play(on_sqlite, point, action, blocks=True, at=on_a_worker(point))
 
 
 @pytest.mark.mysql
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("point", list(Point))
-def test_every_cell_on_mysql(on_mysql: Stage, point: Point, action: Action) -> None:
+def test_a_run_that_meets_a_fault_at_a_point_ends_equal_on_mysql(on_mysql: Stage, point: Point, action: Action) -> None:
     play(on_mysql, point, action, blocks=False, at=on_a_worker(point))
 
 

@@ -11,33 +11,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.digest import KeyDigest
 from batchscore.errors import Refused
-from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.keys import key_digest
 from batchscore.layout import Definitions, keys_set_aside
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import conform
 from batchscore.models.loading import load_scorer
-from batchscore.pipeline import run
 from batchscore.plan import Score, Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.proving import prove_run
 from batchscore.sampling import sample_features
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from batchscore.training.frame import build_frame
 from tests.run_digest import run_digest
 from tests.small_world import NAMES, START, SmallWorld, make_small_world, pack
+from tests.whole_runs import walk
 
 AS_OFS = [datetime(2026, 1, day, tzinfo=UTC) for day in (5, 9, 14)]
 DAY = timedelta(days=1)
 DECLARED = "accounts: {table: accounts, key: id, created_at: created_at, "
 HISTORY = DECLARED + "deleted_at: gone, history: {valid_from: since, valid_to: until}}"
 ONE_ROW = DECLARED + "deleted_at: gone, immutable: [plan]}"
-SPEC = {"segment": "country", "as_of": "[2026-01-05, 2026-01-09, 2026-01-14]", "policy": "{threshold: 0.0, budget: 9}"}
+SPEC: dict[str, Any] = {
+    "segment": "country",
+    "as_of": "[2026-01-05, 2026-01-09, 2026-01-14]",
+    "policy": "{threshold: 0.0, budget: 9}",
+}
 TYPES = {"id": pa.int64(), "plan": pa.int64(), "country": pa.string()}
 MOMENT = pa.timestamp("us", "UTC")
 
@@ -101,11 +103,6 @@ def rewritten(world: SmallWorld, rows: list[dict[str, Any]], declared: str, n_fi
     digest = read_feature_set(features).digest
     (world.folder / "bundle").rename(world.folder / f"bundle-{digest[:8]}-{n_files}-before")
     pack(world.folder, np.random.default_rng(1))
-
-
-def walk(world: SmallWorld, **changes: str) -> RunRow:
-    store = open_store(Path(world.spec(**changes).store), world.kind)
-    return run(make_plan(world.spec(**changes)), executor=InlineExecutor(attempt), store=store, observer=lambda _: None)
 
 
 def outputs(world: SmallWorld, row: RunRow, stage: Stage, as_of: datetime) -> list[dict[str, Any]]:

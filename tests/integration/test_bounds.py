@@ -8,20 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from batchscore.attempt import attempt
 from batchscore.events import PartitionAlerted
-from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bounds import Bounds
 from batchscore.models.bundle import ReasonTemplate
 from batchscore.models.pack import About, pack_bundle
 from batchscore.models.training import train
-from batchscore.pipeline import run
-from batchscore.planner import make_plan
 from batchscore.ports import RunRow
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from tests.small_world import NAMES, SmallWorld, make_small_world
-from tests.whole_runs import Heard
+from tests.whole_runs import Heard, walk
 
 
 def pack(world: SmallWorld, *, reference: pa.Table | None = None, limits: dict[str, Bounds] | None = None) -> None:
@@ -43,10 +39,8 @@ def pack(world: SmallWorld, *, reference: pa.Table | None = None, limits: dict[s
 
 
 def go(world: SmallWorld) -> tuple[RunRow, Heard]:
-    plan = make_plan(world.spec(bundles="[bounded]", partition_rows="400"))
     heard = Heard()
-    store = open_store(world.store, world.kind)
-    return run(plan, executor=InlineExecutor(attempt), store=store, observer=heard), heard
+    return walk(world, heard=heard, bundles="[bounded]", partition_rows="400"), heard
 
 
 @pytest.fixture

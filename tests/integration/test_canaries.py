@@ -140,7 +140,7 @@ def test_tasks_receipts_and_loggers_carry_none(world: SmallWorld, secrets: Secre
     assert [name for name in secrets.in_any(*carried) if name.removeprefix("id ") not in bounds] == []
 
 
-def test_what_fails_tells_none(
+def test_what_fails_tells_no_secret(
     world: SmallWorld, secrets: Secrets, mysql_server: MySqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = os.environ["BATCHSCORE_URL_CRM"]

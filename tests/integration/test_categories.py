@@ -11,15 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xgboost as xgb
 
-from batchscore.attempt import attempt
-from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bundle import ReasonTemplate
 from batchscore.models.pack import About, Categories, pack_bundle
-from batchscore.pipeline import run
-from batchscore.planner import make_plan
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from tests.small_world import NAMES, SmallWorld, make_small_world
+from tests.whole_runs import walk
 
 PLANS = [2, 0, 1]  # in an order of their own: a code is no value
 
@@ -53,14 +50,13 @@ def with_plans_as_categories(world: SmallWorld) -> None:
 def test_a_number_is_scored_as_a_category_by_value_and_a_stranger_is_rejected_alone(tmp_path: Path) -> None:
     world = make_small_world(tmp_path, n_accounts=120)
     with_plans_as_categories(world)
-    plan = make_plan(world.spec(bundles="[by-plan]"))
-    row = run(plan, executor=InlineExecutor(attempt), store=open_store(world.store, world.kind), observer=lambda _event: None)
+    row = walk(world, bundles="[by-plan]")
     assert row.state == "finished"
     reader = open_reader(world.store)
     rejects = [pq.read_table(path) for path in (world.store / "score").rglob("*.parquet")]
     codes = [code for table in rejects if "code" in table.column_names for code in table["code"].to_pylist()]
     assert set(codes) == {"unseen_category"}
-    assert 1 <= len(codes) <= len(plan.spec.as_ofs()), "one account, where it existed"
+    assert 1 <= len(codes) <= len(row.plan.spec.as_ofs()), "one account, where it existed"
     ids = pc.unique(pa.concat_arrays([table["account_id"].combine_chunks() for table in rejects if "code" in table.column_names]))
     assert len(ids) == 1
     sentences = {reason.sentence for shown in reader.queue(None, limit=50) for reason in shown.flag.reasons}

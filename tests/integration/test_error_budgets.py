@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,16 +17,15 @@ from batchscore.errors import Held, Refused
 from batchscore.executors.inline import InlineExecutor
 from batchscore.layout import Definitions
 from batchscore.operations.report import report_of, write_page
-from batchscore.pipeline import run
 from batchscore.plan import Stage
-from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.proving import prove_run
 from batchscore.report.limits import beyond_in_segments
 from batchscore.spec import SegmentLimits
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from tests.fake_attempts import Poisoned
 from tests.small_world import SmallWorld, make_small_world
+from tests.whole_runs import walk
 
 
 def with_regions(folder: Path) -> SmallWorld:
@@ -43,16 +43,14 @@ def with_regions(folder: Path) -> SmallWorld:
     return world
 
 
-def walk(world: SmallWorld, **changes: str) -> RunRow:
-    plan = make_plan(world.spec(**changes))
-    store = open_store(Path(plan.spec.store), world.kind)
-    return run(plan, executor=InlineExecutor(Poisoned((Stage.SCORE, 2))), store=store, observer=lambda _event: None)
+def with_one_part_set_aside(world: SmallWorld, **changes: Any) -> RunRow:
+    return walk(world, InlineExecutor(Poisoned((Stage.SCORE, 2))), **changes)
 
 
 def test_a_run_beyond_its_budget_is_held_unreleased_until_approved(tmp_path: Path) -> None:
     world = make_small_world(tmp_path)
     with pytest.raises(Held, match=r"errors_held(.|\n)*quarantined, 2026-01-15: more than 1\.0000% of") as held:
-        walk(world, limits="{quarantined: 0.01, rejected: 0.5}")
+        with_one_part_set_aside(world, limits="{quarantined: 0.01, rejected: 0.5}")
     assert held.value.exit_code == 4
     (row,) = open_reader(world.store).runs()
     (hold,) = open_reader(world.store).holds(row.run_id)
@@ -72,8 +70,8 @@ def test_a_run_beyond_its_budget_is_held_unreleased_until_approved(tmp_path: Pat
 
 def test_a_run_within_its_budgets_or_that_releases_nothing_goes_on(tmp_path: Path) -> None:
     world = make_small_world(tmp_path)
-    assert walk(world, limits="{quarantined: 0.9}").released_at is not None
-    assert walk(world, limits="{quarantined: 0}", release="none").state == "finished"
+    assert with_one_part_set_aside(world, limits="{quarantined: 0.9}").released_at is not None
+    assert with_one_part_set_aside(world, limits="{quarantined: 0}", release="none").state == "finished"
 
 
 @pytest.mark.parametrize("partition_rows", ["50", "400"])
@@ -81,7 +79,7 @@ def test_a_segment_beyond_its_budget_holds_the_run_where_the_whole_is_within(par
     world = with_regions(tmp_path)
     each = "{rejected: 0.05, quarantined: 1, at_least: 20}"
     with pytest.raises(Held, match=r"rejected in segment north, 2026-01-15: more than 5\.0000% of \d+ planned") as held:
-        walk(world, limits=f"{{rejected: 0.5, by_segment: {each}}}", partition_rows=partition_rows)
+        with_one_part_set_aside(world, limits=f"{{rejected: 0.5, by_segment: {each}}}", partition_rows=partition_rows)
     assert len(held.value.problems) == 1
     (row,) = open_reader(world.store).runs()
     report = report_of(open_reader(world.store), row.run_id, "store")
@@ -100,7 +98,7 @@ def test_segments_add_up_to_the_proof_however_the_accounts_are_cut(tmp_path: Pat
     (tmp_path / "features.yaml").write_text(text + "coverage: 0.9\n")
     counted = []
     for partition_rows in ("50", "120"):
-        row = walk(world, release="none", partition_rows=partition_rows, store=f"store{partition_rows}")
+        row = with_one_part_set_aside(world, release="none", partition_rows=partition_rows, store=f"store{partition_rows}")
         reader, definitions = open_reader(tmp_path / f"store{partition_rows}"), Definitions.of(row.plan)
         proof = prove_run(row.plan, definitions, reader, row.run_id).as_ofs[-1]
         counts = count_by_segment(definitions, reader, row.run_id, proof.as_of)

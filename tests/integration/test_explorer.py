@@ -24,11 +24,11 @@ from batchscore.key_index import KeyIndex
 from batchscore.keys import ID_TYPES, IdKind
 from batchscore.models.bundle import read_manifest
 from batchscore.plan import InputFile, KeyRange, Reference, Stage
+from batchscore.policy import Policy
 from batchscore.ports import RunRow
 from batchscore.receipt import Output
 from batchscore.sampling import sample_features
 from batchscore.sources.parquet import read_batches
-from batchscore.spec import Policy
 from batchscore.store import open_desk, open_reader
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client
 
 from batchscore.errors import Held, Refused
+from batchscore.explore.explorer import Explorer
 from batchscore.freeze_layout import lay_out_freeze
 from batchscore.layout import Definitions
 from batchscore.operations.rejects import n_rejected
-from batchscore.plan import FreezeEvents, Task
+from batchscore.plan import FreezeEvents, Stage, Task
 from batchscore.planner import make_plan
 from batchscore.sampling import sample_features
 from batchscore.sources import mysql, mysql_ranges
 from batchscore.store import open_reader
+from tests.commands import call
 from tests.integration.test_mysql_runs import run_it
+from tests.integration.test_retry import failing
 from tests.mysql_server import MySqlServer
 from tests.run_digest import run_digest
 from tests.small_world import START, SmallWorld, make_small_world
@@ -189,3 +195,43 @@ def test_a_table_that_cannot_be_read_as_declared_is_refused(
     sources = LIVE.format(reread="1d").replace("[seq]", key)
     with pytest.raises(Refused, match=said):
         make_plan(world.spec(sources=sources))
+
+
+def test_a_retry_over_a_live_table_shows_what_is_read_again_and_does_it(world: SmallWorld, mails: Mails) -> None:
+    world.spec(sources=LIVE.format(reread="1d"))
+    with failing((Stage.SCORE, 1)):
+        assert call("run", world.spec_path, "--inline").code == 3
+    run_id = open_reader(world.store).runs()[0].run_id
+    asked = ("retry", run_id, "--quarantined", "--store", world.store, "--inline")
+    stages = {stage["stage"]: stage for stage in json.loads(call(*asked, "--json").stdout)["stages"]}
+    assert (stages["freeze"]["n_reused"], stages["freeze"]["n_redone"]) == (4, 1), "the accounts' files and three closed ranges"
+    assert 0 < stages["freeze"]["n_rows"] < 2_800
+    assert (stages["rollup"]["n_reused"], stages["rollup"]["n_redone"]) == (3, 0)
+    assert "at most" in stages["score"]["why"]
+    shown = call(*asked).stdout
+    assert "a live table is never the same input twice" in shown
+    done = call(*asked, "--apply")
+    assert done.code == 0
+    assert "4 of 5 partitions were done before" in done.output
+    assert open_reader(world.store).runs()[0].state == "finished"
+
+
+@pytest.mark.parametrize("world", ["integer", "string"], indirect=True)
+def test_an_explorer_shows_the_events_that_the_freeze_left_as_it_shows_those_of_files(
+    world: SmallWorld, mails: Mails, client: Client
+) -> None:
+    rows = {
+        sources: run_it(make_plan(world.spec(store=sources, **changes)), world.kind)
+        for sources, changes in {"files": {}, "live": {"sources": LIVE.format(reread="1d")}}.items()
+    }
+    order = ["account_id", "event_at", "known_at", "bytes", "recipient"]
+    with client.as_current():
+        shown = {sources: Explorer(client, row).events() for sources, row in rows.items()}
+        read = {sources: frame.compute().reset_index() for sources, frame in shown.items()}
+        large = Explorer(client, rows["live"]).events(filters=[("bytes", ">", 90_000)])["bytes"].compute()
+        assert shown["live"].npartitions == 4, "a partition is a file of the freeze"
+        assert shown["live"]["bytes"].sum().compute() == read["files"]["bytes"].sum()
+    whole = {sources: frame[order].sort_values(order, ignore_index=True) for sources, frame in read.items()}
+    pd.testing.assert_frame_equal(whole["live"], whole["files"], check_dtype=False)
+    assert len(large) == (whole["files"]["bytes"] > 90_000).sum() > 0
+    assert shown["live"].dtypes["event_at"] == shown["files"].dtypes["event_at"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,6 +63,26 @@ def test_a_retry_shows_first_and_then_redoes_exactly_what_was_quarantined(world:
         assert call("retry", run_id, "--quarantined", "--apply", "--store", world.store, "--inline").code == 0
     assert [place for place in attempted if place[0] is not Stage.REASONS] == [(Stage.SCORE, 1)]
     assert run_id_of(world) == run_id.removesuffix("-1") + "-2"
+
+
+def test_a_retry_freezes_accounts_of_a_live_table_anew_and_says_so(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = pq.read_table(world.folder / "accounts").to_pylist()
+    rows = [(account["id"], account["created_at"].isoformat(), account["plan"]) for account in accounts]
+    with closing(sqlite3.connect(world.folder / "crm.db")) as crm, crm:
+        crm.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, created_at TEXT, plan INTEGER)")
+        crm.executemany("INSERT INTO users VALUES (?, ?, ?)", rows)
+    monkeypatch.setenv("BATCHSCORE_URL_CRM", f"sqlite:///{world.folder / 'crm.db'}")
+    world.spec(sources="{accounts: {sql: {url: crm, table: users}}, mails: {parquet: {path: mails}}}")
+    with failing((Stage.SCORE, 1)):
+        assert run(world).code == 3
+    asked = ("retry", run_id_of(world), "--quarantined", "--store", world.store, "--inline")
+    stages = {stage["stage"]: stage for stage in json.loads(call(*asked, "--json").stdout)["stages"]}
+    assert [stages["freeze"][name] for name in ("n_reused", "n_redone", "n_rows")] == [0, 1, world.n_accounts]
+    assert stages["rollup"]["n_redone"] == stages["score"]["n_reused"] == 0
+    with failing() as attempted:
+        assert call(*asked, "--apply").code == 0
+    assert {stage for stage, _ in attempted} >= {Stage.FREEZE, Stage.SCORE}
+    assert Stage.ROLLUP not in {stage for stage, _ in attempted}
 
 
 def test_the_retry_of_a_released_run_loses_and_doubles_no_flag(tmp_path: Path) -> None:

@@ -19,34 +19,27 @@ from batchscore.features.frame import make_frames
 from batchscore.layout import Definitions
 from batchscore.operations.report import report_of
 from batchscore.operations.retry import plan_retry
-from batchscore.pipeline import run
 from batchscore.plan import Score, Stage, Task
 from batchscore.planner import make_plan
-from batchscore.ports import Executor, RunRow, Worklist
+from batchscore.ports import Worklist
 from batchscore.proving import prove_run
 from batchscore.receipt import Outcome, Receipt, Suspected
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world, pack
-from tests.whole_runs import Heard
+from tests.whole_runs import Heard, walk
 
 BOTH = "[{path: candidate, shadow: true}, bundle]"
-CUT = {"partition_rows": "150"}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> SmallWorld:
     """Its bundle, and another one that learned from other rows: the candidate."""
     world = make_small_world(tmp_path)
+    world.text["partition_rows"] = "150"
     pack(tmp_path, np.random.default_rng(2), name="candidate", place="candidate")
     return world
-
-
-def walk(world: SmallWorld, executor: Executor | None = None, heard: Heard | None = None, **changes: str) -> RunRow:
-    plan = make_plan(world.spec(**(CUT | changes)))
-    store = open_store(Path(plan.spec.store), world.kind)
-    return run(plan, executor=executor or InlineExecutor(attempt), store=store, observer=Heard() if heard is None else heard)
 
 
 def contents(world: SmallWorld, store: str, stage: Stage) -> list[object]:
@@ -100,7 +93,7 @@ def test_a_shadow_that_fails_is_set_aside_by_itself_after_the_release(world: Sma
             raise PartitionError("feature_limit", "a limit of the candidate is broken")
         return attempt(task)
 
-    row = walk(world, InlineExecutor(poisoned), heard, bundles=BOTH)
+    row = walk(world, InlineExecutor(poisoned), heard=heard, bundles=BOTH)
     reader = open_reader(world.store)
     assert [(aside.stage, aside.number) for aside in reader.quarantined(row.run_id)] == [(Stage.SHADOW, 0)]
     assert run_digest(world.store, row.run_id) == run_digest(world.folder / "undisturbed", undisturbed.run_id)

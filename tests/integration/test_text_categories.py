@@ -16,22 +16,20 @@ import pytest
 import xgboost as xgb
 from click.testing import CliRunner
 
-from batchscore.attempt import attempt
 from batchscore.cli.main import cli
 from batchscore.errors import PartitionError, Refused
-from batchscore.executors.inline import InlineExecutor
 from batchscore.features.feature_set import read_feature_set
 from batchscore.models.bundle import ReasonTemplate
 from batchscore.models.pack import About, Categories, pack_bundle
-from batchscore.pipeline import run
 from batchscore.plan import Stage
 from batchscore.planner import make_plan
 from batchscore.ports import RunRow
 from batchscore.sources.sql import read_pages
 from batchscore.spec import SqlSource
-from batchscore.store import open_reader, open_store
+from batchscore.store import open_reader
 from batchscore.training.frame import build_frame
 from tests.small_world import FEATURES, NAMES, SmallWorld, make_small_world
+from tests.whole_runs import walk
 
 KNOWN = ("de", "Österreich", "", "fr")  # in the order of the model's codes
 LAST = datetime(2026, 1, 15, tzinfo=UTC)
@@ -85,12 +83,6 @@ def train_and_pack(world: SmallWorld, frame: pa.Table) -> xgb.Booster:
     return booster
 
 
-def walk(world: SmallWorld, **changes: str) -> RunRow:
-    plan = make_plan(world.spec(bundles="[by-country]", **changes))
-    store = open_store(Path(plan.spec.store), world.kind)
-    return run(plan, executor=InlineExecutor(attempt), store=store, observer=lambda _event: None)
-
-
 def outputs(world: SmallWorld, row: RunRow, role: str) -> pa.Table:
     receipts = open_reader(Path(row.plan.spec.store)).receipts(row.run_id, Stage.SCORE)
     paths = [output.path for receipt in receipts for output in receipt.outputs if output.role == role]
@@ -115,7 +107,7 @@ def test_a_category_of_text_is_scored_by_value_and_said_in_words(tmp_path: Path,
     with_countries(world)
     frame = frame_of(world)
     booster = train_and_pack(world, frame)
-    row = walk(world)
+    row = walk(world, bundles="[by-country]")
     scores = outputs(world, row, "scores")
     latest = scores.filter(pc.equal(scores["as_of"], pa.scalar(LAST, scores.schema.field("as_of").type)))
     expected = booster.predict(xgb.DMatrix(coded(frame), enable_categorical=True))
@@ -130,7 +122,7 @@ def test_a_category_of_text_is_scored_by_value_and_said_in_words(tmp_path: Path,
     assert set(rejects["account_id"].to_pylist()) == {stranger}
     said = {reason.sentence for shown in open_reader(world.store).queue(None, limit=50) for reason in shown.flag.reasons}
     assert {"country is Österreich", 'country is ""'} <= said
-    in_sqlite = walk(world, sources=as_sqlite(world, monkeypatch), store="of-sqlite")
+    in_sqlite = walk(world, bundles="[by-country]", sources=as_sqlite(world, monkeypatch), store="of-sqlite")
     assert outputs(world, in_sqlite, "scores") == scores, "a table of a database gives the same bits"
 
 

@@ -30,7 +30,7 @@ def moment(text: str) -> datetime:
         ("2026-11-27T06:00:00+01:00", "2026-11-28T00:00Z", "2026-11-27T05:00Z"),  # a moment, even one that is past
     ],
 )
-def test_what_a_deadline_means(text: str, opened: str, means: str) -> None:
+def test_a_deadline_is_the_first_such_moment_after_the_run_was_opened(text: str, opened: str, means: str) -> None:
     assert parse_deadline(text).after(moment(opened)) == moment(means)
 
 
@@ -57,7 +57,7 @@ def test_what_is_no_deadline_is_refused_with_what_would_be_one(text: str) -> Non
         parse_deadline(text)
 
 
-def test_lateness_in_words() -> None:
+def test_lateness_is_told_in_minutes_beside_the_deadline() -> None:
     at = moment("2026-11-27T06:00Z")
     late = lateness_told(at, at + timedelta(minutes=41), over=False)
     assert late == "deadline 2026-11-27 06:00 UTC; expected 2026-11-27 06:41 UTC, 41 min LATE"

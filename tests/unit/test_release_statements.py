@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscore.store.inserting import STATEMENT_BYTES, _bounded
+from batchscore.store.inserting import STATEMENT_BYTES, bounded
 from batchscore.store.rows import FlagOwn
 
 
@@ -17,7 +17,7 @@ def row(number: int, n_chars: int, n_others: int) -> FlagOwn:
 @given(st.lists(st.integers(0, 300_000), max_size=40), st.integers(0, 1_279))
 def test_statements_are_bounded_in_bytes_whatever_the_reasons_are(lengths: list[int], n_others: int) -> None:
     rows = [row(number, n_chars, n_others) for number, n_chars in enumerate(lengths)]
-    parts = list(_bounded(rows))
+    parts = list(bounded(rows))
     assert [one for part in parts for one in part] == rows
     for part in parts:
         escaped = sum(2 * len(one.reasons.encode()) + 300 + 2 * n_others for one in part)

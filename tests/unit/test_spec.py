@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from batchscore.document import MAX_BYTES, parse_document
 from batchscore.errors import Refused
-from batchscore.spec import RunSpec, parse_duration, read_spec
+from batchscore.spec import RunSpec, read_spec
+from batchscore.values import parse_duration
 
 GOOD = """\
 name: weekly

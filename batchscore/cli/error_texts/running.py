@@ -125,6 +125,10 @@ ADVICE: Final = {
         "The run is over or cancelled, or another person asked something of it a moment before you.",
         "`batchscore status RUN` shows how it stands and who asked for what; ask again if it is still what you want.",
     ),
+    "run_superseded": Advice(
+        "The run was cancelled or failed, and its plan was run again with --again: of a plan only the newest run goes on.",
+        "Go on with the newest, which the message names; what the older one committed was reused there, and stays readable.",
+    ),
     "errors_held": Advice(
         "An input changed its form, a bundle meets values it was not trained with, a new population has no history yet, or "
         "partitions were quarantined. The list names each class, how many, and how many were allowed.",

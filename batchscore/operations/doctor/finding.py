@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from batchscore.spec import RunSpec, Value
+from batchscore.spec import RunSpec
+from batchscore.values import Value
 
 Level = Literal["ok", "warn", "fail"]
 

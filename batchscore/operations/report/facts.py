@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
+from batchscore.command import command, word
+from batchscore.operations.following import following
 from batchscore.plan import Stage
 from batchscore.ports import RunRow, StageRow, StoreReader
 from batchscore.receipt import HELD_BACK
@@ -103,17 +105,10 @@ def audit_head_of(reader: StoreReader) -> dict[str, str]:
 
 def next_commands(row: RunRow, reader: StoreReader, before: RunRow | None, flags: Flags | None, store: str) -> Iterable[str]:
     """Commands that go on from here, the likeliest first."""
-    holds = reader.holds(row.run_id)
-    if row.state == "running":
-        yield f"batchscore watch {row.run_id} --store {store}"
-    elif row.request is not None and row.request.wish == "paused":
-        yield f"batchscore continue {row.run_id} --store {store}"
-    elif row.state == "held" and holds and holds[-1].approved_at is None:
-        yield f"batchscore approve {row.run_id} --by NAME --store {store}"
-    elif row.state != "finished":
-        yield f"batchscore resume {row.run_id} --store {store}"
+    if next_command := following(row, reader, store):
+        yield next_command
     if flags is not None and flags.n_released:
-        yield f"batchscore queue --store {store} --queue {row.plan.spec.policy.queue}"
-    yield f"batchscore status {row.run_id} --store {store}"
+        yield f"batchscore queue --store {word(store)} --queue {row.plan.spec.policy.queue}"
+    yield command("status", row.run_id, store)
     if before is not None:
-        yield f"batchscore report diff {before.run_id} {row.run_id} --store {store}"
+        yield f"batchscore report diff {before.run_id} {row.run_id} --store {word(store)}"

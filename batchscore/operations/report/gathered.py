@@ -5,7 +5,6 @@ Reads only. A file that is gone or damaged leaves a gap that the report names; i
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -76,7 +75,7 @@ def report_of(reader: StoreReader, run_id: str, store: str) -> Report:
         environment=environment_of(row, works[Stage.SCORE], works[Stage.REASONS]),
         digests=digests_of(row, proof) | audit_head_of(reader),
         gaps=tuple(gaps),
-        next=tuple(next_commands(row, reader, before, flags, shlex.quote(store))),
+        next=tuple(next_commands(row, reader, before, flags, store)),
     )
 
 

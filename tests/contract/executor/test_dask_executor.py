@@ -8,11 +8,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
 from batchscore.errors import Refused
-from batchscore.executors import dask_cluster
+from batchscore.executors import connect, dask_cluster
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.receipt import Failed, Finished, Outcome, Suspected
@@ -165,3 +166,21 @@ def test_a_scheduler_on_another_host_needs_tls_or_the_explicit_flag(address: str
 )
 def test_loopback_and_tls_are_welcome(address: str) -> None:
     refuse_open_wire(address, insecure=False)
+
+
+def test_a_scheduler_without_workers_is_refused_and_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT_S", 2)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        here = cluster.scheduler_address
+        with pytest.raises(Refused, match="dask worker ADDRESS") as refusal, remote_cluster(fakes.succeed, here):
+            pass
+        assert refusal.value.reason == "no_workers"
+        assert cluster.status.name == "running"
+
+
+@pytest.mark.parametrize("named", [{}, {"ca-file": "absent.pem", "client.cert": "absent.pem", "client.key": "absent.key"}])
+def test_who_has_no_certificate_to_show_is_told_what_to_set_before_anybody_is_asked(named: dict[str, str]) -> None:
+    configured = {f"distributed.comm.tls.{name}": value for name, value in named.items()}
+    with dask.config.set(configured), pytest.raises(Refused, match="TLS__CA_FILE") as refusal:
+        connect.connected("tls://10.0.0.7:8786", insecure=False)
+    assert refusal.value.reason == "scheduler_uncertified"

@@ -161,7 +161,7 @@ def test_no_rows_give_no_scores(case: Case) -> None:
     assert case.scorer.contributions(frame).shape == (0, len(NAMES) + 1)
 
 
-def test_contributions_are_exact(case: Case) -> None:
+def test_contributions_of_a_row_add_up_to_its_margin(case: Case) -> None:
     frame = conform(rows(700, seed=4), NAMES)
     found = case.scorer.contributions(frame)
     assert found.shape == (700, len(NAMES) + 1)

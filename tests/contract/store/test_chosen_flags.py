@@ -58,3 +58,11 @@ def test_flags_of_a_run_are_its_own(second: str, store_folder: Path) -> None:
 def test_a_claim_of_a_group_takes_no_other_flag(second: str, desk: ReviewDesk) -> None:
     assert [row.flag.account_id for row in desk.claim("abuse", by="bob", for_=HOUR, n=5, group="198.51.100.0/24")] == [8]
     assert desk.claim("abuse", by="bob", for_=HOUR, n=5, group="198.51.100.0/16") == ()
+
+
+@pytest.mark.parametrize("unknown", [3, 2**63 - 1, 2**63, 2**64 - 1])
+def test_of_an_account_that_no_flag_has_or_can_have_there_is_nothing(second: str, store_folder: Path, unknown: int) -> None:
+    reader = open_reader(store_folder)
+    assert reader.account_flags("abuse", unknown) == ()
+    assert reader.account_events("abuse", unknown) == ()
+    assert reader.flags_of(unknown) == ()

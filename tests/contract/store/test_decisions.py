@@ -84,6 +84,18 @@ def test_two_people_settle_a_flag_that_needs_them(store: Ledger, desk: ReviewDes
     assert [one.disposition for one in held(store_folder, 8).decided] == [Disposition.CLEARED, Disposition.CONFIRMED]
 
 
+def test_two_opinions_of_one_call_are_told_in_their_order(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
+    """Whoever follows the events ends at what the flag is, whatever the reviewers are called."""
+    released(store, store_folder, "first", 7, 8, second_reviewer=True)
+    first, second = [says(n, by="zoe") for n in (7, 8)], [says(n, by="ann") for n in (7, 8)]
+    assert desk.decide([*first, *second]) == 4
+    told = open_reader(store_folder).events(2, limit=10)
+    assert [(event.account_id, event.who, event.state) for event in told] == [
+        (7, "zoe", FlagState.AWAITING), (8, "zoe", FlagState.AWAITING),
+        (7, "ann", FlagState.CLEARED), (8, "ann", FlagState.CLEARED),
+    ]  # fmt: skip
+
+
 def test_newer_evidence_may_ask_for_two_people(store: Ledger, desk: ReviewDesk, store_folder: Path) -> None:
     released(store, store_folder, "first", 7, 8)
     released(store, store_folder, "second", 7, second_reviewer=True)

@@ -180,7 +180,9 @@ def test_after_any_undos_a_flag_shows_what_the_runs_that_are_left_would_have_mad
 
 
 @pytest.mark.mysql
-def test_and_so_on_mysql(mysql_store: MakeMySqlStore, tmp_path: Path) -> None:
+def test_after_undos_a_flag_on_mysql_shows_what_the_runs_that_are_left_would_have_made_of_it(
+    mysql_store: MakeMySqlStore, tmp_path: Path
+) -> None:
     mysql_store(tmp_path)
     same, more = Says(1, 0.9), Says(2, 0.5, second=True)
     says = [

@@ -60,6 +60,13 @@ def test_the_plan_is_refused_when(case: str, world: SmallWorld) -> None:
     assert said in refused(world, reason)
 
 
+def test_a_feature_that_the_model_wants_and_nothing_makes_is_refused_with_the_nearest_that_is_made(world: SmallWorld) -> None:
+    path = world.folder / "features.yaml"
+    path.write_text(path.read_text().replace("  burst: ", "  bursts: "))
+    message = refused(world, "feature_contract")
+    assert "burst: the model wants it, the feature set does not make it → did you mean 'bursts'?" in message
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [(pa.int64(), pa.float64()), (pa.int64(), pa.uint64()), (pa.bool_(), pa.int64()), (pa.int32(), pa.float32())],

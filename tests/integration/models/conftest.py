@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 import xgboost as xgb
 
-from batchscore.models.bundle import ReasonTemplate
+from batchscore.models.bundle import CheckedBundle, ReasonTemplate, read_checked, read_manifest
 from batchscore.models.pack import About, pack_bundle
+from batchscore.models.xgboost_scorer import XGBoostScorer
 from batchscore.plan import Reference
 
 NAMES = ("mails_7d", "distinct_recipients_7d", "age_days", "bounce_ratio")
@@ -78,3 +79,13 @@ def packed(booster: xgb.Booster, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def bundle(packed: Path, tmp_path: Path) -> Path:
     """A folder with a good bundle, to be damaged."""
     return shutil.copytree(packed, tmp_path / "bundle")
+
+
+@pytest.fixture
+def checked(bundle: Path) -> CheckedBundle:
+    return read_checked(read_manifest(bundle).reference)
+
+
+@pytest.fixture
+def reference(checked: CheckedBundle) -> XGBoostScorer:
+    return XGBoostScorer(checked)

@@ -27,16 +27,10 @@ from batchscore.models.golden import MARGIN
 from batchscore.models.loading import load_scorer
 from batchscore.models.model_file import read_model_facts
 from batchscore.plan import Reference
+from tests.integration.models.refusals import reason
 
 Pack = Callable[..., Reference]
 Train = Callable[..., xgb.Booster]
-
-
-def reason(call: Callable[[], Any]) -> str:
-    with pytest.raises(Refused) as caught:
-        call()
-    assert caught.value.remedy, "a refusal says how to mend it"
-    return caught.value.reason
 
 
 def rewrite_manifest(folder: Path, **changes: Any) -> Reference:

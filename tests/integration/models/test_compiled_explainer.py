@@ -8,7 +8,6 @@ import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from batchscore.models import compiled_explainer
 from batchscore.models.attribution import Attribution, read_attribution, read_nodes
 from batchscore.models.attribution_kernel import ROWS, contributions
 from batchscore.models.attribution_nodes import WIDE
-from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
+from batchscore.models.bundle import CheckedBundle
 from batchscore.models.compiled_explainer import CompiledExplainer
 from batchscore.models.contract import Frame, Matrix, conform
 from batchscore.models.forest import NotCompilable
@@ -112,7 +111,7 @@ def test_the_deepest_trees_are_exact(n_features: int) -> None:
     ],
     ids=["deep", "monotone", "leaf-wise", "forest", "pruned", "weighted"],
 )
-def test_trained_models_are_exact(parameters: dict[str, Any]) -> None:
+def test_contributions_of_trained_models_have_the_bits_of_xgboost(parameters: dict[str, Any]) -> None:
     chance = np.random.default_rng(0)
     values = chance.normal(size=(900, 4)).astype(np.float32)
     values[chance.random(values.shape) < 0.2] = np.nan
@@ -192,16 +191,6 @@ def test_a_node_without_weight_is_left_to_xgboost(cover: float) -> None:
     document["learner"]["gradient_booster"]["model"]["trees"][1]["sum_hessian"][4] = cover
     with pytest.raises(NotCompilable):
         attribution_of(json.dumps(document).encode(), 3)
-
-
-@pytest.fixture
-def checked(bundle: Path) -> CheckedBundle:
-    return read_checked(read_manifest(bundle).reference)
-
-
-@pytest.fixture
-def reference(checked: CheckedBundle) -> XGBoostScorer:
-    return XGBoostScorer(checked)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchscore.models.bundle import CheckedBundle, read_checked, read_manifest
+from batchscore.models.bundle import CheckedBundle, read_manifest
 from batchscore.models.compiled_scorer import CompiledScorer, fastest, witnesses
 from batchscore.models.contract import conform
 from batchscore.models.forest import MAX_CUTS, Forest, NotCompilable, read_forest
@@ -94,16 +94,6 @@ def test_a_leaf_that_is_not_finite_is_left_to_xgboost() -> None:
     model, _ = random_model(Shape(n_features=1, n_trees=1, depth=1, n_cuts=1), seed=5)
     with pytest.raises(NotCompilable):
         forest_of(model.replace(b'"split_conditions": [', b'"split_conditions": [NaN, NaN, NaN], "was": [', 1), 1)
-
-
-@pytest.fixture
-def checked(bundle: Path) -> CheckedBundle:
-    return read_checked(read_manifest(bundle).reference)
-
-
-@pytest.fixture
-def reference(checked: CheckedBundle) -> XGBoostScorer:
-    return XGBoostScorer(checked)
 
 
 def lying(reference: XGBoostScorer, checked: CheckedBundle) -> CompiledScorer:

@@ -18,6 +18,7 @@ from batchscore.models.container import MAX_MEMBERS, read_part
 from batchscore.models.loading import load_scorer
 from batchscore.plan import Reference
 from tests.commands import succeeded
+from tests.integration.models.refusals import reason
 
 NAMES = (MANIFEST, GOLDEN, "model.ubj")
 
@@ -32,13 +33,6 @@ def zipped(folder: Path, path: Path, prefix: str = "", **changes: object) -> Pat
             member.external_attr = int(str(changes.get("kind", stat.S_IFREG | 0o644))) << 16
             archive.writestr(member, "x")
     return path
-
-
-def reason(call: Callable[[], object]) -> str:
-    with pytest.raises(Refused) as caught:
-        call()
-    assert caught.value.remedy
-    return caught.value.reason
 
 
 @pytest.mark.parametrize("prefix", ["", "bundle/"])

@@ -129,6 +129,16 @@ def test_a_custom_objective_is_refused(trainer: Train) -> None:
     assert "custom objective" in str(refusal(bytes(booster.save_raw("ubj"))))
 
 
+@pytest.mark.parametrize("strategy", ["one_output_per_tree", "multi_output_tree"])
+def test_a_model_of_several_outputs_is_refused_though_each_is_a_probability(strategy: str) -> None:
+    rng = np.random.default_rng(1)
+    data = xgb.DMatrix(rng.random((40, 2)), rng.integers(0, 2, (40, 3)), feature_names=["a", "b"])
+    asked = {"objective": "binary:logistic", "multi_strategy": strategy, "tree_method": "hist", "nthread": 1}
+    error = refusal(bytes(xgb.train(asked, data, 2).save_raw("ubj")))
+    assert error.reason == "model_objective"
+    assert "several outputs" in str(error)
+
+
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [

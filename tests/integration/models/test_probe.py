@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xgboost as xgb
 
-from batchscore.errors import Refused
 from batchscore.models import first_load
 from batchscore.models.bundle import read_manifest
 from batchscore.models.contract import Matrix
 from batchscore.models.loading import load_scorer
 from batchscore.models.probe import require_survivor
 from tests.integration.models.corrupted import SILENT, WORKER_DIED, outcomes
+from tests.integration.models.refusals import reason
 
 ROWS = np.array([[1, 2, 3, np.nan], [4, 5, np.nan, 6]], np.float32)
-
-
-def reason(call: Callable[[], object]) -> str:
-    with pytest.raises(Refused) as caught:
-        call()
-    assert caught.value.remedy
-    return caught.value.reason
 
 
 def probe(model: bytes, rows: Matrix = ROWS, **limits: float) -> Matrix:

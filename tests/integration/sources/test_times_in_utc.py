@@ -190,11 +190,11 @@ def test_text_ids_are_exact_to_the_byte_from_every_form(kind: pa.DataType) -> No
 
 def test_a_row_with_several_faults_is_set_aside_once_under_the_first() -> None:
     moment = pa.timestamp("us", "UTC")
-    raw = pa.table({"id": pa.array([None, 1, 2, 3, 4]), "at": pa.array([None, None, 10**15, LAST_US + 1, 5], moment),
-                    "known": pa.array([None, 7, 0, 0, 5], moment)})  # fmt: skip
+    raw = pa.table({"id": pa.array([None, 1, 2, 3, 4, 5]), "at": pa.array([None, None, 10**15, LAST_US + 1, 5, 6], moment),
+                    "known": pa.array([None, 7, 0, 0, 5, None], moment)})  # fmt: skip
     rows = canonical_events(raw, EVENTS, [], "integer", Place("f"))
     assert [(row["row"], row["code"]) for row in rows.rejects.to_pylist()] == [
-        (0, "null_id"), (3, "timestamp_range"), (1, "null_event_at"), (2, "event_in_future")]  # fmt: skip
+        (0, "null_id"), (3, "timestamp_range"), (1, "null_event_at"), (5, "null_known_at"), (2, "event_in_future")]  # fmt: skip
     assert rows.table["account_id"].to_pylist() == [4]
 
 

@@ -19,7 +19,7 @@ from batchscore.decide.memory import Memory, Moment
 from batchscore.decide.table import decision_schema, flags_in
 from batchscore.decide.top import Question, decide, decide_dates
 from batchscore.errors import RunFailed
-from batchscore.spec import Policy
+from batchscore.policy import Policy
 from tests.past_flags import PastFlag, past_flag, remember
 
 AS_OF = datetime(2002, 8, 19, tzinfo=UTC)

@@ -75,6 +75,13 @@ def test_an_old_account_needs_its_share_of_the_window_and_a_new_one_that_of_its_
     assert covered(0.8, created, START + 1 * DAY, 4) == [False, True, False, False]
 
 
+def test_where_nothing_says_when_accounts_came_each_is_an_old_one() -> None:
+    accounts = pa.table({"account_id": pa.array([1, 2], pa.uint64())})
+    for day, enough in ((4, False), (5, True)):
+        found = is_covered(accounts, {"mails": START + 1 * DAY}, START + day * DAY, floored(0.5))
+        assert found.tolist() == [enough] * 2
+
+
 def test_the_floor_itself_is_enough() -> None:
     hour = timedelta(hours=1)
     assert covered(0.5, [START - 50 * DAY], START + 12 * hour, 4) == [True]  # 3.5 of 7 days

@@ -28,7 +28,7 @@ from batchscore.features.frame import make_frame, make_frames, population
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
 from batchscore.keys import ID_TYPES, IdKind, sort_by_key
-from batchscore.spec import parse_duration
+from batchscore.values import parse_duration
 
 MOMENT = pa.timestamp("us", tz="UTC")
 START = datetime(2024, 2, 26, tzinfo=UTC)  # a leap day and a change to summer time lie ahead

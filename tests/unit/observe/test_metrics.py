@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from batchscore import events
 from batchscore.errors import Refused
+from batchscore.observe import metrics as metrics_module
 from batchscore.observe.metrics import MetricsObserver, leave_textfile, parse_address, refuse_textfile, served
 
 RUN = "r-00000000-1"
@@ -51,6 +53,48 @@ def test_the_end_is_told_with_its_exit_code_and_the_watermark(metrics: MetricsOb
     metrics.ended(4, datetime(2026, 1, 2, tzinfo=UTC))
     assert (value(metrics, "run_active"), value(metrics, "run_exit_code"), value(metrics, "run_waiting")) == (0, 4, 0)
     assert value(metrics, "sweep_watermark_timestamp_seconds") == datetime(2026, 1, 2, tzinfo=UTC).timestamp()
+
+
+def test_what_a_run_decided_proved_and_released_is_told_as_it_stands(metrics: MetricsObserver) -> None:
+    metrics(events.InputJudged(run_id=RUN, n_days=30, n_new=0, n_held=2, n_approved=1, warnings=()))
+    metrics(events.DecisionRecorded(run_id=RUN, n_selected=40, n_to_release=20))
+    metrics(events.Proven(run_id=RUN, closes=True, n_as_ofs=2))
+    metrics(events.Released(run_id=RUN, n_flags=12, n_overtaken=8, n_evidence=3, n_suppressed=1))
+    metrics(events.DeadlineJudged(run_id=RUN, deadline="2026-01-15T06:00Z", expected="2026-01-15T07:00Z", late_s=3_600.0))
+    metrics(events.StageFinished(run_id=RUN, stage="score", n_quarantined=1, seconds=9.5))
+    assert (value(metrics, "run_input_findings", stands="held"), value(metrics, "run_input_findings", stands="approved")) == (
+        2,
+        1,
+    )
+    outcomes = {"selected": 40, "to_release": 20, "released": 12, "overtaken": 8, "evidence": 3, "suppressed": 1}
+    assert {outcome: value(metrics, "run_flags", outcome=outcome) for outcome in outcomes} == outcomes
+    assert value(metrics, "run_proof_closes") == 1
+    metrics(events.Proven(run_id=RUN, closes=False, n_as_ofs=2))
+    assert value(metrics, "run_proof_closes") == 0
+    assert value(metrics, "run_late_seconds") == 3_600
+    assert (value(metrics, "run_stage_seconds", stage="score"), value(metrics, "run_attempt_seconds_sum", stage="score")) == (
+        9.5,
+        2,
+    )
+
+
+def test_waits_are_counted_while_they_last_and_events_say_when_anything_last_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(metrics_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    metrics = MetricsObserver("nightly")
+    assert value(metrics, "run_waited_seconds_total") == 0
+    for now, reason in ((110.0, "lag"), (125.0, "office hours"), (130.0, "")):
+        clock[0] = now
+        metrics(events.Waiting(run_id=RUN, reason=reason))
+    clock[0] = 500.0
+    assert value(metrics, "run_waited_seconds_total") == 20
+    assert value(metrics, "run_waiting") == 0
+    metrics.ended(0, None)
+    assert value(metrics, "run_waited_seconds_total") == 20
+    moments = [value(metrics, f"run_{what}_timestamp_seconds") for what in ("opened", "last_event", "ended")]
+    assert all(moments)
+    assert moments == sorted(moments, key=lambda moment: moment or 0.0)
+    assert value(metrics, "sweep_watermark_timestamp_seconds") is None, "a spec that was never swept has none"
 
 
 def test_no_label_names_a_run_a_partition_or_an_account(metrics: MetricsObserver) -> None:
