@@ -1,9 +1,9 @@
 """What the commit protocol costs a run, on SQLite and MySQL: the driver in the ledger, attempts in making files durable.
 
 ``ledger``      of the wall time: the driver's seconds in each verb of its store, reads too
-``files``       of the attempts' other seconds: those in which they waited until a file was durable, read back and hashed
-``together``    both, of the wall time, as if they never lay beside other work; but the driver commits while workers score, and
-                one process works while another waits: a run takes longer by less
+``files``       of the attempts' other seconds: those until their files were durable, read back and hashed
+``together``    both, of the wall time, as if they never lay beside other work; but the driver commits while workers score, and a
+                worker's next attempt computes while the last one waits for the disk: a run takes longer by less
 ``longer``      what it does take longer by: runs in turn with the same whose syncs do nothing (files, SQLite, MariaDB's log), and
                 whose files are neither read back nor hashed when they are written
 
@@ -22,7 +22,6 @@ import os
 import sqlite3
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -56,38 +55,6 @@ READY_MADE_ROWS: Final = 40 * ROWS_EACH
 SWEPT: Final = Load(n_accounts=300_000, mails_a_day=100_000)
 SWEPT_DAYS: Final = 30
 ROUNDS: Final = 7
-DURABLE: Final = "durable"
-_spent: list[float] = []
-
-
-def durable_attempt(task: Task) -> Receipt:
-    """An attempt, and in its receipt the seconds of fsync, link, folders, fsync of folders, reading back and hashing."""
-    _time_files()
-    _spent.clear()
-    receipt = attempt(task)
-    return receipt.model_copy(update={"seconds": {**receipt.seconds, DURABLE: sum(_spent)}})
-
-
-def _time_files() -> None:
-    for name in ("publish", "_make_folder"):
-        if getattr(files, name).__name__ != "timed":
-            setattr(files, name, _timed(getattr(files, name)))
-
-
-def _timed(real: Callable[..., Any]) -> Callable[..., Any]:
-    inside = threading.local()
-
-    def timed(*given: Any) -> Any:
-        if getattr(inside, "already", False):  # it calls itself
-            return real(*given)
-        begun, inside.already = time.perf_counter(), True
-        try:
-            return real(*given)
-        finally:
-            inside.already = False
-            _spent.append(time.perf_counter() - begun)
-
-    return timed
 
 
 def on_sqlite(data: Path) -> Iterator[Figure]:
@@ -153,15 +120,15 @@ def _figures(database: str, workload: Workload, data: Path) -> Iterator[Figure]:
 
 def _shares(database: str, workload: Workload, spec: RunSpec, store: Path) -> Iterator[Figure]:
     n_workers = os.cpu_count() or 1
-    with local_cluster(durable_attempt, n_workers=n_workers) as executor:
+    with local_cluster(attempt, n_workers=n_workers) as executor:
         timed = TimedStore(open_store(store, "integer"))
         begun = time.perf_counter()
         row = run(make_plan(spec), executor=executor, store=timed, observer=lambda _event: None)
         wall = time.perf_counter() - begun
     ledger = sum(timed.seconds.values())
     of_attempts = [receipt.seconds for stage in Stage for receipt in timed.reader().receipts(row.run_id, stage)]
-    durable = sum(seconds[DURABLE] for seconds in of_attempts)
-    worked = sum(sum(seconds.values()) - seconds[DURABLE] for seconds in of_attempts)
+    durable = sum(seconds["settle"] for seconds in of_attempts)
+    worked = sum(sum(seconds.values()) for seconds in of_attempts) - durable
     most = ", ".join(f"{verb} {seconds:.2f} s" for verb, seconds in sorted(timed.seconds.items(), key=lambda verb: -verb[1])[:3])
     yield Figure(
         name=f"durability {database}: ledger{workload.name}", ratio=ledger / wall, floor=0.05, higher_is_better=False,
