@@ -42,6 +42,7 @@ class Act(StrEnum):
     RESTORED = "restored"  # one flag that the run's had superseded
     TURNED = "evidence turned"  # of another run: it counts, or does so no more, now that the run's is gone
     UNDONE = "undone"
+    APPROVED = "hold approved"  # a person let a held run go on
     PAUSED = "pause asked"
     CANCELLED = "cancel asked"
     ACCEPTED = "change accepted"  # another version of a library than a plan pinned

@@ -64,6 +64,11 @@ class HoldRow(Value):
     approved_because: str | None = None
     approved_at: datetime | None = None
 
+    @property
+    def entry(self) -> str:
+        """The approval, as the audit trail has it."""
+        return f"{self.subject}, {self.digest[:12]}: {self.approved_because or ''}"
+
 
 def findings_digest(findings: Iterable[Finding]) -> str:
     """64 hex over the lines, in order. ``verdict`` is the earlier name of ``what``: what was approved under it stays approved."""

@@ -59,6 +59,7 @@ def _plain_relative(value: str) -> str:
 Location = Annotated[str, AfterValidator(_plain_relative)]
 Seconds = Number
 Clock = Annotated[time, BeforeValidator(parse_clock)]
+Share = Annotated[float, Field(ge=0, le=1)]
 TableName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -248,9 +249,9 @@ def _moments(value: Any) -> Any:
 class SegmentLimits(Value):
     """The same of each segment's accounts; segments of fewer than ``at_least`` are counted together."""
 
-    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
-    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
-    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    rejected: Share | None = None
+    unscoreable: Share | None = None
+    quarantined: Share | None = None
     at_least: Annotated[Count, Field(ge=20)] = 100
 
 
@@ -260,9 +261,9 @@ class ErrorLimits(Value):
     One account more holds the run before its release, until a person approves.
     """
 
-    rejected: Annotated[float, Field(ge=0, le=1)] | None = None
-    unscoreable: Annotated[float, Field(ge=0, le=1)] | None = None
-    quarantined: Annotated[float, Field(ge=0, le=1)] | None = None
+    rejected: Share | None = None
+    unscoreable: Share | None = None
+    quarantined: Share | None = None
     by_segment: SegmentLimits | None = Field(default=None, exclude_if=lambda limits: limits is None)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from batchscore.cli.options import JSON
+from batchscore.command import word
 from batchscore.observe.text import plain
 
 
@@ -38,5 +39,5 @@ def certs(folder: Path, *, hosts: tuple[str, ...], days: int, renew: bool, as_js
         stays = "  stays here" if one.role == CA else ""
         click.echo(plain(f"{one.role:<9}  {one.certificate}  holds until {one.not_after:%Y-%m-%d}{stays}"))
     click.echo("each host gets ca.pem, and the .pem and .key of its role")
-    click.echo(plain(f"before they end: batchscore cluster certs {folder} --renew"))
+    click.echo(plain(f"before they end: batchscore cluster certs {word(folder)} --renew"))
     return 0

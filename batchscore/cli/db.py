@@ -45,7 +45,7 @@ def upgrade(spec: Path, *, only_sql: bool, as_json: bool) -> int:
         click.echo(said.script)
     else:
         click.echo(plain(f"{said.database}: tables of version {said.version}, {kind} account ids"))
-        click.echo(plain(f"an account may need more than before: batchscore db grants {spec}"))
+        click.echo(plain(f"an account may need more than before: batchscore db grants {word(spec)}"))
         click.echo(plain(f"next: batchscore run {word(spec)}"))
     return 0
 

@@ -69,6 +69,7 @@ class Trail:
         self.began_at: datetime | None = None
         self.acts: Counter[str] = Counter()
         self.accepted: list[tuple[str, str]] = []
+        self.approved: list[tuple[str, str]] = []
         self.released_at: datetime | None = None
         self.n_told: Counter[str] = Counter()  # flags of its release, and those that came later
         self.withdrawn, self.decided, self.changes, self.turned = Bag(), Bag(), Bag(), Bag()
@@ -109,6 +110,8 @@ class Trail:
         self.acts[entry.act] += 1
         if entry.act == Act.ACCEPTED:
             self.accepted.append((entry.who, entry.detail))
+        elif entry.act == Act.APPROVED:
+            self.approved.append((entry.who, entry.detail))
         elif entry.act == Act.RELEASED:
             self.released_at = self.released_at or _moment(entry.at)
             if said := _RELEASED.match(entry.detail):

@@ -26,6 +26,7 @@ from batchscore.digest import KeyDigest, digest_of, total
 from batchscore.errors import BatchscoreError
 from batchscore.files import file_sha256
 from batchscore.flag import STANDING, AccountId, AnyFlag, Flag
+from batchscore.hold import findings_digest
 from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.layout import Definitions, scored_keys
 from batchscore.operations.trail import RowsOfRun, Trail
@@ -43,7 +44,7 @@ _SAYS: Final = {
     "keys": "each account is accounted for once, by digests made again from the files",
     "decision": "the frozen decision is what the policy selects of these scores, given the frozen memory",
     "flags": "the flags are those of the decision, with its ranks, scores and reasons; they stand as people's own rows say",
-    "audit": "the trail is an unbroken chain up to its head, and tells of the undo and of what was accepted as the rows do",
+    "audit": "the trail is an unbroken chain up to its head, and tells of the undo, acceptances and approvals as the rows do",
     "desk": "releases, decisions, claims, withdrawals, requests and events are those of which the trail tells",
 }
 _MOVES: Final = ("state", "epoch", "decision", "released_at", "undo_begun_at", "undone_at", "n_requests")
@@ -264,6 +265,13 @@ class _Run:
         looked.at(true=undone == claimed, otherwise="the run's row and the trail do not agree on its undo")
         held = [(one.by, one.entry) for one in self._reader.accepted(row.run_id)]
         looked.at(true=sorted(held) == sorted(trail.accepted), otherwise="what was accepted is not what the trail tells of it")
+        holds = self._reader.holds(row.run_id)
+        approved = [(one.approved_by or "", one.entry) for one in holds if one.approved_at is not None]
+        looked.at(
+            true=sorted(approved) == sorted(trail.approved), otherwise="what was approved is not what the trail tells of it"
+        )
+        as_found = all(one.digest == findings_digest(one.findings) for one in holds)
+        looked.at(true=as_found, otherwise="what the run was held for is not what was found")
 
     def desk(self, looked: _Looked) -> None:
         """What the trail tells of the run's flags, against rows: they go on changing, so what differs is looked at again."""

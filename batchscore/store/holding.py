@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.audit import Act
 from batchscore.command import command
 from batchscore.errors import Refused
 from batchscore.hold import Finding, HoldRow, Subject, findings_digest
 from batchscore.ports import RunHandle
+from batchscore.store.audit import AuditTrail, Done
 from batchscore.store.rows import FINDINGS, RowsOf, hold_row
 from batchscore.store.tables import holds, runs
 
@@ -34,12 +35,12 @@ class Approval:
     The run's row is locked first, as by every driver: a run that is held anew meanwhile is not approved unseen.
     """
 
-    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any], folder: Path) -> None:
+    def __init__(self, hold: HoldRow, *, by: str, because: str, now: sa.ColumnElement[Any], trail: AuditTrail) -> None:
         self._run_id = hold.run_id
         self._this = _is_hold(hold.run_id, hold.subject, hold.digest)
         self._said = {"approved_by": by, "approved_because": because}
         self._now = now
-        self._folder = folder
+        self._trail = trail
 
     def __call__(self, connection: sa.Connection) -> HoldRow:
         """The hold as it then stands.
@@ -58,14 +59,17 @@ class Approval:
         if connection.execute(approved).rowcount != 1:
             first = connection.execute(sa.select(holds.c.approved_by).where(self._this)).scalar_one()
             raise self._not_held(f"{first} has approved this already")
-        return _hold(connection, self._this)
+        held = _hold(connection, self._this)
+        by = self._said["approved_by"]
+        self._trail.append(connection, [Done(act=Act.APPROVED, who=by, run_id=self._run_id, detail=held.entry)])
+        return held
 
     def _not_held(self, what: str) -> Refused:
         return Refused(
             "not_held",
             f"nothing was approved: {what}",
             where=f"run {self._run_id}",
-            remedy=f"look how it stands: {command('status', self._run_id, self._folder)}",
+            remedy=f"look how it stands: {command('status', self._run_id, self._trail.folder)}",
         )
 
     def landed(self, connection: sa.Connection) -> bool:

@@ -269,7 +269,7 @@ class Ledger:
         Raises:
             Refused: ``not_held``.
         """
-        approval = Approval(hold, by=by, because=because, now=self._now, folder=self._folder)
+        approval = Approval(hold, by=by, because=because, now=self._now, trail=self._trail)
         approved = transact(self._engine, approval, where="store", landed=approval.landed)
         reach(Point.HOLD_APPROVED)
         return approved

@@ -117,3 +117,10 @@ def test_a_room_that_has_a_table_of_its_modules_names_each_of_them_once_and_no_o
         there = {path.stem for path in room.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
         if rows:
             assert named == sorted(there - {"__init__"}), room.relative_to(ROOT)
+
+
+def test_the_layers_of_the_design_are_those_that_are_checked() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (checked,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    drawn = (ROOT / "batchscore" / "DESIGN.md").read_text().partition("## Rooms and layers")[2].split("```")[1]
+    assert drawn.strip().splitlines() == checked

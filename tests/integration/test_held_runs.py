@@ -23,6 +23,7 @@ from batchscore.planner import make_plan
 from batchscore.store import open_reader
 from tests.commands import call
 from tests.conftest import MakeMySqlStore
+from tests.dba import dba_engine
 from tests.fake_attempts import Noted
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
@@ -88,6 +89,15 @@ def test_a_missing_day_holds_the_run_until_a_person_approves_it(world: SmallWorl
     page = world.folder / "page.html"
     call("report", run_id, "--store", world.store, "--html", page)
     assert "approved by Ada" in page.read_text()
+    assert call("verify", run_id, "--store", world.store).code == 0
+    for lie in ("approved_by = 'Eve'", "approved_because = 'all is well'", "findings = '[]'", "approved_at = NULL"):
+        with dba_engine(world.store).begin() as connection:
+            kept = connection.exec_driver_sql("SELECT approved_by, approved_because, findings, approved_at FROM holds").one()
+            connection.exec_driver_sql(f"UPDATE holds SET {lie}")
+        assert call("verify", run_id, "--store", world.store).code == HELD, lie
+        with dba_engine(world.store).begin() as connection:
+            put = "UPDATE holds SET approved_by = ?, approved_because = ?, findings = ?, approved_at = ?"
+            connection.exec_driver_sql(put, tuple(kept))
 
     world.spec(store="ungated")
     call("run", world.spec_path, "--inline")
