@@ -1,8 +1,8 @@
 """Durable files: written whole or not at all, read back before anyone is told, named by digest.
 
-Every file an attempt leaves is a `ParquetDraft` first: temporary name, fsync (`settling`: of a large file it has little left to
-wait for), a rename that never overwrites, fsync of the folder, read back and hashed. What is on disk under a final name is
-complete. Readers check the SHA-256 of what they open through `verified`, once per process and file as it stands.
+Every file is made under a temporary name (those of attempts by `drafts`) and published: fsync (`settling`: of a large file it has
+little left to wait for), a rename that never overwrites, fsync of the folder, read back and hashed. What is on disk under a final
+name is complete. Readers check the SHA-256 of what they open through `verified`, once per process and file as it stands.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import hashlib
 import os
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchscore.errors import AttemptFailed, Interrupted, PartitionError
+from batchscore.errors import Interrupted, PartitionError
 from batchscore.failpoints import Point, reach
-from batchscore.keys import ACCOUNT_ID
 from batchscore.plan import Reference
-from batchscore.receipt import Output
-from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
 from batchscore.settling import Settling
 
 MOST_KNOWN: Final = 4_096  # files whose digest a process remembers
 MOST_WHOLE_BYTES: Final = 64 << 20  # of a file that is held in memory to be hashed and read in one
-_MEND_DISK: Final = "free space or mend the disk"
+MEND_DISK: Final = "free space or mend the disk"
 Role = Literal["snapshot", "groups", "events", "rollup", "scores", "rejects", "reasons", "days", "closer_look"]
 
 
@@ -38,155 +34,6 @@ def file_sha256(path: Path) -> str:
     """SHA-256 (64 hex) of a file's bytes."""
     with path.open("rb", buffering=0) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_parquet(
-    tables: Iterable[pa.Table],
-    schema: pa.Schema,
-    store: Path,
-    address: str,
-    role: Role,
-    *,
-    group_rows: int = MAX_SNAPSHOT_GROUP_ROWS,
-) -> Output:
-    """Write tables of one schema as a `ParquetDraft`, from the first to the last, and publish it.
-
-    Raises:
-        AttemptFailed: ``write_failed`` (disk full, I/O error); nothing is left under a final name.
-    """
-    with ParquetDraft(schema, store, address, role, group_rows=group_rows) as draft:
-        for table in tables:
-            draft.write(table)
-        return draft.publish()
-
-
-def write_arrow(table: pa.Table, store: Path, address: str, role: Role) -> Output:
-    """Write a table as an Arrow file, as durably: for rows that are looked up one by one, which Parquet would decode a page for.
-
-    Raises:
-        AttemptFailed: as `write_parquet`.
-    """
-    name = f"{uuid.uuid4().hex}.arrow"
-    temporary, final = store / address / f".{name}.tmp", store / address / name
-    with _failing(role):
-        try:
-            _make_folder(final.parent)
-            reach(Point.FILE_NAMED)
-            with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-                writer.write_table(table.combine_chunks())
-            sha256 = publish(temporary, final)
-            n_bytes = final.stat().st_size
-        finally:
-            _discard(temporary)
-    return Output(role=role, path=f"{address}/{name}", sha256=sha256, n_rows=len(table), n_bytes=n_bytes)
-
-
-class ParquetDraft:
-    """A file ``<store>/<address>/<uuid>.parquet`` that grows table by table, and appears whole when it is published, or never.
-
-    Pages carry checksums. Equal tables give equal bytes, so that two attempts can be compared by SHA-256; that is why the
-    tables are cut into row groups of ``group_rows`` here, and not as they happen to come. A context manager: a draft that was
-    not published is gone when the block is left. A disk that is full or fails is AttemptFailed ``write_failed``.
-    """
-
-    def __init__(
-        self, schema: pa.Schema, store: Path, address: str, role: Role, *, group_rows: int = MAX_SNAPSHOT_GROUP_ROWS
-    ) -> None:
-        name = f"{uuid.uuid4().hex}.parquet"
-        self._path = f"{address}/{name}"
-        self._temporary, self._final = store / address / f".{name}.tmp", store / address / name
-        self._schema, self._role, self._group_rows = schema, role, group_rows
-        self._files = ExitStack()  # what is open
-        self._waiting: list[pa.Table] = []
-        self._n_waiting = self._n_written = 0
-
-    def __enter__(self) -> Self:
-        with _failing(self._role), ExitStack() as opened:
-            _make_folder(self._final.parent)
-            opened.push(self._discard_at_error)
-            reach(Point.FILE_NAMED)
-            self._sink = opened.enter_context(pa.OSFile(str(self._temporary), "wb"))
-            self._settling = opened.enter_context(Settling(self._temporary))
-            self._writer = opened.enter_context(
-                pq.ParquetWriter(
-                    self._sink,
-                    self._schema,
-                    compression=_compression(self._schema),
-                    use_dictionary=False,
-                    column_encoding={field.name: "DELTA_BINARY_PACKED" for field in self._schema if _is_whole(field.type)},
-                    write_statistics=_with_statistics(self._schema, self._role),
-                    write_page_checksum=True,
-                    store_schema=True,
-                )
-            )
-            self._files = opened.pop_all()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with suppress(OSError):  # of a file that nobody wants any more
-            self._files.close()
-        _discard(self._temporary)
-
-    def write(self, table: pa.Table) -> None:
-        """Add the rows of a table."""
-        self._waiting.append(table)
-        self._n_waiting += len(table)
-        while self._n_waiting >= self._group_rows:
-            held = pa.concat_tables(self._waiting)
-            self._put(held.slice(0, self._group_rows))
-            self._waiting, self._n_waiting = [held.slice(self._group_rows)], self._n_waiting - self._group_rows
-
-    def publish(self, footer: Mapping[str, str] | None = None) -> Output:
-        """End the file, with ``footer`` in its key-value metadata, and make it visible."""
-        if self._n_waiting or not self._n_written:
-            self._put(pa.concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
-        with _failing(self._role):
-            if footer:
-                self._writer.add_key_value_metadata(footer)
-            self._writer.close()
-            self._sink.close()
-            sha256 = publish(self._temporary, self._final, self._settling)
-            n_bytes = self._final.stat().st_size
-        return Output(role=self._role, path=self._path, sha256=sha256, n_rows=self._n_written, n_bytes=n_bytes)
-
-    def _put(self, group: pa.Table) -> None:
-        with _failing(self._role):
-            self._writer.write_table(group, row_group_size=self._group_rows)
-            self._settling.grown(self._sink.tell())
-            reach(Point.FILE_GROWING)
-        self._n_written += len(group)
-
-    def _discard_at_error(self, kind: type[BaseException] | None, *_error: object) -> None:
-        if kind is not None:
-            _discard(self._temporary)
-
-
-@contextmanager
-def _failing(role: Role) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise AttemptFailed("write_failed", _said(error), where=f"stage output {role}", remedy=_MEND_DISK) from error
-
-
-def _compression(schema: pa.Schema) -> dict[str, str]:
-    """LZ4, but not for floats: they hardly shrink, and trying doubles the time of writing them (measured). Nor for whole numbers.
-
-    Those are written as differences (DELTA_BINARY_PACKED): beside LZ4 measured smaller by half, a third quicker to write and
-    thrice as quick to read, and exact to the ends of 64 bits.
-    """
-    plain = {field.name: pa.types.is_floating(field.type) or _is_whole(field.type) for field in schema}
-    return {name: "none" if is_plain else "lz4" for name, is_plain in plain.items()}
-
-
-def _is_whole(kind: pa.DataType) -> bool:
-    """Whether Parquet holds it as an integer: one, or a time."""
-    return bool(pa.types.is_integer(kind) or pa.types.is_temporal(kind)) and not pa.types.is_interval(kind)
-
-
-def _with_statistics(schema: pa.Schema, role: Role) -> list[str]:
-    """Columns whose extremes stand in the footer: what readers pick row groups by, which is never a feature of a snapshot."""
-    return [field.name for field in schema if role != "snapshot" or field.name == ACCOUNT_ID]
 
 
 def publish(temporary: Path, final: Path, settling: Settling | None = None) -> str:
@@ -218,7 +65,7 @@ def _publish(temporary: Path, final: Path, settling: Settling) -> str:
         _remember(now, sha256)
         reach(Point.FILE_READ_BACK)
     except OSError:
-        _discard(final)  # it was ours: link made it
+        discard(final)  # it was ours: link made it
         raise
     return sha256
 
@@ -231,23 +78,24 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make a folder for a file to be published; the entries of those above it are durable, its own will be with the file."""
     if not folder.is_dir():
         above = folder.parent
         if not above.is_dir():
-            _make_folder(above)
+            make_folder(above)
             _sync_folder(above.parent)
         folder.mkdir(exist_ok=True)
 
 
-def _discard(path: Path) -> None:
+def discard(path: Path) -> None:
     """Remove a file of ours; that it cannot be removed must not hide why it has to be."""
     with suppress(OSError):
         path.unlink(missing_ok=True)
 
 
-def _said(error: OSError) -> str:
+def said(error: OSError) -> str:
+    """What is told of a disk's error: no name of a file, which a path in it could carry."""
     return os.strerror(error.errno) if error.errno else "the file could not be written"
 
 
@@ -274,16 +122,16 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
                     os.utime(final)  # it is in use from now: `clean` leaves what is young
                 return named
             final.unlink()
-        _make_folder(folder)
+        make_folder(folder)
         reach(Point.FILE_NAMED)
         try:
             temporary.write_bytes(payload)
             with suppress(FileExistsError):  # another driver wrote the same bytes first
                 publish(temporary, final)
         finally:
-            _discard(temporary)
+            discard(temporary)
     except OSError as error:
-        raise Interrupted("write_failed", _said(error), where=f"{folder.name}/{final.name}", remedy=_MEND_DISK) from error
+        raise Interrupted("write_failed", said(error), where=f"{folder.name}/{final.name}", remedy=MEND_DISK) from error
     return named
 
 

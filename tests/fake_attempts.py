@@ -16,6 +16,7 @@ from typing import Any
 from batchscore.errors import AttemptFailed, PartitionError, Refused
 from batchscore.plan import Partition, Reference, Rollup, Stage, Task
 from batchscore.receipt import Receipt
+from batchscore.turn import give_up_turn
 
 DEADLINE_S = 60
 
@@ -116,6 +117,53 @@ def die_the_first_time(task: Task) -> Receipt:
         first.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return receipt_of(task)
+
+
+def settle_until_the_next_begins(task: Task) -> Receipt:
+    """0 gives up its turn and waits for 1, which the same thread could only begin after it; tells whether they met."""
+    begun = Path(task.store) / "next begun"
+    met = True
+    if task.partition.number == 1:
+        begun.touch()
+    else:
+        give_up_turn()
+        met = _appears(begun)
+    return receipt_of(task).model_copy(update={"counts": {"met": int(met), "pid": os.getpid()}})
+
+
+def die_while_another_settles(task: Task) -> Receipt:
+    """0 gives up its turn; the first attempt at 1 ends their process meanwhile. Later attempts succeed."""
+    first = Path(task.store) / "died"
+    if first.exists():
+        return receipt_of(task)
+    if task.partition.number == 1:
+        first.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    give_up_turn()
+    _appears(Path(task.store) / "what never comes")
+    return receipt_of(task)
+
+
+def die_settling(task: Task) -> Receipt:
+    """0 ends its process, once another attempt began after it gave up its turn, three times; others succeed."""
+    died = Path(task.store) / "died"
+    n_deaths = len(died.read_bytes()) if died.exists() else 0
+    begun = Path(task.store) / f"another began after {n_deaths}"
+    if task.partition.number:
+        begun.touch()
+        return receipt_of(task)
+    give_up_turn()
+    if n_deaths < 3 and _appears(begun):
+        died.write_bytes(b"x" * (n_deaths + 1))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return receipt_of(task)
+
+
+def _appears(path: Path) -> bool:
+    end = time.monotonic() + DEADLINE_S
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.exists()
 
 
 def die_always_at_one(task: Task) -> Receipt:

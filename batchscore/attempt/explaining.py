@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +15,10 @@ from batchscore.attempt.key_slice import KeySlice, rows_at
 from batchscore.attempt.outcome import Outcome
 from batchscore.decide.again import closer_look_schema
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE
+from batchscore.drafts import Drafts
 from batchscore.features.feature_set import open_feature_set
 from batchscore.features.frame import only
-from batchscore.files import verified, write_parquet
+from batchscore.files import verified
 from batchscore.flag import REASONS, Reason
 from batchscore.keys import ACCOUNT_ID, MOMENT
 from batchscore.layout import decided_rows, flags_of
@@ -35,7 +35,7 @@ def reasons_schema(id_type: pa.DataType) -> pa.Schema:
     return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("reasons", pa.string()), (SEGMENT, pa.string())])
 
 
-def explain_flags(task: Task, work: Reasons, outcome: Outcome, route: Route) -> None:
+def explain_flags(task: Task, work: Reasons, outcome: Outcome, drafts: Drafts, route: Route) -> None:
     """The features of the flags once more, through the same code; `explain` demands the margins that were scored."""
     decided = flags_of(decided_rows(work.decision, FLAG, RESERVE, EVIDENCE), work.score)
     accounts = KeySlice(task, work.score, outcome, among=decided[ACCOUNT_ID].unique())
@@ -53,10 +53,10 @@ def explain_flags(task: Task, work: Reasons, outcome: Outcome, route: Route) -> 
         texts = pa.array([REASONS.dump_json(reasons).decode() for reasons in explained], pa.string())
         segments = _segments(accounts.accounts.at(as_of), wanted)
         tables.append(rows_at(as_of, flags[ACCOUNT_ID], {"reasons": texts, SEGMENT: segments}, schema))
-    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "reasons"))
+    drafts.write_parquet(tables, schema, "reasons")
 
 
-def reconsider(task: Task, work: Reconsider, outcome: Outcome, route: Route) -> None:
+def reconsider(task: Task, work: Reconsider, outcome: Outcome, drafts: Drafts, route: Route) -> None:
     """Features of cleared accounts now and as of what they were cleared for, from the same rollups; and their reasons now."""
     asked = flags_of(pq.read_table(verified(work.candidates.path, work.candidates.sha256)), work.score)
     grains = open_feature_set(work.score.feature_set)
@@ -83,7 +83,7 @@ def reconsider(task: Task, work: Reconsider, outcome: Outcome, route: Route) -> 
         ]
         columns = {"codes": codes, "names": [list(work.names)] * len(ids), "then": before, "now": now}
         tables.append(rows_at(as_of, rows[ACCOUNT_ID], columns, schema))
-    outcome.outputs.append(write_parquet(tables, schema, Path(task.store), task.partition.address, "closer_look"))
+    drafts.write_parquet(tables, schema, "closer_look")
 
 
 def _explained(scorer: Scorer, frame: Frame, margins: Matrix, outcome: Outcome) -> tuple[tuple[Reason, ...], ...]:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from batchscore.attempt.outcome import Outcome
+from batchscore.drafts import Drafts
 from batchscore.features.day_counts import DAYS_SCHEMA, added, count_events, count_rollup
 from batchscore.features.feature_set import FeatureSet, open_feature_set
 from batchscore.features.rollup import merge, roll_up
-from batchscore.files import write_parquet
 from batchscore.key_index import KeyIndex
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, Merge, Rollup, Task
 from batchscore.receipt import HELD_BACK
@@ -25,31 +25,31 @@ from batchscore.sources.segment import SEGMENT
 MERGED_ROWS: Final = 250_000  # of rollups, brought together at once
 
 
-Freeze = Callable[[Any, Path, str, FeatureSet], Frozen]
+Freeze = Callable[[Any, Drafts, FeatureSet], Frozen]
 
 
-def freeze_as(task: Task, freeze: Freeze, work: FreezeParquet | FreezeSql | FreezeEvents, outcome: Outcome) -> None:
+def freeze_as(freeze: Freeze, work: FreezeParquet | FreezeSql | FreezeEvents, outcome: Outcome, drafts: Drafts) -> None:
     """What ``freeze`` makes of the work, into the outcome."""
     with outcome.timed("freeze"):
-        outputs, counts, keys = freeze(work, Path(task.store), task.partition.address, open_feature_set(work.feature_set))
-    outcome.outputs += outputs
+        counts, keys = freeze(work, drafts, open_feature_set(work.feature_set))
     outcome.counts |= counts
     outcome.keys |= keys
 
 
-def freeze_gently(task: Task, freeze: Callable[..., Frozen], work: FreezeSql | FreezeEvents, outcome: Outcome) -> None:
+def freeze_gently(
+    task: Task, freeze: Callable[..., Frozen], work: FreezeSql | FreezeEvents, outcome: Outcome, drafts: Drafts
+) -> None:
     """The same of a live table, under its brake."""
     brake = Brake(live_source(work, task.gentle), just_looked=True)  # by the driver, which handed it out
-    freeze_as(task, partial(freeze, brake=brake), work, outcome)
+    freeze_as(partial(freeze, brake=brake), work, outcome, drafts)
     outcome.worst_lag_s = brake.worst_lag_s
     if brake.held_s:
         outcome.seconds[HELD_BACK] = round(brake.held_s, 4)
         outcome.seconds["freeze"] = round(outcome.seconds["freeze"] - outcome.seconds[HELD_BACK], 4)
 
 
-def roll_up_events(task: Task, work: Rollup, outcome: Outcome) -> None:
+def roll_up_events(work: Rollup, outcome: Outcome, drafts: Drafts) -> None:
     """Each run of events becomes a rollup of its own: they merge exactly when they are read. Their days are counted together."""
-    store, address = Path(task.store), task.partition.address
     feature_set = open_feature_set(work.feature_set)
     rejects: list[pa.Table] = []
     days: list[pa.Table] = []
@@ -60,14 +60,14 @@ def roll_up_events(task: Task, work: Rollup, outcome: Outcome) -> None:
             grain = feature_set.grain
             days.append(count_rollup(rolled, grain) if work.by is None else count_events(events.table, grain, SEGMENT))
         with outcome.timed("write"):
-            outcome.outputs.append(write_parquet([rolled], rolled.schema, store, address, "rollup"))
+            drafts.write_parquet([rolled], rolled.schema, "rollup")
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
         del events, rolled  # before the next run is gathered
         pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
     counts = added(days, where=f"gate of {work.table}")
-    outcome.outputs.append(write_parquet([counts], DAYS_SCHEMA, store, address, "days"))
-    outcome.outputs += write_rejects(rejects, store, address, outcome.counts)
+    drafts.write_parquet([counts], DAYS_SCHEMA, "days")
+    write_rejects(rejects, drafts, outcome.counts)
 
 
 def _read_next(batches: Iterator[Rows], outcome: Outcome) -> Rows | None:
@@ -75,7 +75,7 @@ def _read_next(batches: Iterator[Rows], outcome: Outcome) -> Rows | None:
         return next(batches, None)
 
 
-def merge_rollups(task: Task, work: Merge, outcome: Outcome) -> None:
+def merge_rollups(task: Task, work: Merge, outcome: Outcome, drafts: Drafts) -> None:
     """Rollups brought together a key range at a time, so memory does not follow their size; one file, in key order."""
     feature_set = open_feature_set(work.feature_set)
     index = KeyIndex.build(Path(task.store), feature_set.account_id, work.rollups)
@@ -85,6 +85,5 @@ def merge_rollups(task: Task, work: Merge, outcome: Outcome) -> None:
             yield merge([index.read(keys)], feature_set, work.table)
 
     with outcome.timed("merge"):
-        written = write_parquet(merged(), index.schema, Path(task.store), task.partition.address, "rollup")
-    outcome.outputs.append(written)
+        drafts.write_parquet(merged(), index.schema, "rollup")
     outcome.count("rows", index.n_rows)

@@ -20,7 +20,7 @@ from batchscore.report.proof import key_name
 class Outcome:
     """What a receipt is made of, gathered while the attempt goes on."""
 
-    outputs: list[Output] = field(default_factory=list)
+    outputs: tuple[Output, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     keys: dict[str, KeyDigest] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +13,13 @@ import pyarrow as pa
 from batchscore.attempt.key_slice import KeySlice, rows_at
 from batchscore.attempt.outcome import Outcome
 from batchscore.digest import KeyDigest
+from batchscore.drafts import Drafts
 from batchscore.errors import PartitionError, Refused
 from batchscore.features.accounts import Accounts
 from batchscore.features.coverage import is_covered
 from batchscore.features.frame import make_frame, only, population
 from batchscore.features.poison import are_equal, poisoned, poisoned_accounts
 from batchscore.features.windows import prepare
-from batchscore.files import ParquetDraft, write_parquet
 from batchscore.keys import ACCOUNT_ID, MOMENT, key_digest
 from batchscore.models.bounds import check_frame
 from batchscore.models.contract import conform
@@ -46,28 +43,27 @@ def rejects_schema(id_type: pa.DataType) -> pa.Schema:
     return pa.schema([("as_of", MOMENT), (ACCOUNT_ID, id_type), ("code", pa.string())])
 
 
-def score(task: Task, work: Score, outcomes: Sequence[Outcome], route: Route) -> None:
-    """The features of each as-of once, scored by the bundle of each partition of the task.
+def score(task: Task, work: Score, outcomes: Sequence[Outcome], drafts: Sequence[Drafts], route: Route) -> None:
+    """The features of each as-of once, scored by the bundle of each partition of the task: an outcome and its drafts for each.
 
     Each bundle's files, counts and keys are what they are when it is scored alone; the time of what they share is the first's.
     """
     shared = Outcome()
     accounts = KeySlice(task, work, shared)
-    with ExitStack() as drafts:
-        passes = [
-            drafts.enter_context(_Pass(task.store, partition, accounts, outcome, route))
-            for partition, outcome in zip((task.partition, *task.beside), outcomes, strict=True)
-        ]
-        for as_of, frame in accounts.frames(work.as_ofs, shared):
-            if as_of == work.guarded:
-                _guard(accounts, as_of, frame, shared)
-            with shared.timed("features"):
-                there = _There.at(as_of, accounts, frame)
-            for one in passes:
-                one.score(there)
+    passes = [
+        _Pass(partition, accounts, outcome, files, route)
+        for partition, outcome, files in zip((task.partition, *task.beside), outcomes, drafts, strict=True)
+    ]
+    for as_of, frame in accounts.frames(work.as_ofs, shared):
+        if as_of == work.guarded:
+            _guard(accounts, as_of, frame, shared)
+        with shared.timed("features"):
+            there = _There.at(as_of, accounts, frame)
         for one in passes:
-            one.outcome.counts |= shared.counts
-            one.finish()
+            one.score(there)
+    for one in passes:
+        one.outcome.counts |= shared.counts
+        one.finish()
     outcomes[0].seconds |= shared.seconds
 
 
@@ -96,48 +92,40 @@ class _There:
 
 
 class _Pass:
-    """The scores of one bundle, from its first as-of to its last. A context manager: what was not finished leaves no file."""
+    """The scores of one bundle, from its first as-of to its last."""
 
-    def __init__(self, store: str, partition: Partition, accounts: KeySlice, outcome: Outcome, route: Route) -> None:
+    def __init__(self, partition: Partition, accounts: KeySlice, outcome: Outcome, drafts: Drafts, route: Route) -> None:
         assert isinstance(partition.work, Score)
         self.outcome = outcome
-        self._store, self._address, self._id_type = Path(store), partition.address, accounts.id_type
+        self._drafts, self._id_type = drafts, accounts.id_type
         self._scorer = load_scorer(partition.work.bundle, route=route)
         self._n_fallbacks = self._scorer.n_fallbacks
         self._rejects: list[pa.Table] = []
         self._histograms: dict[datetime, Counts] = {}
-        self._draft = ParquetDraft(scores_schema(accounts.id_type), self._store, self._address, "scores")
-
-    def __enter__(self) -> Self:
-        self._draft.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._draft.__exit__(kind, error, trace)
+        self._scores = drafts.begin_parquet(scores_schema(accounts.id_type), "scores")
 
     def score(self, there: _There) -> None:
         """Score everybody there is to score at an as-of, and write it down."""
         table = _score_as_of(self._id_type, self._scorer, there, self._rejects, self.outcome)
         self._histograms[there.as_of] = histogram(table["score"].to_numpy())
         with self.outcome.timed("write"):
-            self._draft.write(table)
+            self._scores.write(table)
 
     def finish(self) -> None:
-        """Prove the scorer once more, and put everything under its final name."""
-        outcome, store, address = self.outcome, self._store, self._address
+        """Prove the scorer once more, and end the files."""
+        outcome = self.outcome
         with outcome.timed("predict"):
             require_riders(self._scorer)
         said = to_footer(self._histograms) | keys_to_footer(outcome.keys)
         outcome.keys = {}
         with outcome.timed("write"):
-            written = self._draft.publish(said)
-        outcome.outputs.append(written)
-        outcome.count("scores", written.n_rows)
+            self._scores.end(said)
+        outcome.count("scores", self._scores.n_rows)
         outcome.scorer = self._scorer.name
         if self._scorer.n_fallbacks > self._n_fallbacks:
             outcome.alerts.append("scorer_differs")
         if any(map(len, self._rejects)):
-            outcome.outputs.append(write_parquet(self._rejects, rejects_schema(self._id_type), store, address, "rejects"))
+            self._drafts.write_parquet(self._rejects, rejects_schema(self._id_type), "rejects")
 
 
 def _guard(accounts: KeySlice, as_of: datetime, frame: pa.Table, outcome: Outcome) -> None:

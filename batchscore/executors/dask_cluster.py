@@ -1,7 +1,8 @@
 """Attempts on a Dask cluster, through futures: unique keys, a bounded window, ``retries=0``.
 
 Dask runs a task at least once, so nothing here relies on once: an attempt announces its start on an event topic, and a
-second start of the same key is how we learn that the worker of the first was lost, whatever the scheduler's settings.
+second start of the same key is how we learn that the worker of the first was lost, whatever the scheduler's settings. Whoever
+had done his work there and only settled his files, while another attempt had begun, is not suspected of it, a few times.
 Nor on an answer: an attempt that takes longer than the stall limit is given up, and so is a cluster of ours that says nothing.
 Knows nothing of the ledger; never closes a client that it was given.
 """
@@ -15,11 +16,12 @@ import queue
 import signal
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from distributed import Client, Future, get_worker
+from distributed import Client, Future, get_worker, secede
 from distributed.client import FutureCancelledError
 from distributed.protocol.pickle import dumps
 from distributed.scheduler import KilledWorker
@@ -35,10 +37,12 @@ from batchscore.plan import Stage, Task
 from batchscore.ports import Worklist
 from batchscore.receipt import Failed, Outcome, Postponed, Stalled, Suspected
 from batchscore.settings import library_versions
+from batchscore.turn import turn
 
 HEARTBEAT_S: Final = 1.0
 RESULT_S: Final = 5.0  # to fetch a receipt of 2 KB; the driver hears nothing else meanwhile
-TASKS_PER_WORKER: Final = 3  # one running, two waiting: no worker idles for a round trip to the driver
+TASKS_PER_WORKER: Final = 3  # one running, two waiting (or one, beside one that settles): no worker idles for a round trip
+MOST_FORGIVEN: Final = 5  # a partition that kills takes two workers along before it runs alone, and there may be several
 Place = tuple[Stage, int]
 
 
@@ -48,25 +52,44 @@ def _on_worker(work: bytes, topic: str, versions: tuple[tuple[str, str], ...], s
     A worker that joined late is checked here, before it can write a differing bit. ``work`` (attempt, task) is unpickled
     after that, and here: where Dask cannot, it tells nobody, and the task would wait for ever.
     """
-    worker = get_worker()
+    worker, key = get_worker(), str(get_worker().get_current_task())
     # Not worker.log_event: that only queues the message, and an attempt that kills its process at once would take it along.
-    started = {"key": worker.get_current_task(), "pid": os.getpid()}
+    started = {"key": key, "pid": os.getpid(), "settling": list(_settling)}
     sync(worker.loop, worker.scheduler.log_event, topic=topic, msg=started)
     if (mine := library_versions()) != versions:
         return ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
     attempt, task = pickle.loads(work)  # noqa: S301 (pickled by our driver, and sent over the connection that every task takes)
-    return attempted_alone(attempt, task, limit_s=stall_s * 0.9) if task.isolated else attempted(attempt, task)
+    if task.isolated:
+        return attempted_alone(attempt, task, limit_s=stall_s * 0.9)
+    with turn(lambda: _begin_the_next(key)):
+        return attempted(attempt, task)
+
+
+_settling: Final[deque[str]] = deque(maxlen=4)  # of this worker: attempts that gave up their turn; by now some may have ended
+
+
+def _begin_the_next(key: str) -> None:
+    """Let the worker begin its next task beside this one; a worker that is closing has none, and that is no failure."""
+    _settling.append(key)
+    with contextlib.suppress(Exception):
+        secede()
 
 
 @dataclass(slots=True)
 class _Flight:
-    """One submitted task: its future, how many starts of it were announced, and of the last when and by which process."""
+    """One submitted task: its future, how many starts of it were announced, and of the last when and by which process.
+
+    ``settling``: since then another attempt has begun in that process, so this one had given up its turn. ``n_forgiven``: how
+    often it was lost like that, and was not suspected.
+    """
 
     task: Task
     future: Future[Outcome | str]
     starts: int = 0
     started_at: float = 0.0
     pid: int = 0
+    settling: bool = False
+    n_forgiven: int = 0
 
 
 class DaskExecutor:
@@ -196,7 +219,10 @@ class DaskExecutor:
             self._client.cancel([flight.future for flight in flights], force=True)
 
     def _hear_start(self, event: tuple[float, Any]) -> None:
-        self._heard.put(("start", str(event[1]["key"]), int(event[1]["pid"])))
+        pid = int(event[1]["pid"])
+        for key in event[1]["settling"]:
+            self._heard.put(("settling", str(key), pid))
+        self._heard.put(("start", str(event[1]["key"]), pid))
 
     def _collect(self) -> list[Outcome]:
         """Everything heard within a heartbeat, as soon as there is something."""
@@ -221,10 +247,15 @@ class DaskExecutor:
         if flight is None:
             return []  # a zombie of a task that was given up
         self._heard_at, self._quiet = time.monotonic(), ""
+        if what == "settling":
+            flight.settling = flight.pid == pid
+            return []
         if what == "start":
             flight.starts += 1
             flight.started_at, flight.pid = self._heard_at, pid
-            return [Suspected(task=flight.task, running=True)] if flight.starts > 1 else []
+            lost, forgiven = flight.starts > 1, flight.settling and flight.n_forgiven < MOST_FORGIVEN
+            flight.settling, flight.n_forgiven = False, flight.n_forgiven + forgiven
+            return [Suspected(task=flight.task, running=True)] if lost and not forgiven else []
         outcome = self._outcome(flight)
         self._drop(key)
         return [outcome]

@@ -17,7 +17,7 @@ MAX_SLOWEST: Final = 8
 _REJECTED: Final = "rejected "
 # The name of a stage's count of rows.
 _ROWS: Final = {Stage.FREEZE: "rows", Stage.ROLLUP: "events", Stage.SCORE: "scores", Stage.SHADOW: "scores"}
-_OWN_PARTS: Final = ("contract", "predict", "write")  # of an attempt at scores: what it does for one bundle alone
+_OWN_PARTS: Final = ("contract", "predict", "write", "settle")  # of an attempt at scores: what it does for one bundle alone
 
 
 class StageWork:

@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchscore.digest import KeyDigest
+from batchscore.drafts import Drafts
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import ordered
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.tables import AccountsTable, EventsTable, TimeColumn
-from batchscore.files import verified, write_parquet
+from batchscore.files import verified
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, key_digest
 from batchscore.plan import FreezeEvents, FreezeParquet, FreezeSql, InputFile, KeyBound, Reference, Rollup
-from batchscore.receipt import Output
 from batchscore.report.proof import ACCOUNTS
 from batchscore.sources.brake import Brake
 from batchscore.sources.canonical import REJECTS, Place, Rows, canonical_accounts, canonical_events
@@ -34,11 +34,11 @@ from batchscore.spec import Gentle, SqlSource
 PORTION_ROWS: Final = 1_000_000
 PORTION_BYTES: Final = 256 << 20
 
-Frozen = tuple[tuple[Output, ...], dict[str, int], dict[str, KeyDigest]]
+Frozen = tuple[dict[str, int], dict[str, KeyDigest]]  # counts, and what is in the snapshots
 
 
-def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: FeatureSet) -> Frozen:
-    """The accounts of the work's files as snapshots: (outputs, counts, key digests).
+def freeze_parquet(work: FreezeParquet, drafts: Drafts, feature_set: FeatureSet) -> Frozen:
+    """The accounts of the work's files as snapshots: (counts, key digests).
 
     Raises:
         Refused: ``duplicate_id``, ``history_overlap``, ``id_physical_type`` or ``column_type``.
@@ -47,7 +47,7 @@ def freeze_parquet(work: FreezeParquet, store: Path, address: str, feature_set: 
     accounts, columns = feature_set.accounts, feature_set.column_names(feature_set.accounts.table)
     named = frozen_names(work.segment, work.groups)
     rows = _canonical(_numbered(work.files, _raw_columns(accounts, [*columns, *named])), feature_set, named)
-    return _write_snapshots(rows, store, address, feature_set, named, f"{len(work.files)} files, first {work.files[0].path}")
+    return _write_snapshots(rows, drafts, feature_set, named, f"{len(work.files)} files, first {work.files[0].path}")
 
 
 def live_source(work: FreezeSql | FreezeEvents, gentle: Gentle) -> SqlSource:
@@ -57,7 +57,7 @@ def live_source(work: FreezeSql | FreezeEvents, gentle: Gentle) -> SqlSource:
     return SqlSource(url=work.url, table=work.sql_table, key=work.key, id_cast=work.id_cast, where=work.where, gentle=gentle)
 
 
-def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
+def freeze_sql(work: FreezeSql, drafts: Drafts, feature_set: FeatureSet, brake: Brake) -> Frozen:
     """The accounts of a live table as snapshots, read once within the work's bounds; as `freeze_parquet` otherwise.
 
     ``brake``: of the same source; between two pages reading waits until it lets go.
@@ -73,10 +73,10 @@ def freeze_sql(work: FreezeSql, store: Path, address: str, feature_set: FeatureS
     named = frozen_names(work.segment, work.groups)
     pages = read_pages(brake.source, accounts, columns, feature_set.account_id, bounds, tuple(named), categories=categories)
     rows = _canonical(_braked(pages, brake), feature_set, named)
-    return _write_snapshots(rows, store, address, feature_set, named, f"table {work.sql_table}")
+    return _write_snapshots(rows, drafts, feature_set, named, f"table {work.sql_table}")
 
 
-def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: FeatureSet, brake: Brake) -> Frozen:
+def freeze_events(work: FreezeEvents, drafts: Drafts, feature_set: FeatureSet, brake: Brake) -> Frozen:
     """The canonical events of a range of a live table, in order of their append keys; as `freeze_sql` otherwise.
 
     The column that the work counts by stands beside the others as `SEGMENT`. Of accounts it froze none.
@@ -85,14 +85,14 @@ def freeze_events(work: FreezeEvents, store: Path, address: str, feature_set: Fe
 
     events, columns = feature_set.events_table(work.table), feature_set.column_names(work.table)
     raw = _braked(read_event_pages(brake.source, events, columns, (work.low, work.high), work.by), brake)
-    outputs: list[Output] = []
     rejects: list[pa.Table] = []
     counts: dict[str, int] = {}
     for rows in _canonical_events(raw, feature_set, work, columns):
-        outputs.append(write_parquet([rows.table], rows.table.schema, store, address, "events"))
+        drafts.write_parquet([rows.table], rows.table.schema, "events")
         counts["rows"] = counts.get("rows", 0) + len(rows.table) + len(rows.rejects)
         rejects.append(rows.rejects)
-    return (*outputs, *write_rejects(rejects, store, address, counts)), counts, {ACCOUNTS: KeyDigest()}
+    write_rejects(rejects, drafts, counts)
+    return counts, {ACCOUNTS: KeyDigest()}
 
 
 def _canonical_events(
@@ -226,34 +226,34 @@ def _joined(portion: list[Rows]) -> Rows:
 
 
 def _write_snapshots(
-    rows: Iterable[Rows], store: Path, address: str, feature_set: FeatureSet, named: Mapping[str, str], source: str
+    rows: Iterable[Rows], drafts: Drafts, feature_set: FeatureSet, named: Mapping[str, str], source: str
 ) -> Frozen:
     """``named``: of `frozen_names`; where there are any, a file of groups stands beside each snapshot."""
-    outputs: list[Output] = []
     rejects: list[pa.Table] = []
     keys = KeyDigest()
     counts: dict[str, int] = {}
     for portion in _portions(rows):
         joined = _joined(portion)
         table = ordered(joined.table, feature_set.accounts, where=source)  # in chunks: what is in order already is not copied
-        outputs.append(write_parquet([table], table.schema, store, address, "snapshot"))
+        drafts.write_parquet([table], table.schema, "snapshot")
         if named:
-            outputs.append(write_groups(table, feature_set.accounts, named.values(), store, address))
+            write_groups(table, feature_set.accounts, named.values(), drafts)
         keys = keys + key_digest(table[ACCOUNT_ID])
         counts["rows"] = counts.get("rows", 0) + len(table) + len(joined.rejects)
         rejects.append(joined.rejects)
-    if not outputs:
-        outputs.append(write_parquet([], _empty_schema(feature_set), store, address, "snapshot"))
-    outputs += write_rejects(rejects, store, address, counts)
-    return tuple(outputs), counts, {ACCOUNTS: keys}
+    if "rows" not in counts:  # nothing came, not even an empty batch
+        drafts.write_parquet([], _empty_schema(feature_set), "snapshot")
+    write_rejects(rejects, drafts, counts)
+    return counts, {ACCOUNTS: keys}
 
 
-def write_rejects(rejects: Sequence[pa.Table], store: Path, address: str, counts: dict[str, int]) -> list[Output]:
+def write_rejects(rejects: Sequence[pa.Table], drafts: Drafts, counts: dict[str, int]) -> None:
     """Write the rejects as one file, if there are any, and count them by code into ``counts``."""
     joined = pa.concat_tables([REJECTS.empty_table(), *rejects])
     for code in joined["code"].to_pylist():
         counts[f"rejected {code}"] = counts.get(f"rejected {code}", 0) + 1
-    return [write_parquet([joined], REJECTS, store, address, "rejects")] if len(joined) else []
+    if len(joined):
+        drafts.write_parquet([joined], REJECTS, "rejects")
 
 
 def _empty_schema(feature_set: FeatureSet) -> pa.Schema:

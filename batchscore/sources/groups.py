@@ -17,22 +17,23 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchscore.drafts import Drafts
 from batchscore.errors import PartitionError
 from batchscore.features.tables import AccountsTable
-from batchscore.files import open_verified, write_arrow
+from batchscore.files import open_verified
 from batchscore.keys import ACCOUNT_ID, Words
 from batchscore.receipt import Output, Receipt
 
 _READERS: Final = 2  # threads, each of which holds one file
 
 
-def write_groups(rows: pa.Table, accounts: AccountsTable, names: Iterable[str], store: Path, address: str) -> Output:
+def write_groups(rows: pa.Table, accounts: AccountsTable, names: Iterable[str], drafts: Drafts) -> None:
     """The columns ``names`` of a snapshot's rows, with their ids and times and in their order.
 
     Raises:
         AttemptFailed: ``write_failed``.
     """
-    return write_arrow(rows.select([ACCOUNT_ID, *accounts.times, *names]), store, address, "groups")
+    drafts.write_arrow(rows.select([ACCOUNT_ID, *accounts.times, *names]), "groups")
 
 
 def groups_beside(receipts: Iterable[Receipt]) -> tuple[Output, ...] | None:

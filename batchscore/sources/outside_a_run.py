@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from batchscore.drafts import Drafts
 from batchscore.features.feature_set import FeatureSet
 from batchscore.plan import FreezeEvents, InputFile, Reference, Rollup
 from batchscore.receipt import Output
@@ -24,13 +25,17 @@ def freeze_outside_a_run(
     accounts = feature_set.accounts
     if source.sql is None:
         for work in freeze_works(files, accounts.table, held):
-            yield from freeze_parquet(work, scratch, "snapshots", feature_set)[0]
+            with Drafts(scratch, "snapshots") as drafts:
+                freeze_parquet(work, drafts, feature_set)
+                yield from drafts.publish()
         return
     from batchscore.sources.sql import key_ranges  # noqa: PLC0415 (SQLAlchemy: whoever reads Parquet does without)
 
     for low, high in key_ranges(source.sql, accounts, feature_set.account_id):
         live = live_range(source.sql, accounts.table, held, (low, high), "no run")
-        yield from freeze_sql(live, scratch, "snapshots", feature_set, Brake(source.sql))[0]
+        with Drafts(scratch, "snapshots") as drafts:
+            freeze_sql(live, drafts, feature_set, Brake(source.sql))
+            yield from drafts.publish()
 
 
 def works_outside_a_run(
@@ -50,6 +55,8 @@ def works_outside_a_run(
 
     for found in event_ranges(source, feature_set.events_table(table), {}):
         live = FreezeEvents(table=table, feature_set=held, source=source, low=found.low, high=found.high, closed=False)
-        outputs, _, _ = freeze_events(live, scratch, "events", feature_set, Brake(source))
+        with Drafts(scratch, "events") as drafts:
+            freeze_events(live, drafts, feature_set, Brake(source))
+            outputs = drafts.publish()
         frozen = [Reference(path=str(scratch / one.path), sha256=one.sha256) for one in outputs if one.role == "events"]
         yield Rollup(table=table, feature_set=held, frozen=tuple(frozen))

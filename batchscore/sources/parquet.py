@@ -34,31 +34,13 @@ def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
         PartitionError: ``input_digest_mismatch`` (not the file that was planned), ``file_missing``, ``input_corrupt``,
             ``invalid_utf8`` or ``memory_limit``.
     """
-    path = Path(file.root) / file.path
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise PartitionError("file_missing", f"cannot be read: {os.strerror(error.errno or 0)}", where=file.path) from error
-    if (stat.st_size, stat.st_mtime_ns) != (file.n_bytes, file.mtime_ns) or not _has_footer(path, file.footer_sha256):
-        raise PartitionError(
-            "input_digest_mismatch",
-            "size, time of change or footer are not those of the plan",
-            where=file.path,
-            remedy="restore the file, or plan again",
-        )
+    path = _as_planned(file)
     names = list(dict.fromkeys(columns))
     n_rows = 0
     try:
         with _opened(path, names) as (opened, batch_rows):
             for batch in opened.iter_batches(batch_rows, columns=names, use_threads=False):
-                n_bytes = sum(map(_decoded_bytes, batch.columns))
-                if n_bytes > MAX_PARTITION_BYTES:
-                    raise PartitionError(
-                        "memory_limit",
-                        f"{len(batch):,} rows decode to {n_bytes:,} bytes",
-                        where=file.path,
-                        remedy="write smaller values",
-                    )
+                _refuse_large(batch, file)
                 n_rows += len(batch)
                 if n_rows > file.n_rows:
                     break
@@ -78,6 +60,30 @@ def read_batches(file: InputFile, columns: Iterable[str]) -> Iterator[pa.Table]:
         raise PartitionError(
             "input_corrupt", f"{file.n_rows:,} rows were planned, it holds {held}", where=file.path, remedy="restore the file"
         )
+
+
+def _as_planned(file: InputFile) -> Path:
+    """Where the file lies; raises unless it is the one that was planned."""
+    path = Path(file.root) / file.path
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise PartitionError("file_missing", f"cannot be read: {os.strerror(error.errno or 0)}", where=file.path) from error
+    if (stat.st_size, stat.st_mtime_ns) != (file.n_bytes, file.mtime_ns) or not _has_footer(path, file.footer_sha256):
+        raise PartitionError(
+            "input_digest_mismatch",
+            "size, time of change or footer are not those of the plan",
+            where=file.path,
+            remedy="restore the file, or plan again",
+        )
+    return path
+
+
+def _refuse_large(batch: pa.RecordBatch, file: InputFile) -> None:
+    n_bytes = sum(map(_decoded_bytes, batch.columns))
+    if n_bytes > MAX_PARTITION_BYTES:
+        what = f"{len(batch):,} rows decode to {n_bytes:,} bytes"
+        raise PartitionError("memory_limit", what, where=file.path, remedy="write smaller values")
 
 
 def _has_footer(path: Path, sha256: str) -> bool:

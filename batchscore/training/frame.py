@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batchscore.drafts import write_parquet
 from batchscore.errors import Refused
 from batchscore.features.accounts import Accounts
 from batchscore.features.feature_set import FeatureSet, read_feature_set
@@ -27,7 +28,7 @@ from batchscore.features.frame import make_frames, only, population
 from batchscore.features.python import check_row_wise
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import publish, write_named_by_digest, write_parquet
+from batchscore.files import publish, write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, MOMENT, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Rollup

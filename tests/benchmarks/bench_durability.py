@@ -10,8 +10,9 @@
 The first three are shares of one run, so a busy machine moves them little; but on one who waited for a disk waits for a core too,
 and under real-time priority until another has had its 100 ms of it: measure without.
 
-Partitions are as large as a spec has them by default. They hold ready-made features, at one as-of: no run writes more beside less
-work. The server flushes its log at each commit, as in production.
+There are two runs. One scores ready-made features at one as-of, and has nothing to do but walk trees: no run writes more beside
+less work. ``sweep`` is the usual one: a first sweep over 30 days of mail, a mail of each account every third day. Partitions are
+as large as a spec has them by default. The server flushes its log at each commit, as in production.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -45,11 +47,14 @@ from batchscore.store import open_store
 from batchscore.store.migrate import upgrade_database
 from tests.benchmarks import wide
 from tests.benchmarks.bench_engine import TimedStore
+from tests.benchmarks.bench_features import Load, date_of, spec_of, write_input
 from tests.benchmarks.figure import Figure
 from tests.mysql_server import PrivateServer
 
-N_PARTITIONS: Final = 40
 ROWS_EACH: Final = 50_000
+READY_MADE_ROWS: Final = 40 * ROWS_EACH
+SWEPT: Final = Load(n_accounts=300_000, mails_a_day=100_000)
+SWEPT_DAYS: Final = 30
 ROUNDS: Final = 7
 DURABLE: Final = "durable"
 _spent: list[float] = []
@@ -87,12 +92,41 @@ def _timed(real: Callable[..., Any]) -> Callable[..., Any]:
 
 def on_sqlite(data: Path) -> Iterator[Figure]:
     """The store's tables in SQLite, on the disk of the outputs."""
-    yield from _figures("sqlite", data)
+    for workload in WORKLOADS:
+        yield from _figures("sqlite", workload, data)
 
 
 def on_mysql(data: Path) -> Iterator[Figure]:
     """The store's tables in MariaDB on this machine."""
-    yield from _figures("mysql", data)
+    for workload in WORKLOADS:
+        yield from _figures("mysql", workload, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is run: ``spec`` takes the folder of the inputs, that of the store, and lines that say the store's database."""
+
+    name: str
+    says: str
+    spec: Callable[[Path, Path, str], RunSpec]
+
+
+def _ready_made(data: Path, store: Path, extra: str) -> RunSpec:
+    accounts, model = wide.write_accounts(data, READY_MADE_ROWS), wide.write_model(data)
+    return wide.write_spec(data, accounts, model, store, partition_rows=ROWS_EACH, extra=extra)
+
+
+def _sweep(data: Path, store: Path, extra: str) -> RunSpec:
+    folder = data / "durability-sweep"
+    if not (folder / "bundle").exists():
+        write_input(folder, SWEPT_DAYS, SWEPT)
+    return spec_of(folder, store, date_of(SWEPT_DAYS), partition_rows=ROWS_EACH, extra=extra)
+
+
+WORKLOADS: Final = (
+    Workload("", f"{READY_MADE_ROWS:,} rows of ready-made features", _ready_made),
+    Workload(", sweep", f"{SWEPT.n_accounts:,} accounts, {SWEPT_DAYS * SWEPT.mails_a_day:,} mails", _sweep),
+)
 
 
 @contextmanager
@@ -111,18 +145,13 @@ def _new_store(database: str, data: Path, *, flushed: bool = True) -> Iterator[t
         yield store, "database: review\n"
 
 
-def _spec(data: Path, store: Path, extra: str) -> RunSpec:
-    accounts, model = wide.write_accounts(data, N_PARTITIONS * ROWS_EACH), wide.write_model(data)
-    return wide.write_spec(data, accounts, model, store, partition_rows=ROWS_EACH, extra=extra)
+def _figures(database: str, workload: Workload, data: Path) -> Iterator[Figure]:
+    with _new_store(database, data) as (store, extra):
+        yield from _shares(database, workload, workload.spec(data, store, extra), store)
+    yield _longer(database, workload, data)
 
 
-def _figures(name: str, data: Path) -> Iterator[Figure]:
-    with _new_store(name, data) as (store, extra):
-        yield from _shares(name, _spec(data, store, extra), store)
-    yield _longer(name, data)
-
-
-def _shares(name: str, spec: RunSpec, store: Path) -> Iterator[Figure]:
+def _shares(database: str, workload: Workload, spec: RunSpec, store: Path) -> Iterator[Figure]:
     n_workers = os.cpu_count() or 1
     with local_cluster(durable_attempt, n_workers=n_workers) as executor:
         timed = TimedStore(open_store(store, "integer"))
@@ -135,41 +164,42 @@ def _shares(name: str, spec: RunSpec, store: Path) -> Iterator[Figure]:
     worked = sum(sum(seconds.values()) - seconds[DURABLE] for seconds in of_attempts)
     most = ", ".join(f"{verb} {seconds:.2f} s" for verb, seconds in sorted(timed.seconds.items(), key=lambda verb: -verb[1])[:3])
     yield Figure(
-        name=f"durability {name}: ledger", ratio=ledger / wall, floor=0.05, higher_is_better=False,
-        detail=f"{ledger:.2f} s of {wall:.1f} s, {N_PARTITIONS} partitions of {ROWS_EACH:,} rows ({most})",
+        name=f"durability {database}: ledger{workload.name}", ratio=ledger / wall, floor=0.05, higher_is_better=False,
+        detail=f"{ledger:.2f} s of {wall:.1f} s, {workload.says} ({most})",
     )  # fmt: skip
     yield Figure(
-        name=f"durability {name}: files", ratio=durable / worked, floor=0.05, higher_is_better=False,
+        name=f"durability {database}: files{workload.name}", ratio=durable / worked, floor=0.05, higher_is_better=False,
         detail=f"{durable:.2f} s of {worked:.1f} s of attempts",
     )  # fmt: skip
+    together = (ledger + durable / n_workers) / wall
     yield Figure(
-        name=f"durability {name}: together", ratio=(ledger + durable / n_workers) / wall, floor=0.05, higher_is_better=False,
+        name=f"durability {database}: together{workload.name}", ratio=together, floor=0.05, higher_is_better=False,
         detail=f"of {wall:.1f} s, on {n_workers} workers",
     )  # fmt: skip
 
 
-def _longer(name: str, data: Path) -> Figure:
+def _longer(database: str, workload: Workload, data: Path) -> Figure:
     """What a run takes longer by than one without the protocol, in turn, on workers that have loaded the model."""
     walls: dict[bool, list[float]] = {True: [], False: []}
     with local_cluster(attempt, n_workers=os.cpu_count() or 1) as executor:
-        _wall(name, data, executor, durable=True)
+        _wall(database, workload, data, executor, durable=True)
         for number in range(ROUNDS):
             for durable in (True, False) if number % 2 else (False, True):
-                walls[durable].append(_wall(name, data, executor, durable=durable))
+                walls[durable].append(_wall(database, workload, data, executor, durable=durable))
     saved = statistics.median(1 - without / with_all for with_all, without in zip(walls[True], walls[False], strict=True))
     with_all, without = (statistics.median(walls[durable]) for durable in (True, False))
     each = "; ".join(" ".join(f"{wall:.1f}" for wall in walls[durable]) for durable in (True, False))
     return Figure(
-        name=f"durability {name}: longer", ratio=saved, floor=0.05, higher_is_better=False,
+        name=f"durability {database}: longer{workload.name}", ratio=saved, floor=0.05, higher_is_better=False,
         detail=f"median of {ROUNDS} pairs; {with_all:.2f} s, {without:.2f} s without: {1 - without / with_all:.1%} ({each})",
     )  # fmt: skip
 
 
-def _wall(name: str, data: Path, executor: DaskExecutor, *, durable: bool) -> float:
+def _wall(database: str, workload: Workload, data: Path, executor: DaskExecutor, *, durable: bool) -> float:
     """Seconds of a run."""
     with ExitStack() as held:
-        store, extra = held.enter_context(_new_store(name, data, flushed=durable))
-        spec = _spec(data, store, extra)
+        store, extra = held.enter_context(_new_store(database, data, flushed=durable))
+        spec = workload.spec(data, store, extra)
         if not durable:
             held.enter_context(_careless())
         opened = open_store(store, "integer")

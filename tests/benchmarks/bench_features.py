@@ -114,13 +114,13 @@ def append_day(folder: Path, day: int, load: Load) -> None:
     pq.write_table(mails, folder / "mails" / f"mails-{START + timedelta(days=day):%Y-%m-%d}.parquet")
 
 
-def spec_of(folder: Path, store: Path, as_of: str) -> RunSpec:
-    """A spec over the input of ``folder`` that releases nothing."""
+def spec_of(folder: Path, store: Path, as_of: str, *, partition_rows: int = 10_000, extra: str = "") -> RunSpec:
+    """A spec over the input of ``folder``; it releases nothing where ``extra`` lines do not say so."""
     path = folder / f"spec-{store.name}.yaml"
     path.write_text(
-        "name: mail\nfeature_set: features.yaml\nbundles: [bundle]\npolicy: {queue: bench, budget: 20}\npartition_rows: 10000\n"
+        "name: mail\nfeature_set: features.yaml\nbundles: [bundle]\npolicy: {queue: bench, budget: 20}\n"
         "sources: {accounts: {parquet: {path: accounts.parquet}}, mails: {parquet: {path: mails}}}\n"
-        f"as_of: {as_of}\nstore: {store}\n"
+        f"as_of: {as_of}\nstore: {store}\npartition_rows: {partition_rows}\n{extra}"
     )
     return read_spec(path)
 

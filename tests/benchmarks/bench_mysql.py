@@ -16,6 +16,7 @@ import pandas as pd
 import pymysql
 import sqlalchemy as sa
 
+from batchscore.drafts import Drafts
 from batchscore.features.feature_set import FeatureSet
 from batchscore.plan import KeyBound, Reference
 from batchscore.sources.brake import Brake
@@ -144,7 +145,9 @@ def _freeze(folder: Path, wanted: FeatureSet) -> None:
 
     def attempt(number: int, bounds: tuple[KeyBound | None, KeyBound | None]) -> None:
         work = live_range(source, "accounts", Reference(path="", sha256=""), bounds, "bench")
-        freeze_sql(work, folder, f"freeze/{number}", wanted, Brake(live_source(work, Gentle()), just_looked=True))
+        with Drafts(folder, f"freeze/{number}") as drafts:
+            freeze_sql(work, drafts, wanted, Brake(live_source(work, Gentle()), just_looked=True))
+            drafts.publish()
 
     ranges = key_ranges(source, wanted.accounts, "integer")
     with ThreadPoolExecutor(Brake(source).most_reads) as workers:

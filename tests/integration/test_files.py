@@ -18,17 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchscore import settling
+from batchscore.drafts import Drafts, write_parquet
 from batchscore.errors import AttemptFailed, Interrupted, PartitionError
-from batchscore.files import (
-    ParquetDraft,
-    file_sha256,
-    parquet_bytes,
-    publish,
-    stream_of,
-    verified,
-    write_named_by_digest,
-    write_parquet,
-)
+from batchscore.files import file_sha256, parquet_bytes, publish, stream_of, verified, write_named_by_digest
 from batchscore.settling import Settling
 
 SCHEMA = pa.schema([("account_id", pa.uint64()), ("name", pa.string()), ("value", pa.float32())])
@@ -271,10 +263,35 @@ def test_a_draft_that_is_given_up_leaves_no_open_file_and_no_name(tmp_path: Path
         return len(list(Path("/proc/self/fd").iterdir()))
 
     before = n_open()
-    with ParquetDraft(SCHEMA, tmp_path, "score/abc", "scores", group_rows=33) as draft:
-        draft.write(ROWS)
+    with Drafts(tmp_path, "score/abc") as drafts:
+        drafts.begin_parquet(SCHEMA, "scores", group_rows=33).write(ROWS)
+        drafts.write_parquet([ROWS], SCHEMA, "rejects")
+        drafts.write_arrow(ROWS, "groups")
         assert n_open() > before
     assert (n_open(), left_in(tmp_path)) == (before, [])
+
+
+def test_drafts_appear_together_when_they_are_published_and_hold_no_rows_until_then(tmp_path: Path) -> None:
+    with Drafts(tmp_path, "score/abc") as drafts:
+        n_held = pa.total_allocated_bytes()
+        drafts.write_parquet((pa.table(ROWS.to_pydict(), SCHEMA) for _ in range(20)), SCHEMA, "scores", group_rows=999)
+        drafts.write_arrow(ROWS, "groups")
+        assert pa.total_allocated_bytes() <= n_held + 4_096, "ended files hold what was written"
+        assert [name for name in left_in(tmp_path) if not name.endswith(".tmp")] == []
+        outputs = drafts.publish()
+    assert [(output.role, output.n_rows) for output in outputs] == [("scores", 4_000), ("groups", 200)]
+    assert sorted(Path(output.path).name for output in outputs) == left_in(tmp_path)
+    assert [file_sha256(tmp_path / output.path) for output in outputs] == [output.sha256 for output in outputs]
+
+
+def test_of_drafts_that_cannot_all_be_published_the_others_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails_at(monkeypatch, "link", 1, errno.EIO)
+    with Drafts(tmp_path, "score/abc") as drafts:
+        for role in ("scores", "rejects", "reasons"):
+            drafts.write_parquet([ROWS], SCHEMA, role)
+        with pytest.raises(AttemptFailed, match="write_failed"):
+            drafts.publish()
+    assert len(left_in(tmp_path)) == 1, "the first, which nothing refers to"
 
 
 def test_a_failed_write_leaves_what_was_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,15 @@ import pytest
 
 from batchscore import decision
 from batchscore.decision import decided_by, question_of, read_scores
+from batchscore.drafts import Drafts, write_parquet
 from batchscore.errors import PartitionError
-from batchscore.files import write_parquet
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ID_TYPES, IdKind, sort_by_key
 from batchscore.layout import Definitions
 from batchscore.operations.verify import verify_run
 from batchscore.plan import KeyRange, Stage
 from batchscore.ports import RunRow, StoreReader
+from batchscore.receipt import Output
 from batchscore.sources.groups import groups_beside, read_groups, write_groups
 from batchscore.store import open_reader
 from tests.commands import call
@@ -38,7 +39,8 @@ def test_groups_looked_up_are_those_of_the_snapshots(tmp_path: Path, kind: IdKin
     rng = np.random.default_rng(7)
     times = {"valid_from": None, "valid_to": None} if is_history else {"created_at": None}
     everyone = rng.choice(10**9, 3_000, replace=False)
-    snapshots, files = [], []
+    snapshots: list[Output] = []
+    files: list[Output] = []
     for part in np.split(everyone, [0, 1, 900, 2_000]):  # an empty file, one of one row, and two whose ranges overlap
         ids = np.repeat(np.sort(part), rng.integers(1, 4, len(part)) if is_history else 1)
         rows = {"account_id": pa.array(ids).cast(ID_TYPES[kind])}
@@ -50,7 +52,9 @@ def test_groups_looked_up_are_those_of_the_snapshots(tmp_path: Path, kind: IdKin
         table = sort_by_key(pa.table(rows), *times)
         snapshots.append(write_parquet([table], table.schema, tmp_path, "freeze/a", "snapshot", group_rows=64))
         declared: Any = SimpleNamespace(times=times)  # all that it asks of a table of accounts
-        files.append(write_groups(table, declared, ["_segment"], tmp_path, "freeze/a"))
+        with Drafts(tmp_path, "freeze/a") as drafts:
+            write_groups(table, declared, ["_segment"], drafts)
+            files += drafts.publish()
     index = KeyIndex.build(tmp_path, kind, snapshots)
     columns = ["account_id", *times, "_segment"]
     order = [(name, "ascending") for name in columns]

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchscore.drafts import write_parquet
 from batchscore.errors import PartitionError
-from batchscore.files import write_parquet
 from batchscore.key_index import KeyIndex, open_index
 from batchscore.keys import ID_TYPES, IdKind, sort_by_key
 from batchscore.plan import KeyRange

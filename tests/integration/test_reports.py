@@ -49,7 +49,7 @@ def test_a_finished_run_is_told_whole(world: SmallWorld) -> None:
     assert (stages["rollup"].rows_planned, stages["rollup"].rows_done) == (2_800, 2_800)
     assert stages["score"].n_committed == stages["score"].n_partitions == 6
     assert stages["score"].rows_done == stages["decide"].rows_done == sum(sum(held.counts) for held in told.histograms)
-    assert {"read", "features", "predict", "write"} <= stages["score"].attempt_s.keys()
+    assert {"read", "features", "predict", "write", "settle"} <= stages["score"].attempt_s.keys()
     assert {"executor", "python", "xgboost", "pyarrow"} <= told.environment.keys()
     assert told.environment["executor"] == "inline, in this process"
     assert told.environment["explainer"].startswith(("compiled", "xgboost"))

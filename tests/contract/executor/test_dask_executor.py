@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from batchscore.errors import Refused
-from batchscore.executors import connect
+from batchscore.executors import connect, dask_cluster
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.receipt import Failed, Finished, Outcome, Suspected
@@ -26,6 +26,30 @@ def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> No
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(12))))
     assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(12))
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+def test_while_an_attempt_settles_its_worker_begins_the_next(tmp_path: Path) -> None:
+    with local_cluster(fakes.settle_until_the_next_begins, n_workers=1) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
+    receipts = [outcome.receipt for outcome in outcomes if isinstance(outcome, Finished)]
+    assert sorted(receipt.number for receipt in receipts) == [0, 1]
+    assert [receipt.counts["met"] for receipt in receipts] == [1, 1]
+    assert len({receipt.counts["pid"] for receipt in receipts}) == 1
+
+
+def test_a_lost_worker_does_not_accuse_who_only_settled_there(tmp_path: Path) -> None:
+    with local_cluster(fakes.die_while_another_settles, n_workers=1) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == [0, 1]
+    assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+def test_who_is_lost_while_settling_again_and_again_is_suspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_cluster, "MOST_FORGIVEN", 1)
+    with local_cluster(fakes.die_settling, n_workers=1) as executor:
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(8))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(8))
+    assert 0 in [o.task.partition.number for o in outcomes if isinstance(o, Suspected)]
 
 
 @pytest.mark.parametrize(("prepare", "prepared"), [(fakes.prepare_slowly, 1), (fakes.fail_to_prepare, 0)])

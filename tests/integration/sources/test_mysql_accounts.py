@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batchscore.drafts import Drafts
 from batchscore.errors import AttemptFailed, BatchscoreError, PartitionError
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.tables import AccountsTable, History, TimeColumn
@@ -237,8 +238,9 @@ def freeze(store: Path, wanted: FeatureSet) -> pa.Table:
             table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", low=low, high=high,
             opened_for="r",
         )  # fmt: skip
-        outputs, _, _ = freeze_sql(work, store, "freeze/x", wanted, Brake(live_source(work, Gentle())))
-        tables += [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
+        with Drafts(store, "freeze/x") as drafts:
+            freeze_sql(work, drafts, wanted, Brake(live_source(work, Gentle())))
+            tables += [pq.read_table(store / output.path) for output in drafts.publish() if output.role == "snapshot"]
     return pa.concat_tables(tables)
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchscore.drafts import Drafts
 from batchscore.errors import BatchscoreError, PartitionError, Refused
 from batchscore.features.feature_set import FeatureSet
 from batchscore.features.tables import AccountsTable, TimeColumn
@@ -76,8 +77,9 @@ def freeze(
     work = FreezeSql(
         table="accounts", feature_set=Reference(path="", sha256=""), url="live", sql_table="accounts", high=bound, opened_for="r"
     )
-    outputs, counts, _ = freeze_sql(work, store, "freeze/x", feature_set, Brake(live_source(work, Gentle())))
-    tables = [pq.read_table(store / output.path) for output in outputs if output.role == "snapshot"]
+    with Drafts(store, "freeze/x") as drafts:
+        counts, _ = freeze_sql(work, drafts, feature_set, Brake(live_source(work, Gentle())))
+        tables = [pq.read_table(store / output.path) for output in drafts.publish() if output.role == "snapshot"]
     return pa.concat_tables(tables, promote_options="permissive"), counts
 
 
