@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchscore.cli.options import FiniteRange
 from batchscore.cli.stopping import stop_on_signal
 from batchscore.cli.telling import Telling, telling_options
 from batchscore.command import command, word
@@ -37,7 +38,7 @@ class _Minutes(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """The text as a duration; not even a wait that begins is allowed with 0."""
-        return timedelta(minutes=click.FloatRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
+        return timedelta(minutes=FiniteRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
 
 
 class _Deadline(click.ParamType["Deadline"]):
