@@ -127,6 +127,7 @@ class Released(Event):
     n_flags: int
     n_overtaken: int
     n_evidence: int = 0  # of these: added to flags that stand
+    n_decided_kept: int = 0  # of these, too: a person had decided on the account, and that stays
     n_instead: int = 0  # of n_flags, beyond the budget: they were to add to flags that were withdrawn since
     n_suppressed: int = 0  # kept back: a suppression came since the run decided
 

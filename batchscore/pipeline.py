@@ -287,6 +287,7 @@ class _Walk:
                 n_flags=count.n_flags,
                 n_overtaken=count.n_overtaken,
                 n_evidence=count.n_evidence,
+                n_decided_kept=count.n_decided_kept,
                 n_instead=count.n_instead,
                 n_suppressed=count.n_suppressed,
             )

@@ -37,7 +37,8 @@ def demo(  # noqa: PLR0913 (a command's options are its arguments)
     """Score real mail (or a simulated world) from raw events to a review queue, and compare with the truth."""
     from rich.console import Console
 
-    from batchscore.cli.walking import open_executor, stop_on_signal, tell_end
+    from batchscore.cli.stopping import stop_on_signal
+    from batchscore.cli.walking import open_executor, tell_end
     from batchscore.demo.story import HowToRun, World, tell
 
     at_end = partial(tell_end, as_json=True) if as_json else (lambda _row: None)

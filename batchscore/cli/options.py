@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,6 +17,18 @@ STORE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON (batchscore schema COMMAND describes it).")
 BY = click.option("--by", required=True, metavar="NAME", help="Who does it: it stands in the queue, the trail and in exports.")
 MAX_OFFERED = 30
+LARGEST_NUMBER = (1 << 63) - 1  # of what a database counts
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds. For click NaN lies within any, and infinity within open ones."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The text as a number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def _run_ids(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchscore.cli.options import JSON, STORE
+from batchscore.cli.options import JSON, STORE, FiniteRange
 
 if TYPE_CHECKING:
     from batchscore.report.quality import Share
@@ -53,8 +53,8 @@ def quality(of: str, *, store: Path, as_json: bool) -> int:
 
 @click.command()
 @_OF
-@click.option("--precision", type=click.FloatRange(0, 1), help="At least this share of the flags is right.")
-@click.option("--reviews", type=click.FloatRange(min=0), help="At most so many flags an as-of.")
+@click.option("--precision", type=FiniteRange(0, 1), help="At least this share of the flags is right.")
+@click.option("--reviews", type=FiniteRange(min=0), help="At most so many flags an as-of.")
 @STORE
 @JSON
 def threshold(of: str, *, precision: float | None, reviews: float | None, store: Path, as_json: bool) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from batchscore.cli.options import BY, JSON, STORE, name_of
+from batchscore.cli.options import BY, JSON, LARGEST_NUMBER, STORE, name_of
 from batchscore.desk import Wanted
 from batchscore.flag import Disposition, FlagState
 from batchscore.observe.text import plain, shown_id
@@ -270,7 +270,9 @@ def expire(older_than: str, *, by: str, apply: bool, store: Path, name: str | No
 
 
 @queue.command()
-@click.option("--after", type=click.IntRange(min=0), default=0, show_default=True, help="The last number that you have handled.")
+@click.option(
+    "--after", type=click.IntRange(0, LARGEST_NUMBER), default=0, show_default=True, help="The last number that you have handled."
+)
 @click.option("-n", "limit", type=click.IntRange(1, 100_000), default=1_000, show_default=True, help="How many at most.")
 @STORE
 @JSON

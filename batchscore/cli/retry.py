@@ -74,6 +74,8 @@ def retry(  # noqa: PLR0913 (a command's options are its arguments)
         click.echo(found.model_dump_json(indent=2))
         return 0
     _tell(found)
+    if row.undo_begun_at is not None:
+        click.echo(f"{run_id} was undone: what was taken back is before the reviewers again once this is done")
     if not apply:
         click.echo(plain(f"nothing was done; to do it: {command('retry', row.run_id, store, f'--{asked} --apply')}"))
         return 0

@@ -1,9 +1,7 @@
-"""The walk of a plan, as `run` and every command like it has it: where attempts run, who hears, how it ends and is stopped."""
+"""The walk of a plan, as `run` and every command like it has it: where attempts run, who hears, how it ends."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchscore.cli.options import FiniteRange
+from batchscore.cli.stopping import stop_on_signal
 from batchscore.cli.telling import Telling, telling_options
 from batchscore.command import command, word
 from batchscore.errors import QUARANTINED
@@ -38,7 +38,7 @@ class _Minutes(click.ParamType[timedelta]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
         """The text as a duration; not even a wait that begins is allowed with 0."""
-        return timedelta(minutes=click.FloatRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
+        return timedelta(minutes=FiniteRange(min=0, max=MAX_MINUTES).convert(value, param, ctx))
 
 
 class _Deadline(click.ParamType["Deadline"]):
@@ -192,46 +192,6 @@ def _tell_set_aside(row: RunRow, reader: StoreReader) -> None:
     if proof.n_rows_rejected or proof.n_orphans:
         counts = f"{proof.n_rows_rejected:,} rows rejected on reading, {proof.n_orphans:,} events of unknown accounts"
         click.echo(plain(f"set aside: {counts} → {command('status', row.run_id, row.plan.spec.store, '--rejected')}"))
-
-
-AT_ONCE_AFTER_S = 20.0  # supervisors kill after 30
-
-
-class Stop(threading.Event):
-    """Set by Ctrl-C and SIGTERM: what is in flight is drained. A second Ctrl-C stops at once.
-
-    So does a driver that has not looked after `AT_ONCE_AFTER_S`: it is inside something long of its own, such as to decide.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        main = threading.main_thread().ident or 0
-        self._at_once = threading.Timer(AT_ONCE_AFTER_S, lambda: signal.pthread_kill(main, signal.SIGINT))
-        self._at_once.daemon = True
-
-    def ask(self, _signal: int, _frame: object) -> None:
-        """Handle a signal."""
-        if self.is_set():
-            raise KeyboardInterrupt
-        self.set()
-        self._at_once.start()
-
-    def ended(self) -> None:
-        """The walk is over, and has said how: only what it opened is still to be closed."""
-        self._at_once.cancel()
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    """A stop that Ctrl-C and SIGTERM ask for within the block."""
-    stop = Stop()
-    before = {number: signal.signal(number, stop.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        stop.ended()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def warn(made: Plan) -> None:

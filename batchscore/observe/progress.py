@@ -171,6 +171,7 @@ def _deadline(event: DeadlineJudged) -> str:
 
 def _released(event: Released) -> str:
     more = (
+        (event.n_decided_kept, "left as a person decided"),
         (event.n_instead, "beyond the budget, in the place of flags withdrawn since"),
         (event.n_suppressed, "suppressed since"),
     )
@@ -178,7 +179,7 @@ def _released(event: Released) -> str:
 
 
 def _before(event: Released) -> str:
-    if event.n_overtaken:
+    if n_there := event.n_overtaken - event.n_decided_kept:
         added = f", {event.n_evidence:,} of them with new evidence" if event.n_evidence else ""
-        return f"{event.n_flags:,} new flags; {event.n_overtaken:,} are before the reviewers already{added}"
+        return f"{event.n_flags:,} new flags; {n_there:,} are before the reviewers already{added}"
     return f"{event.n_flags:,} flags before the reviewers"

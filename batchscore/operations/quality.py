@@ -157,7 +157,7 @@ def _of_run(row: RunRow, reader: StoreReader, model: str) -> tuple[list[Seen], C
                     run=row.run_id,
                 )
             )
-    return seen, sizes, blank
+    return seen, +sizes, blank  # `+`: none of a reserve that has all gone, or that no sample made a stratum of
 
 
 def _order(record: dict[str, Any]) -> tuple[float, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -222,11 +222,12 @@ class _Run:
     def flags(self, looked: _Looked) -> None:
         """The rows of the queue against the frozen decision; their states are people's and the engine's to change."""
         row = self._row
-        if row.decision is None:
-            n_held = sum(1 for _ in self._reader.flags(row.run_id))
-            looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not decided")
-            return
+        # Before the receipts: a run that goes on meanwhile writes a flag only after all its reasons.
+        n_held = 0 if row.state == "finished" else sum(1 for _ in self._reader.flags(row.run_id))
         explained = tuple(self._reader.receipts(row.run_id, Stage.REASONS))
+        if not_yet := self._before_release(explained):
+            looked.at(true=not n_held, otherwise=f"{n_held:,} flag(s) of a run that has not {not_yet}")
+            return
         made = (flags_to_release, evidence_to_release) if row.plan.spec.release != "none" else ()
         written = heapq.merge(*(one(row, self._definitions, explained) for one in made), key=_place)
         expected = (flag.read() for flag in written)
@@ -249,6 +250,14 @@ class _Run:
         looked.at(true=not twisted, otherwise=f"{twisted:,} flag(s) are open and closed at once")
         misstated = self._reader.misstated(row.run_id)
         looked.at(true=not misstated, otherwise=f"{misstated:,} flag(s) stand otherwise than people's own rows say")
+
+    def _before_release(self, explained: Sequence[Receipt]) -> str:
+        """What a run that was stopped has still to do before it may write any flag; nothing once it has, or is finished."""
+        if self._row.decision is None:
+            return "decided"
+        partitions, digest = self._laid_out(Stage.REASONS)
+        waits = self._row.state != "finished" and (digest is None or len(explained) < len(partitions))
+        return "given its reasons" if waits else ""
 
     def _reserve(self, explained: Iterable[Receipt]) -> Iterator[Flag]:
         return (flag.read() for flag in flags_of_rows(reserve_of(self._row), self._row, self._definitions, explained))

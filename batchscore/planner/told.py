@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Final
 
 from batchscore.features.definitions import DAY
 from batchscore.features.feature_set import FeatureSet
@@ -12,6 +13,8 @@ from batchscore.features.input_gate import days_needed, silence_told, silent_aft
 from batchscore.plan import InputFile
 from batchscore.sources.recent import last_event
 from batchscore.spec import RunSpec
+
+FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
 
 
 def incomplete_days(spec: RunSpec, feature_set: FeatureSet, now: datetime) -> dict[str, tuple[date, ...]]:
@@ -42,7 +45,7 @@ def warnings_of_silence(spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[
     """Events tables that end long before the last as-of, as footers tell."""
     until = spec.as_ofs()[-1]
     for events in feature_set.events:
-        since = until - silent_after(feature_set, events.table)
+        since = until - min(silent_after(feature_set, events.table), until - FIRST_MOMENT)
         last = last_event(inputs.get(events.table, ()), events.event_at, since=since, until=until)
         if last is not None:
             yield silence_told(events.table, last.date(), until)

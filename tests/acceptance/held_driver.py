@@ -9,7 +9,7 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from batchscore.cli import walking
+from batchscore.cli import stopping
 from batchscore.dispatch import dispatcher
 from batchscore.dispatch.limits import Limits
 from batchscore.errors import BatchscoreError
@@ -31,7 +31,7 @@ def main(spec: str, where: str) -> int:
         else local_cluster(fakes.score_when_told, n_workers=2)
     )
     try:
-        with walking.stop_on_signal() as stop, opened as executor:
+        with stopping.stop_on_signal() as stop, opened as executor:
             store = open_store(Path(plan.spec.store), "integer")
             try:
                 run(plan, executor=executor, store=store, observer=lambda _event: None, limits=Limits(stop=stop))
@@ -44,5 +44,5 @@ def main(spec: str, where: str) -> int:
 
 
 if __name__ == "__main__":
-    dispatcher.DRAIN_S, walking.AT_ONCE_AFTER_S = map(float, sys.argv[3:5])  # type: ignore[misc]  # Final elsewhere: a test's are short
+    dispatcher.DRAIN_S, stopping.AT_ONCE_AFTER_S = map(float, sys.argv[3:5])  # type: ignore[misc]  # Final elsewhere: a test's are short
     sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -57,6 +57,12 @@ def test_a_deadline_is_a_time_of_day_of_a_zone_or_a_moment(world: SmallWorld) ->
     assert row.late_since is None
 
 
+def test_a_backfill_over_the_first_days_there_are_finds_nobody_there(world: SmallWorld) -> None:
+    days = ("--from", "0001-01-01", "--to", "0001-01-02", "--every", "1d")
+    assert call("backfill", world.spec_path, *days, "--inline").code == 0
+    assert open_reader(world.store).runs()[0].state == "finished"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -65,6 +71,11 @@ def test_a_deadline_is_a_time_of_day_of_a_zone_or_a_moment(world: SmallWorld) ->
         ["run", "SPEC", "--inline", "--workers", "2"],
         ["run", "SPEC", "--inline", "--accept", "xgboost"],
         ["run", "SPEC", "--inline", "--metrics", "nowhere"],
+        ["run", "SPEC", "--inline", "--max-wait", "nan"],
+        ["run", "SPEC", "--inline", "--stall-limit", "inf"],
+        ["threshold", "RUN", "--precision", "nan"],
+        ["threshold", "RUN", "--reviews", "inf"],
+        ["queue", "events", "--after", str(2**63)],
         ["status", "--rejected"],
         ["status", "RUN", "--rejected", "--quarantined"],
         ["compare", "RUN"],

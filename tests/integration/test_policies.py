@@ -210,6 +210,29 @@ def test_quality_and_thresholds_come_from_decisions_and_the_sample(world: SmallW
     assert call("threshold", run_id, "--reviews", "0", "--store", world.store).code == 4
 
 
+@pytest.mark.parametrize(("sample", "below"), [("", set()), (", sample: 0.5", {"reserve"})])
+def test_what_went_of_a_reserve_is_flagged_and_no_more_below_the_line(world: SmallWorld, sample: str, below: set[str]) -> None:
+    run_id = run(world, f"{{queue: abuse, budget: 8, reserve: 10, per_day: 4{sample}}}")
+    n_flagged = sum(not flag["stratum"] for flag in decided(world, run_id))
+
+    def strata() -> dict[str, int]:
+        queued = open_reader(world.store).queue("abuse", limit=100)
+        say(world, {row.flag.account_id: "confirmed" for row in queued})
+        shown = json.loads(call("quality", run_id, "--store", world.store, "--json").stdout)
+        assert ("nothing was drawn below the line" in " ".join(shown["notes"])) == (not sample)
+        assert sample or not [note for note in shown["notes"] if "recall is unknown" in note]
+        return {stratum["name"]: stratum["n"] for stratum in shown["every"]["strata"]}
+
+    before = strata()
+    assert before["flagged"] == n_flagged
+    assert call("release", run_id, "--apply", "--store", world.store).code == 0
+    after = strata()
+    assert {name for name in after if name == "reserve"} == {name for name in before if name == "reserve"} == below
+    assert after["flagged"] - before["flagged"] >= 4
+    assert sum(after.values()) - sum(before.values()) == (0 if sample else 4), "whoever goes is taken from where it was"
+    assert min(after.values()) > 0
+
+
 def _scores(world: SmallWorld, run_id: str) -> list[pa.Table]:
     outputs = [output for receipt in open_reader(world.store).receipts(run_id, Stage.SCORE) for output in receipt.outputs]
     return [pq.read_table(world.store / output.path) for output in outputs if output.role == "scores"]

@@ -102,6 +102,15 @@ def test_the_retry_of_a_released_run_loses_and_doubles_no_flag(tmp_path: Path) -
     assert set(after) - set(before), "the world is such that the quarantined partition holds flags"
 
 
+def test_the_retry_of_an_undone_run_says_that_its_flags_come_back(world: SmallWorld) -> None:
+    with failing((Stage.SCORE, 0)):
+        run(world)
+    asked = ("retry", run_id_of(world), "--quarantined", "--store", world.store)
+    assert "was undone" not in call(*asked).stdout
+    call("undo", run_id_of(world), "--apply", "--why", "a test", "--store", world.store)
+    assert "was undone: what was taken back is before the reviewers again" in call(*asked).stdout
+
+
 def test_a_quarantined_rollup_is_redone_and_the_error_names_the_command(world: SmallWorld) -> None:
     with failing((Stage.ROLLUP, 0)), pytest.raises(QuarantineStop) as stopped:
         run(world)

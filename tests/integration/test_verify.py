@@ -26,7 +26,7 @@ from batchscore.ports import StoreReader
 from batchscore.store import open_reader, open_store
 from batchscore.store.place import engine_of
 from tests.commands import call
-from tests.fake_attempts import AtTheNth
+from tests.fake_attempts import AtTheNth, Noted
 from tests.small_world import make_small_world, pack
 
 Plant = Callable[[Path], None]
@@ -318,3 +318,21 @@ def test_what_a_driver_commits_meanwhile_is_no_lie(tmp_path: Path) -> None:
     found = verify_run(row, cast(StoreReader, Living(store.reader(), attempt_once)), Path(plan.spec.store))
     assert found.true, found
     assert store.reader().run(row.run_id).released_at is not None, "it ended while it was looked at"
+
+
+@pytest.mark.parametrize(("stage", "nth"), [(Stage.FREEZE, 1), (Stage.ROLLUP, 1), (Stage.SCORE, 2), (Stage.REASONS, 1)])
+def test_a_run_that_was_stopped_at_once_is_true_before_and_after_it_is_resumed(tmp_path: Path, stage: Stage, nth: int) -> None:
+    def stop_at_once() -> None:
+        raise KeyboardInterrupt
+
+    plan = make_plan(make_small_world(tmp_path, n_accounts=120).spec())
+    store = open_store(Path(plan.spec.store), "integer")
+    with pytest.raises(Interrupted, match="stopped at once"):
+        run(plan, executor=InlineExecutor(AtTheNth(nth, stop_at_once, stage)), store=store, observer=lambda _event: None)
+    for state, executor in (("interrupted", InlineExecutor(Noted())), ("finished", None)):
+        (row,) = store.reader().runs()
+        assert row.state == state
+        found = verify_run(row, store.reader(), Path(plan.spec.store))
+        assert found.true, [untrue for check in found.checks for untrue in check.untrue]
+        if executor is not None:
+            run(plan, executor=executor, store=store, observer=lambda _event: None)

@@ -45,6 +45,10 @@ def said(*told: Event, is_terminal: bool = False) -> list[str]:
         (events.ReleaseJudged(run_id=RUN, n_earlier=0, n_held=0), f"warning: {events.NOTHING_TO_COMPARE}"),
         (events.Released(run_id=RUN, n_flags=1_200, n_overtaken=0), " release  1,200 flags before the reviewers"),
         (
+            events.Released(run_id=RUN, n_flags=19, n_overtaken=1, n_decided_kept=1),
+            " release  19 flags before the reviewers; 1 left as a person decided",
+        ),
+        (
             events.Released(run_id=RUN, n_flags=2, n_overtaken=5, n_evidence=1, n_instead=1, n_suppressed=4),
             (
                 " release  2 new flags; 5 are before the reviewers already, 1 of them with new evidence; "
