@@ -70,8 +70,14 @@ class Drafts:
         self._begun.append(_ArrowDraft(place, len(table)))
 
     def publish(self) -> tuple[Output, ...]:
-        """Make the files, which have ended, durable and visible, as they were begun. If one fails, those before it stay."""
-        return tuple(draft.publish() for draft in self._begun)
+        """Make the files, which have ended, durable and visible, as they were begun: all, or none."""
+        outputs: list[Output] = []
+        with ExitStack() as undone:
+            for draft in self._begun:
+                outputs.append(output := draft.publish())
+                undone.callback(discard, self._store / output.path)
+            undone.pop_all()  # all stand, and may be told of
+        return tuple(outputs)
 
     def _place(self, role: Role, suffix: str) -> _Place:
         name = f"{uuid.uuid4().hex}.{suffix}"
@@ -154,7 +160,7 @@ class ParquetDraft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with suppress(OSError):  # of a file that nobody wants any more
+        with suppress(OSError, pa.ArrowException):  # of a file that nobody wants any more
             self._files.close()
 
     def write(self, table: pa.Table) -> None:
@@ -179,7 +185,9 @@ class ParquetDraft:
 
     def publish(self) -> Output:
         """Make the file, which has ended, durable and visible."""
-        return self._place.publish(self.n_rows, self._settling)
+        output = self._place.publish(self.n_rows, self._settling)
+        self._files.close()
+        return output
 
     def _put(self, group: pa.Table) -> None:
         with _failing(self._place.role):

@@ -144,6 +144,21 @@ def die_while_another_settles(task: Task) -> Receipt:
     return receipt_of(task)
 
 
+def hang_settling_beside_another(task: Task) -> Receipt:
+    """The first attempt at 0 gives up its turn after a while and never ends; the first at 1, which began then, works on."""
+    first = Path(task.store) / f"first {task.partition.number}"
+    if task.partition.number > 1 or first.exists():
+        return receipt_of(task)
+    if task.partition.number == 1:
+        first.touch()
+        time.sleep(DEADLINE_S)
+    time.sleep(1.5)
+    first.touch()
+    give_up_turn()
+    time.sleep(10 * DEADLINE_S)
+    return receipt_of(task)
+
+
 def die_settling(task: Task) -> Receipt:
     """0 ends its process, once another attempt began after it gave up its turn, three times; others succeed."""
     died = Path(task.store) / "died"

@@ -16,10 +16,10 @@ import queue
 import signal
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 from distributed import Client, Future, get_worker, secede
 from distributed.client import FutureCancelledError
@@ -42,7 +42,8 @@ from batchscore.turn import turn
 HEARTBEAT_S: Final = 1.0
 RESULT_S: Final = 5.0  # to fetch a receipt of 2 KB; the driver hears nothing else meanwhile
 TASKS_PER_WORKER: Final = 3  # one running, two waiting (or one, beside one that settles): no worker idles for a round trip
-MOST_FORGIVEN: Final = 5  # a partition that kills takes two workers along before it runs alone, and there may be several
+MOST_SETTLING: Final = 2  # for each of a worker's threads: a disk that hangs must not collect attempts without end
+MOST_FORGIVEN: Final = 3  # of a partition: another that kills takes two workers along before it runs alone
 Place = tuple[Stage, int]
 
 
@@ -54,33 +55,42 @@ def _on_worker(work: bytes, topic: str, versions: tuple[tuple[str, str], ...], s
     """
     worker, key = get_worker(), str(get_worker().get_current_task())
     # Not worker.log_event: that only queues the message, and an attempt that kills its process at once would take it along.
-    started = {"key": key, "pid": os.getpid(), "settling": list(_settling)}
+    started = {"key": key, "pid": os.getpid(), "process": f"{worker.address} {os.getpid()}", "settled": list(_gave_up)}
     sync(worker.loop, worker.scheduler.log_event, topic=topic, msg=started)
     if (mine := library_versions()) != versions:
         return ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
     attempt, task = pickle.loads(work)  # noqa: S301 (pickled by our driver, and sent over the connection that every task takes)
     if task.isolated:
         return attempted_alone(attempt, task, limit_s=stall_s * 0.9)
-    with turn(lambda: _begin_the_next(key)):
-        return attempted(attempt, task)
+    with turn(lambda: begin_the_next(key)):
+        try:
+            return attempted(attempt, task)
+        finally:
+            _settling.discard(key)
 
 
-_settling: Final[deque[str]] = deque(maxlen=4)  # of this worker: attempts that gave up their turn; by now some may have ended
+_settling: Final[set[str]] = set()  # of this worker: attempts that gave up their turn, and have not ended
+_gave_up: Final[deque[str]] = deque(maxlen=4)  # the last that did; their results may not be home yet
 
 
-def _begin_the_next(key: str) -> None:
-    """Let the worker begin its next task beside this one; a worker that is closing has none, and that is no failure."""
-    _settling.append(key)
-    with contextlib.suppress(Exception):
-        secede()
+def begin_the_next(key: str) -> None:
+    """Let the worker begin its next task beside this one, unless its disk keeps too many already: then this one waits in turn.
+
+    A worker that is closing has no next task, and that is no failure.
+    """
+    if len(_settling) < MOST_SETTLING * get_worker().state.nthreads:
+        _settling.add(key)
+        _gave_up.append(key)
+        with contextlib.suppress(Exception):
+            secede()
 
 
 @dataclass(slots=True)
 class _Flight:
     """One submitted task: its future, how many starts of it were announced, and of the last when and by which process.
 
-    ``settling``: since then another attempt has begun in that process, so this one had given up its turn. ``n_forgiven``: how
-    often it was lost like that, and was not suspected.
+    ``settling``: since then another attempt has begun in that process, so this one had given up its turn. ``excused``: we have
+    ended that process, for another attempt.
     """
 
     task: Task
@@ -88,8 +98,18 @@ class _Flight:
     starts: int = 0
     started_at: float = 0.0
     pid: int = 0
+    process: str = ""
     settling: bool = False
-    n_forgiven: int = 0
+    excused: bool = False
+
+
+class _Heard(NamedTuple):
+    """Of a task: that it has ``start``-ed (where), that it had given up its turn there (``settled``), or that it is ``done``."""
+
+    what: Literal["start", "settled", "done"]
+    key: str
+    pid: int = 0
+    process: str = ""
 
 
 class DaskExecutor:
@@ -111,11 +131,12 @@ class DaskExecutor:
         self._stall_s = stall_s
         self._replace = replace
         self._topic = f"batchscore-{uuid.uuid4().hex}"
-        self._heard: queue.SimpleQueue[tuple[str, str, int]] = queue.SimpleQueue()  # ("start" or "done", key, pid)
+        self._heard: queue.SimpleQueue[_Heard] = queue.SimpleQueue()
         self._heard_at = time.monotonic()
         self._quiet = ""
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[Place, str] = {}
+        self._n_forgiven: Counter[Place] = Counter()
         self._n_threads = 0
         self._sized_at = float("-inf")
         self._known: frozenset[str] | None = None  # workers whose versions were compared
@@ -204,7 +225,7 @@ class DaskExecutor:
         )
         self._flights[key] = _Flight(task, future)
         self._keys[place] = key
-        future.add_done_callback(lambda done: self._heard.put(("done", str(done.key), 0)))
+        future.add_done_callback(lambda done: self._heard.put(_Heard("done", str(done.key))))
 
     def _drop(self, key: str, *, cancel: bool = False) -> None:
         flight = self._flights.pop(key)
@@ -219,18 +240,19 @@ class DaskExecutor:
             self._client.cancel([flight.future for flight in flights], force=True)
 
     def _hear_start(self, event: tuple[float, Any]) -> None:
-        pid = int(event[1]["pid"])
-        for key in event[1]["settling"]:
-            self._heard.put(("settling", str(key), pid))
-        self._heard.put(("start", str(event[1]["key"]), pid))
+        said = event[1]
+        pid, process = int(said["pid"]), str(said["process"])
+        for key in said["settled"]:
+            self._heard.put(_Heard("settled", str(key), pid, process))
+        self._heard.put(_Heard("start", str(said["key"]), pid, process))
 
     def _collect(self) -> list[Outcome]:
         """Everything heard within a heartbeat, as soon as there is something."""
         outcomes: list[Outcome] = []
         with contextlib.suppress(queue.Empty):
-            outcomes += self._understand(*self._heard.get(timeout=HEARTBEAT_S))
+            outcomes += self._understand(self._heard.get(timeout=HEARTBEAT_S))
             while True:
-                outcomes += self._understand(*self._heard.get_nowait())
+                outcomes += self._understand(self._heard.get_nowait())
         if not self._connected():
             raise Interrupted(
                 "scheduler_unreachable",
@@ -242,28 +264,37 @@ class DaskExecutor:
     def _connected(self) -> bool:
         return self._client.status == "running"
 
-    def _understand(self, what: str, key: str, pid: int) -> list[Outcome]:
-        flight = self._flights.get(key)
+    def _understand(self, heard: _Heard) -> list[Outcome]:
+        flight = self._flights.get(heard.key)
         if flight is None:
             return []  # a zombie of a task that was given up
         self._heard_at, self._quiet = time.monotonic(), ""
-        if what == "settling":
-            flight.settling = flight.pid == pid
+        if heard.what == "settled":
+            flight.settling = flight.settling or flight.process == heard.process
             return []
-        if what == "start":
+        if heard.what == "start":
+            suspected = flight.starts > 0 and not flight.excused and not self._forgives(flight)
             flight.starts += 1
-            flight.started_at, flight.pid = self._heard_at, pid
-            lost, forgiven = flight.starts > 1, flight.settling and flight.n_forgiven < MOST_FORGIVEN
-            flight.settling, flight.n_forgiven = False, flight.n_forgiven + forgiven
-            return [Suspected(task=flight.task, running=True)] if lost and not forgiven else []
+            flight.started_at, flight.pid, flight.process = self._heard_at, heard.pid, heard.process
+            flight.settling = flight.excused = False
+            return [Suspected(task=flight.task, running=True)] if suspected else []
         outcome = self._outcome(flight)
-        self._drop(key)
+        self._drop(heard.key)
         return [outcome]
+
+    def _forgives(self, flight: _Flight) -> bool:
+        """Whether it only settled where it was lost; a few times at most, should it be the one that ends its workers."""
+        place = (flight.task.partition.stage, flight.task.partition.number)
+        forgiven = flight.settling and self._n_forgiven[place] < MOST_FORGIVEN
+        self._n_forgiven[place] += forgiven
+        return forgiven
 
     def _outcome(self, flight: _Flight) -> Outcome:
         try:
             outcome = flight.future.result(timeout=RESULT_S)
         except (KilledWorker, FutureCancelledError):
+            if self._forgives(flight):
+                return Postponed(task=flight.task, reason="worker_lost", message="its worker was lost while it settled its files")
             return Suspected(task=flight.task, running=False)
         except TimeoutError:  # it ended, and its worker died of another task before the result was fetched: it is not to blame
             return Postponed(task=flight.task, reason="worker_lost", message="its result was lost with its worker")
@@ -295,6 +326,8 @@ class DaskExecutor:
         for key, flight in zip(keys, flights, strict=True):
             self._drop(key, cancel=True)
             if self._replace is not None:
+                for beside in self._flights.values():
+                    beside.excused = beside.excused or (beside.process == flight.process and beside.starts > 0)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(flight.pid, signal.SIGKILL)
         done = "their workers were ended, and are started anew" if self._replace else "they are tried elsewhere"

@@ -7,6 +7,7 @@ import logging.handlers
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
@@ -42,6 +43,16 @@ def test_a_lost_worker_does_not_accuse_who_only_settled_there(tmp_path: Path) ->
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
     assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == [0, 1]
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+def test_no_more_than_two_settle_beside_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(dask_cluster, "get_worker", lambda: SimpleNamespace(state=SimpleNamespace(nthreads=2)))
+    monkeypatch.setattr(dask_cluster, "secede", lambda: begun.append("the next"))
+    monkeypatch.setattr(dask_cluster, "_settling", set())
+    for number in range(7):
+        dask_cluster.begin_the_next(f"key {number}")
+    assert len(begun) == 4, "a disk that hangs collects attempts"
 
 
 def test_who_is_lost_while_settling_again_and_again_is_suspected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,17 @@ def ready(executor: DaskExecutor, tmp_path: Path) -> DaskExecutor:
     return executor
 
 
+def test_who_works_beside_an_attempt_that_hangs_while_it_settles_is_not_suspected_when_their_worker_is_ended(
+    tmp_path: Path,
+) -> None:
+    with local_cluster(fakes.hang_settling_beside_another, n_workers=1, stall_s=STALL_S) as executor:
+        ready(executor, tmp_path)
+        seen = list(timed(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2)))))
+    outcomes = [outcome for _, outcome in seen]
+    assert numbers(outcomes, Finished) == [0, 1]
+    assert numbers(outcomes, Suspected) == [0]
+
+
 def test_an_attempt_that_never_ends_on_our_cluster_is_ended_with_its_worker_and_done_again(tmp_path: Path) -> None:
     with local_cluster(fakes.hang_the_first_time, n_workers=2, stall_s=STALL_S) as executor:
         tasks = Tasks(*(fakes.make_task(tmp_path, number) for number in range(6)))
