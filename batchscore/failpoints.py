@@ -54,6 +54,7 @@ class Point(StrEnum):
     RECEIPTS_ACCEPTING = "receipts accepting"  # partitions are committed, their files not yet referred to
     RECEIPTS_COMMITTED = "receipts committed"
     RUN_HELD = "run held"
+    AUDIT_KEY_MADE = "audit key made"  # under a temporary name, with the first entry of the trail
     HOLD_APPROVED = "hold approved"
     FAILURE_COUNTED = "failure counted"
     SUSPICION_COUNTED = "suspicion counted"
@@ -64,7 +65,6 @@ class Point(StrEnum):
     FLAGS_INSERTING = "flags inserting"  # after a statement
     FLAGS_INSERTED = "flags inserted"  # between two transactions of a release
     RELEASING = "releasing"  # ``released_at`` is set, the audit trail does not tell yet
-    AUDIT_KEY_MADE = "audit key made"  # under a temporary name
     AUDIT_APPENDING = "audit appending"  # entries without a head
     RELEASED = "released"
     RUN_CLOSED = "run closed"
