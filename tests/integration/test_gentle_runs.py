@@ -207,6 +207,13 @@ def test_sixty_four_workers_never_hold_more_connections_than_allowed(
     monkeypatch.setattr(mysql_ranges, "RANGE_ROWS", 15)
     monkeypatch.setattr(mysql, "FIRST_PAGE_ROWS", 5)
     monkeypatch.setattr(mysql, "MOST_PAGE_ROWS", 5)
+    real = Brake.let_through
+
+    def slowly(held: Brake) -> None:
+        time.sleep(0.02)  # with its connection in hand: all that may be open at once are, and are seen
+        real(held)
+
+    monkeypatch.setattr(Brake, "let_through", slowly)
     counts: list[int] = []
     over = threading.Event()
 
