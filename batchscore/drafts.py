@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from batchscore.errors import AttemptFailed
 from batchscore.failpoints import Point, reach
-from batchscore.files import MEND_DISK, discard, make_folder, publish, said
+from batchscore.files import MEND_DISK, discard, in_words, make_folder, publish
 from batchscore.keys import ACCOUNT_ID
 from batchscore.receipt import Output
 from batchscore.settings import MAX_SNAPSHOT_GROUP_ROWS
@@ -213,7 +213,7 @@ def _failing(role: Role) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise AttemptFailed("write_failed", said(error), where=f"stage output {role}", remedy=MEND_DISK) from error
+        raise AttemptFailed("write_failed", in_words(error), where=f"stage output {role}", remedy=MEND_DISK) from error
 
 
 def _compression(schema: pa.Schema) -> dict[str, str]:

@@ -58,7 +58,7 @@ def _publish(temporary: Path, final: Path, settling: Settling) -> str:
         temporary.unlink()
         reach(Point.FILE_RENAMED)
         for folder in (final.parent, final.parent.parent):
-            _sync_folder(folder)
+            sync_folder(folder)
         reach(Point.FILE_FOLDER_SYNCED)
         now = _now(final)
         sha256 = settling.sha256(final)
@@ -70,7 +70,8 @@ def _publish(temporary: Path, final: Path, settling: Settling) -> str:
     return sha256
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -84,7 +85,7 @@ def make_folder(folder: Path) -> None:
         above = folder.parent
         if not above.is_dir():
             make_folder(above)
-            _sync_folder(above.parent)
+            sync_folder(above.parent)
         folder.mkdir(exist_ok=True)
 
 
@@ -94,7 +95,7 @@ def discard(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def said(error: OSError) -> str:
+def in_words(error: OSError) -> str:
     """What is told of a disk's error: no name of a file, which a path in it could carry."""
     return os.strerror(error.errno) if error.errno else "the file could not be written"
 
@@ -131,7 +132,7 @@ def write_named_by_digest(payload: bytes, folder: Path, suffix: str) -> Referenc
         finally:
             discard(temporary)
     except OSError as error:
-        raise Interrupted("write_failed", said(error), where=f"{folder.name}/{final.name}", remedy=MEND_DISK) from error
+        raise Interrupted("write_failed", in_words(error), where=f"{folder.name}/{final.name}", remedy=MEND_DISK) from error
     return named
 
 

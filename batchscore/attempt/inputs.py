@@ -49,7 +49,7 @@ def freeze_gently(
 
 
 def roll_up_events(work: Rollup, outcome: Outcome, drafts: Drafts) -> None:
-    """Each run of events becomes a rollup of its own: they merge exactly when they are read. Their days are counted together."""
+    """Each portion of events becomes a rollup of its own: they merge exactly when read. Their days are counted together."""
     feature_set = open_feature_set(work.feature_set)
     rejects: list[pa.Table] = []
     days: list[pa.Table] = []
@@ -63,7 +63,7 @@ def roll_up_events(work: Rollup, outcome: Outcome, drafts: Drafts) -> None:
             drafts.write_parquet([rolled], rolled.schema, "rollup")
         outcome.count("events", len(events.table))
         rejects.append(events.rejects)
-        del events, rolled  # before the next run is gathered
+        del events, rolled  # before the next portion is gathered
         pa.default_memory_pool().release_unused()  # else what the allocator keeps for later grows with the input
     counts = added(days, where=f"gate of {work.table}")
     drafts.write_parquet([counts], DAYS_SCHEMA, "days")

@@ -55,7 +55,7 @@ def _on_worker(work: bytes, topic: str, versions: tuple[tuple[str, str], ...], s
     """
     worker, key = get_worker(), str(get_worker().get_current_task())
     # Not worker.log_event: that only queues the message, and an attempt that kills its process at once would take it along.
-    started = {"key": key, "pid": os.getpid(), "process": f"{worker.address} {os.getpid()}", "settled": list(_gave_up)}
+    started = {"key": key, "worker": worker.address, "pid": os.getpid(), "settled": list(_gave_up)}
     sync(worker.loop, worker.scheduler.log_event, topic=topic, msg=started)
     if (mine := library_versions()) != versions:
         return ", ".join(f"{name} {mine_v}" for name, mine_v in mine if (name, mine_v) not in versions)
@@ -85,6 +85,16 @@ def begin_the_next(key: str) -> None:
             secede()
 
 
+class _Process(NamedTuple):
+    """Of a worker. A pid alone would not do: in containers they are all small, and alike."""
+
+    worker: str
+    pid: int
+
+
+_NOWHERE: Final = _Process("", 0)
+
+
 @dataclass(slots=True)
 class _Flight:
     """One submitted task: its future, how many starts of it were announced, and of the last when and by which process.
@@ -97,8 +107,7 @@ class _Flight:
     future: Future[Outcome | str]
     starts: int = 0
     started_at: float = 0.0
-    pid: int = 0
-    process: str = ""
+    process: _Process = _NOWHERE
     settling: bool = False
     excused: bool = False
 
@@ -108,8 +117,7 @@ class _Heard(NamedTuple):
 
     what: Literal["start", "settled", "done"]
     key: str
-    pid: int = 0
-    process: str = ""
+    process: _Process = _NOWHERE
 
 
 class DaskExecutor:
@@ -241,10 +249,10 @@ class DaskExecutor:
 
     def _hear_start(self, event: tuple[float, Any]) -> None:
         said = event[1]
-        pid, process = int(said["pid"]), str(said["process"])
+        process = _Process(str(said["worker"]), int(said["pid"]))
         for key in said["settled"]:
-            self._heard.put(_Heard("settled", str(key), pid, process))
-        self._heard.put(_Heard("start", str(said["key"]), pid, process))
+            self._heard.put(_Heard("settled", str(key), process))
+        self._heard.put(_Heard("start", str(said["key"]), process))
 
     def _collect(self) -> list[Outcome]:
         """Everything heard within a heartbeat, as soon as there is something."""
@@ -275,7 +283,7 @@ class DaskExecutor:
         if heard.what == "start":
             suspected = flight.starts > 0 and not flight.excused and not self._forgives(flight)
             flight.starts += 1
-            flight.started_at, flight.pid, flight.process = self._heard_at, heard.pid, heard.process
+            flight.started_at, flight.process = self._heard_at, heard.process
             flight.settling = flight.excused = False
             return [Suspected(task=flight.task, running=True)] if suspected else []
         outcome = self._outcome(flight)
@@ -329,7 +337,7 @@ class DaskExecutor:
                 for beside in self._flights.values():
                     beside.excused = beside.excused or (beside.process == flight.process and beside.starts > 0)
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(flight.pid, signal.SIGKILL)
+                    os.kill(flight.process.pid, signal.SIGKILL)
         done = "their workers were ended, and are started anew" if self._replace else "they are tried elsewhere"
         tasks = tuple(flight.task for flight in flights)
         told = Stalled(tasks=tasks, seconds=self._stall_s, found=found, done=done, evidence=said)

@@ -20,7 +20,7 @@ from pydantic import AwareDatetime, Field, StrictInt
 
 from batchscore.digest import canonical_json
 from batchscore.errors import AttemptFailed, Problem, Refused
-from batchscore.files import parquet_bytes
+from batchscore.files import in_words, parquet_bytes, sync_folder
 from batchscore.models.bounds import MIN_ROWS, Bounds, expected_of
 from batchscore.models.bundle import (
     GOLDEN,
@@ -315,11 +315,11 @@ def _publish(files: Mapping[str, bytes], folder: Path) -> Reference:
             temporary.rename(folder)  # fails when another packer has put a bundle there meanwhile
         else:
             os.link(temporary, folder)  # so does this
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
     except OSError as error:
         raise AttemptFailed(
             "write_failed",
-            os.strerror(error.errno or 0),
+            in_words(error),
             where=str(folder),
             remedy="free space or mend the disk, then pack again",
         ) from error
@@ -337,12 +337,4 @@ def _write_folder(files: Mapping[str, bytes], folder: Path) -> None:
             stream.write(payload)
             stream.flush()
             os.fsync(stream.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from batchscore.desk import Reviewed
 from batchscore.errors import Refused
-from batchscore.files import publish
+from batchscore.files import in_words, publish
 from batchscore.keys import ID_TYPES, MOMENT, IdKind
 from batchscore.operations.rejects import guarded
 from batchscore.review.decision_rows import guarded_id
@@ -47,8 +46,7 @@ def export(pages: Iterable[Sequence[Reviewed]], kind: IdKind, path: Path) -> int
         what = "a file is there already"
         raise Refused("file_exists", what, where=str(path), remedy="name a new file, or move that one away") from None
     except OSError as error:
-        what = os.strerror(error.errno) if error.errno else "the file could not be written"
-        raise Refused("write_failed", what, where=str(path), remedy="free space or name another place") from None
+        raise Refused("write_failed", in_words(error), where=str(path), remedy="free space or name another place") from None
     finally:
         temporary.unlink(missing_ok=True)
     return n

@@ -6,7 +6,6 @@ a scratch folder beside the frame, which is removed: memory follows a range of a
 
 from __future__ import annotations
 
-import os
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from batchscore.features.frame import make_frames, only, population
 from batchscore.features.python import check_row_wise
 from batchscore.features.rollup import roll_up
 from batchscore.features.windows import prepare
-from batchscore.files import publish, write_named_by_digest
+from batchscore.files import in_words, publish, write_named_by_digest
 from batchscore.key_index import KeyIndex
 from batchscore.keys import ACCOUNT_ID, MOMENT, in_range, sort_by_key
 from batchscore.plan import InputFile, KeyRange, Rollup
@@ -232,8 +231,7 @@ def _write(frames: Iterable[pa.Table], path: Path) -> None:
                 writer.close()
         publish(temporary, path.absolute())
     except OSError as error:
-        what = os.strerror(error.errno) if error.errno else "the file could not be written"
-        raise Refused("write_failed", what, where=str(path), remedy="free space or name another place") from error
+        raise Refused("write_failed", in_words(error), where=str(path), remedy="free space or name another place") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -110,7 +110,7 @@ def test_a_flip_in_a_checksummed_page_is_set_aside(world: SmallWorld) -> None:
 def test_an_encrypted_file_is_refused_and_does_not_end_the_process(*, plain_footer: bool, world: SmallWorld) -> None:
     encryption = pytest.importorskip("pyarrow.parquet.encryption")
 
-    class Keys(encryption.KmsClient):  # type: ignore[misc, name-defined]
+    class Keys(encryption.KmsClient):  # type: ignore[misc, name-defined]  # a module of C++, without types
         def wrap_key(self, key: bytes, _master: str) -> str:
             return key.hex()
 
