@@ -6,7 +6,7 @@ of events that may still change. A closed range of events is one input for all r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from batchscore.features.tables import EventsTable
@@ -32,17 +32,20 @@ def lay_out_freeze(plan: Plan, definitions: Definitions, run_id: str, closed: Cl
         source = plan.spec.sources[events.table].sql
         if source is not None:
             parts += _events(plan, definitions, events, source, run_id, closed.get(events.table, {}))
-    return tuple(
-        Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, n_rows, reads) in enumerate(parts)
-    )
+    return _numbered(parts)
 
 
 def lay_out_account_files(plan: Plan, definitions: Definitions) -> tuple[Partition, ...]:
     """Of the freeze, the groups of account files: what can be laid out without a look at a live table."""
     if not plan.inputs.get(definitions.feature_set.accounts.table):
         return ()
-    parts = enumerate(_accounts(plan, definitions, ""))
-    return tuple(Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, n_rows, reads) in parts)
+    return _numbered(_accounts(plan, definitions, ""))  # of no run: the address of a group of files holds none
+
+
+def _numbered(parts: Iterable[_Part]) -> tuple[Partition, ...]:
+    return tuple(
+        Partition.of(work, number=number, n_rows=n_rows, reads=reads) for number, (work, n_rows, reads) in enumerate(parts)
+    )
 
 
 def _accounts(plan: Plan, definitions: Definitions, run_id: str) -> Iterator[_Part]:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from batchscore.document import Mistake, read_document
 from batchscore.policy import Policy
-from batchscore.values import NAME, ColumnName, Count, Duration, Moment, Number, PositiveDuration, Value
+from batchscore.values import NAME, ColumnName, Count, Duration, Moment, Number, PositiveDuration, Probability, Value
 from batchscore.where import Where
 
 CLOCK: Final = re.compile(r"^([01]\d|2[0-3]):[0-5]\d(:00)?$")
@@ -59,7 +59,6 @@ def _plain_relative(value: str) -> str:
 Location = Annotated[str, AfterValidator(_plain_relative)]
 Seconds = Number
 Clock = Annotated[time, BeforeValidator(parse_clock)]
-Share = Annotated[float, Field(ge=0, le=1)]
 TableName = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -249,9 +248,9 @@ def _moments(value: Any) -> Any:
 class SegmentLimits(Value):
     """The same of each segment's accounts; segments of fewer than ``at_least`` are counted together."""
 
-    rejected: Share | None = None
-    unscoreable: Share | None = None
-    quarantined: Share | None = None
+    rejected: Probability | None = None
+    unscoreable: Probability | None = None
+    quarantined: Probability | None = None
     at_least: Annotated[Count, Field(ge=20)] = 100
 
 
@@ -261,9 +260,9 @@ class ErrorLimits(Value):
     One account more holds the run before its release, until a person approves.
     """
 
-    rejected: Share | None = None
-    unscoreable: Share | None = None
-    quarantined: Share | None = None
+    rejected: Probability | None = None
+    unscoreable: Probability | None = None
+    quarantined: Probability | None = None
     by_segment: SegmentLimits | None = Field(default=None, exclude_if=lambda limits: limits is None)
 
 

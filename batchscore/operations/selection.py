@@ -60,7 +60,7 @@ def selection_of(asked: AccountAt, scores: Iterable[pa.Table], memory: pa.Table,
     elif withheld not in {None, Withheld.OPEN}:
         because = "withheld"
     taken = flags_in(here)
-    last = pc.min(taken["score"]).as_py()
+    last = pc.min(taken.filter(pc.is_null(taken["stratum"]))["score"]).as_py()  # of those taken for their scores
     found = Selection(
         selected=standing == FLAG,
         because=because,

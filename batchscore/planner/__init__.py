@@ -48,9 +48,8 @@ def make_plan(spec: RunSpec, *, now: datetime | None = None) -> Plan:
     refuse_mismatch(spec, feature_set, bundles)
     check_row_wise(feature_set)
     now = datetime.now(UTC) if now is None else now
-    incomplete = incomplete_days(
-        spec, feature_set, now
-    )  # before files are listed: whatever a marker vouches for is then among them
+    # Before files are listed: whatever a marker vouches for is then among them.
+    incomplete = incomplete_days(spec, feature_set, now)
     inputs, passed_over, observed = read_inputs(spec, feature_set)
     if absent:  # told last: all else must be right before a bundle can be made
         raise Refused(

@@ -14,7 +14,7 @@ from batchscore.plan import InputFile
 from batchscore.sources.recent import last_event
 from batchscore.spec import RunSpec
 
-FIRST_MOMENT: Final = datetime.min.replace(tzinfo=UTC)
+_FIRST: Final = datetime.min.replace(tzinfo=UTC)  # before which no silence can begin
 
 
 def incomplete_days(spec: RunSpec, feature_set: FeatureSet, now: datetime) -> dict[str, tuple[date, ...]]:
@@ -45,7 +45,7 @@ def warnings_of_silence(spec: RunSpec, feature_set: FeatureSet, inputs: Mapping[
     """Events tables that end long before the last as-of, as footers tell."""
     until = spec.as_ofs()[-1]
     for events in feature_set.events:
-        since = until - min(silent_after(feature_set, events.table), until - FIRST_MOMENT)
+        since = until - min(silent_after(feature_set, events.table), until - _FIRST)
         last = last_event(inputs.get(events.table, ()), events.event_at, since=since, until=until)
         if last is not None:
             yield silence_told(events.table, last.date(), until)

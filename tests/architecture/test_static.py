@@ -110,12 +110,12 @@ def test_make_chaos_collects_every_file_that_it_names() -> None:
     assert named <= {line.partition("::")[0] for line in collected.splitlines()}
 
 
-def test_a_room_that_has_a_table_of_its_modules_names_each_of_them_once_and_no_other() -> None:
+def test_a_room_of_ten_modules_has_a_table_and_a_table_names_each_module_once_and_no_other() -> None:
     for room in sorted((ROOT / "batchscore").rglob("__init__.py")):
         rows = re.findall(r"^\| (`.*?) \|", room.read_text(), re.MULTILINE)
         named = sorted(name for row in rows for name in re.findall(r"`(\w+)`", row))
         there = {path.stem for path in room.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-        if rows:
+        if rows or (len(there) > 10 and room.parent != ROOT / "batchscore"):  # the layers are the table of the house
             assert named == sorted(there - {"__init__"}), room.relative_to(ROOT)
 
 

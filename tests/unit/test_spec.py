@@ -106,6 +106,13 @@ def test_a_threshold_that_is_no_probability_is_refused(threshold: str) -> None:
     assert problem.startswith("spec.yaml:8: policy")
 
 
+@pytest.mark.parametrize("share", [".nan", "1.5", "-0.1", "'0.5'", "true"])
+@pytest.mark.parametrize("limits", ["{{rejected: {}}}", "{{by_segment: {{quarantined: {}}}}}"])
+def test_an_error_budget_that_is_no_share_is_refused(share: str, limits: str) -> None:
+    (problem,) = problems(f"{GOOD}limits: {limits.format(share)}\n")
+    assert ": limits." in problem
+
+
 @pytest.mark.parametrize("budget", ["-1", "2.5", "many", "true", "1e99"])
 def test_a_budget_that_is_no_count_is_refused(budget: str) -> None:
     assert problems(GOOD.replace("budget: 25", f"budget: {budget}"))[0].startswith("spec.yaml:8: policy.budget")

@@ -108,7 +108,7 @@ def test_a_flip_in_a_checksummed_page_is_set_aside(world: SmallWorld) -> None:
 
 @pytest.mark.parametrize("plain_footer", [False, True])
 def test_an_encrypted_file_is_refused_and_does_not_end_the_process(*, plain_footer: bool, world: SmallWorld) -> None:
-    encryption = pytest.importorskip("pyarrow.parquet.encryption")
+    encryption = pytest.importorskip("pyarrow.parquet.encryption", reason="this pyarrow was built without encryption")
 
     class Keys(encryption.KmsClient):  # type: ignore[misc, name-defined]  # a module of C++, without types
         def wrap_key(self, key: bytes, _master: str) -> str:

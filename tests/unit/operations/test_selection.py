@@ -37,11 +37,11 @@ def test_a_floor_is_told_of_whom_it_brings_in_or_leaves_out(account: int, becaus
 
 
 def test_each_is_told_what_the_policy_made_of_it(tmp_path: Path) -> None:
-    """Of nine: one is suppressed, two have places of the budget, two are left to chance, and one is kept in reserve."""
+    """Of nine: one is suppressed, though drawn; two have places of the budget, one is drawn, and one is kept in reserve."""
     ids = pa.array(range(1, 10), pa.uint64())
     scores = pa.table({"account_id": ids, "score": pa.array([0.95, 0.9, 0.8, 0.75, 0.7, 0.4, 0.3, 0.2, 0.1], pa.float32())})
     scores = scores.append_column("margin", scores["score"])
-    policy = Policy(threshold=0.5, budget=4, sample=0.5, reserve=1)
+    policy = Policy(threshold=0.5, budget=4, sample=0.5, reserve=2)
     kept_out = Suppression(scope="account", key="1", owner="Ada", why="our own list", begins_at=AS_OF - DAY, until=AS_OF + DAY)
     memory = remember([], [kept_out], pa.uint64())
     asked = Question(policy=policy, memory=memory, scores=lambda _: [scores], seed="plan")
@@ -51,16 +51,12 @@ def test_each_is_told_what_the_policy_made_of_it(tmp_path: Path) -> None:
         account: selection_of(AccountAt(spec, pa.scalar(account, pa.uint64()), AS_OF, score), [scores], memory, decided.table)
         for account, score in zip(ids.to_pylist(), scores["score"].to_pylist(), strict=True)
     }
-    because = {account: one.because for account, one in found.items()}
-    assert (because[1], because[2], because[3]) == ("withheld", "selected", "selected")
+    assert {account: one.because for account, one in found.items()} == {
+        1: "withheld", 2: "selected", 3: "selected", 4: "drawn", 5: "reserve", **dict.fromkeys(range(6, 10), "below_threshold"),
+    }  # fmt: skip
     assert found[1].said.startswith("it would be flagged, and was withheld: ")
     assert "Ada: our own list" in found[1].said
-    drawn = [account for account, why in because.items() if why == "drawn"]
-    assert drawn, "at most two: whom memory withholds is left out though it was drawn"
-    assert all("drawn at random" in found[account].said and found[account].selected for account in drawn)
-    kept = [account for account, why in because.items() if why == "reserve"]
-    assert set(kept) | set(drawn) >= {4}, "the best of the rest is kept, unless it was drawn"
-    assert all(f"it is kept in reserve, at rank {found[account].rank}" in found[account].said for account in kept)
-    left = {account for account in range(5, 10) if account not in {*drawn, *kept}}
-    assert {because[account] for account in left} <= {"below_threshold", "beyond_budget", "policy"}
-    assert [account for account, one in found.items() if one.selected] == sorted([2, 3, *drawn])
+    assert "drawn at random" in found[4].said
+    assert "the last one taken has 0.8" in found[5].said, "who was drawn was not taken for its score"
+    assert f"it is kept in reserve, at rank {found[5].rank}" in found[5].said
+    assert [account for account, one in found.items() if one.selected] == [2, 3, 4]
