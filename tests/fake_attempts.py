@@ -152,7 +152,7 @@ def hang_settling_beside_another(task: Task) -> Receipt:
     if task.partition.number == 1:
         first.touch()
         time.sleep(DEADLINE_S)
-    time.sleep(1.5)
+    time.sleep(2.0)  # of a stall limit of 3 s: what began then seems late while its next worker starts
     first.touch()
     give_up_turn()
     time.sleep(10 * DEADLINE_S)

@@ -100,7 +100,7 @@ class _Flight:
     """One submitted task: its future, how many starts of it were announced, and of the last when and by which process.
 
     ``settling``: since then another attempt has begun in that process, so this one had given up its turn. ``excused``: we have
-    ended that process, for another attempt.
+    ended that process, for another attempt; the stall limit counts from then, since a worker has to come first.
     """
 
     task: Task
@@ -325,7 +325,10 @@ class DaskExecutor:
         return self._replaced() if self._replace is not None else self._asked_again()
 
     def _give_up(self, keys: Sequence[str]) -> list[Outcome]:
-        """Attempts that take too long: each becomes a suspect. Ours end with their worker; a foreign worker keeps its thread."""
+        """Attempts that take too long: suspects, unless a worker was to begin them again and did not.
+
+        Ours end with their worker; a foreign worker keeps its thread.
+        """
         found = f"{len(keys)} attempt(s) have not ended within the stall limit of {self._stall_s:,.0f} s"
         said = evidence(self._client, keys, stall_s=self._stall_s)
         if not answers(self._client):
@@ -333,15 +336,16 @@ class DaskExecutor:
         flights = [self._flights[key] for key in keys]
         for key, flight in zip(keys, flights, strict=True):
             self._drop(key, cancel=True)
-            if self._replace is not None:
+            if self._replace is not None and not flight.excused:
                 for beside in self._flights.values():
-                    beside.excused = beside.excused or (beside.process == flight.process and beside.starts > 0)
+                    if beside.process == flight.process and beside.starts and not beside.excused:
+                        beside.excused, beside.started_at = True, time.monotonic()
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(flight.process.pid, signal.SIGKILL)
         done = "their workers were ended, and are started anew" if self._replace else "they are tried elsewhere"
         tasks = tuple(flight.task for flight in flights)
         told = Stalled(tasks=tasks, seconds=self._stall_s, found=found, done=done, evidence=said)
-        return [told, *(Suspected(task=task, running=False, reason="stalled") for task in tasks)]
+        return [told, *(_given_back(flight) for flight in flights)]
 
     def _replaced(self) -> list[Outcome]:
         """Nothing at all comes from a cluster of ours: another takes its place. Whoever had begun there is a suspect."""
@@ -381,6 +385,8 @@ class DaskExecutor:
 
 
 def _given_back(flight: _Flight) -> Outcome:
+    if flight.excused:
+        return Postponed(task=flight.task, reason="stalled", message="it was not begun again")
     if flight.starts:
         return Suspected(task=flight.task, running=False, reason="stalled")
     return Postponed(task=flight.task, reason="stalled", message="it was never begun")
