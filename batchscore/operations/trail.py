@@ -12,19 +12,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from batchscore.audit import BEGINNING, Act, AuditEntry, account_digest
 from batchscore.desk import Happened
 from batchscore.errors import BatchscoreError
-from batchscore.flag import BEFORE_REVIEWERS, AccountId, FlagState
-from batchscore.ports import HeldFlag, RunRow, StoreReader
+from batchscore.flag import BEFORE_REVIEWERS, AccountId, FlagState, ReleasedAs
+from batchscore.ports import HeldFlag, ReleaseCount, RunRow, StoreReader
 
 _SHOWN_AT_ONCE: Final = timedelta(seconds=60)  # between a release's row and its entry, which one transaction writes
-_RELEASED: Final = re.compile(r"(\d+) (flags|more flags), (\d+) overtaken(?:, (\d+) suppressed since)?$")
+_RELEASED: Final = re.compile(
+    r"(?P<n>\d+) (?P<flags>flags|more flags), (?P<overtaken>\d+) overtaken(?P<kinds> \(.*\))?"
+    r"(?:, (?P<suppressed>\d+) suppressed since)?"
+)
 _ASKED: Final = frozenset({Act.PAUSED, Act.CANCELLED, Act.CONTINUED})
 _OF_PEOPLE: Final = frozenset({Act.CLAIMED, Act.RETURNED, Act.DECIDED, Act.EXPIRED})
 # What the outbox says of one flag that came after its run's release, or that an undo turned.
@@ -41,6 +44,10 @@ class Bag:
         """One more, so many times."""
         of_it = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest())
         self.n, self._sum = self.n + times, (self._sum + times * of_it) % (1 << 256)
+
+    def add_next(self, *parts: str) -> None:
+        """One more, which comes after all that are there: in another order it is another bag."""
+        self.add(str(self.n), *parts)
 
     def __add__(self, other: Bag) -> Bag:
         both = Bag()
@@ -71,12 +78,12 @@ class Trail:
         self.accepted: list[tuple[str, str]] = []
         self.approved: list[tuple[str, str]] = []
         self.released_at: datetime | None = None
-        self.n_told: Counter[str] = Counter()  # flags of its release, and those that came later
+        self.releases: list[str] = []  # what each said that it put before the reviewers: the run's first, then more of it
         self.withdrawn, self.decided, self.changes, self.turned = Bag(), Bag(), Bag(), Bag()
         self.undigested: Counter[tuple[str, str, str]] = Counter()  # decisions of before entries named the row
         self.claimed: dict[str, tuple[str, bool]] = {}  # account → who claimed it last, and whether that has ended
         self.expired: set[str] = set()
-        self.restored: set[str] = set()
+        self.restored: Counter[str] = Counter()
         self.read_on()
 
     def read_on(self) -> bool:
@@ -103,7 +110,7 @@ class Trail:
             self.turned.add(entry.account)
             return True
         if entry.act == Act.RESTORED and entry.detail == named[1]:
-            self.restored.add(entry.account)
+            self.restored[entry.account] += 1
             return True
         if entry.run_id != self._run_id:
             return False
@@ -114,18 +121,17 @@ class Trail:
             self.approved.append((entry.who, entry.detail))
         elif entry.act == Act.RELEASED:
             self.released_at = self.released_at or _moment(entry.at)
-            if said := _RELEASED.match(entry.detail):
-                self.n_told[said[2]] += int(said[1]) + int(said[3]) + int(said[4] or 0)
+            self.releases.append(entry.detail)
         elif entry.act == Act.WITHDRAWN:
             self.withdrawn.add(entry.account)
-            self.changes.add(entry.act, entry.who, entry.account, FlagState.WITHDRAWN)
+            self.changes.add_next(entry.act, entry.who, entry.account, FlagState.WITHDRAWN)
         elif entry.act in _OF_PEOPLE:
             self._hear_person(entry)
         return True
 
     def _hear_person(self, entry: AuditEntry) -> None:
         state, _, digest = entry.detail.rpartition(": ")[2].partition(", row ")
-        self.changes.add(entry.act, entry.who, entry.account, state)
+        self.changes.add_next(entry.act, entry.who, entry.account, state)
         if entry.act == Act.CLAIMED:
             self.claimed[entry.account] = entry.who, False
         elif entry.act == Act.EXPIRED:
@@ -153,7 +159,7 @@ class RowsOfRun:
         yield from wrong
         yield from self._release(flags)
         yield from self._people()
-        yield from self._outbox(flags, more, turns)
+        yield from self._outbox(len(flags), more, turns)
         asked = sum(self._trail.acts[act] for act in _ASKED)
         if asked != self._row.n_requests:
             yield "what was asked of the run (pause, continue, cancel) is not what the trail tells of it"
@@ -163,16 +169,16 @@ class RowsOfRun:
             self._key = self._reader.audit_key()
         return account_digest(self._key, account_id)
 
-    def _flags(self) -> tuple[set[int], list[HeldFlag], Bag, list[str]]:
-        """Ordinals of all flags, those that came after the release, how undos turned them, and what is wrong of any."""
+    def _flags(self) -> tuple[list[ReleasedAs], list[HeldFlag], Bag, list[str]]:
+        """What all flags came as, in the run's order; those after the release; how undos turned them; what is wrong of any."""
         counted = self._release_size()
-        places: Counter[int] = Counter()
+        places: list[tuple[int, ReleasedAs]] = []
         more: list[HeldFlag] = []
         withdrawn, turns = Bag(), Bag()
         wrong: Counter[str] = Counter()
         for flag in self._reader.flags(self._row.run_id):
             self.n += 1
-            places[flag.ordinal] += 1
+            places.append((flag.ordinal, flag.released_as))
             if flag.ordinal > counted and self._row.released_at is not None:
                 more.append(flag)
             if flag.state == FlagState.WITHDRAWN:
@@ -186,9 +192,10 @@ class RowsOfRun:
             said.append("the flags that are withdrawn are not those of which the trail tells")
         if turns.n > self._trail.turned.n:
             said.append("undos are said to have turned evidence more often than the trail tells")
-        if sorted(places.elements()) != list(range(1, places.total() + 1)):
+        places.sort()
+        if any(ordinal != place for place, (ordinal, _) in enumerate(places, start=1)):
             said.append("the flags are not numbered from 1 without a gap")
-        return set(places), more, turns, said
+        return [came_as for _, came_as in places], more, turns, said
 
     def _wrong(self, flag: HeldFlag) -> str:
         came_before, trail = flag.released_as in BEFORE_REVIEWERS, self._trail
@@ -206,17 +213,31 @@ class RowsOfRun:
     def _release_size(self) -> int:
         return sum(change.n for change in self._reader.changes(self._row.run_id) if change.act == Happened.RELEASED)
 
-    def _release(self, flags: set[int]) -> Iterator[str]:
-        """The run's row against the entry of its release."""
+    def _release(self, flags: Sequence[ReleasedAs]) -> Iterator[str]:
+        """The run's row, and what its flags came as, against the entries of its releases."""
         at, told_at = self._row.released_at, self._trail.released_at
         if told_at is not None:
             if at is None or abs(at - told_at) > _SHOWN_AT_ONCE:
                 yield "the run's row does not say that it was released when the trail tells that it was"
-            counted, told = self._release_size(), self._trail.n_told
-            if told and (told["flags"], told["more flags"]) != (counted, len(flags) - counted):
+            if not self._came_as_told(flags):
                 yield "the run has other flags than the trail tells that it released"
         elif at is not None and flags and self._was_to_tell(at):
             yield "the run's row says that it is released, and the trail does not tell of it"
+
+    def _came_as_told(self, flags: Sequence[ReleasedAs]) -> bool:
+        """Whether each release tells of the flags that came with it, which are numbered in the order of coming."""
+        counted = begins = 0
+        for said in self._trail.releases:
+            told = _RELEASED.fullmatch(said)
+            if told is None:
+                return False
+            ends = begins + int(told["n"]) + int(told["overtaken"]) + int(told["suppressed"] or 0)
+            counted += ends - begins if told["flags"] == "flags" else 0
+            # Entries of before told of fewer kinds, and flags of before were given theirs later: they count alone.
+            if told["kinds"] and said != ReleaseCount.of(Counter(flags[begins:ends])).said(told["flags"]):
+                return False
+            begins = ends
+        return (begins, counted) == (len(flags), self._release_size())
 
     def _was_to_tell(self, released_at: datetime) -> bool:
         """Whether there was a trail at that time: a store of before had none, and no key for it."""
@@ -245,14 +266,16 @@ class RowsOfRun:
         if claimed != self._trail.claimed:
             yield "the claims are not those of which the trail tells"
 
-    def _outbox(self, flags: set[int], more: list[HeldFlag], turns: Bag) -> Iterator[str]:
-        """The outbox's rows against the trail and the flags."""
+    def _outbox(self, n_flags: int, more: list[HeldFlag], turns: Bag) -> Iterator[str]:
+        """The outbox's rows against the trail and the flags; their order too, since whoever follows them goes by it."""
         changes, came = Bag(), Bag()
         releases: list[int] = []
-        restored: defaultdict[str, int] = defaultdict(int)
+        restored: Counter[str] = Counter()
+        queue, misplaced = self._row.plan.spec.policy.queue, False
         for change in self._reader.changes(self._row.run_id):
             self.n += 1
             account = "" if change.account_id is None else self._digest(change.account_id)
+            misplaced |= change.queue != queue or (change.n != 1 and change.act != Happened.RELEASED)
             if change.act == Happened.RELEASED:
                 releases.append(change.n)
             elif change.act == Happened.RESTORED:
@@ -260,13 +283,15 @@ class RowsOfRun:
             elif change.act in _CAME:
                 came.add(account)
             else:
-                changes.add(change.act, change.who, account, change.state)
+                changes.add_next(change.act, change.who, account, change.state)
         expected = Bag()
         for flag in more:
             expected.add(self._digest(flag.flag.account_id))
-        released = len(releases) == 1 and flags >= {releases[0]} if self._row.released_at is not None and flags else not releases
-        same = released and changes == self._trail.changes and restored.keys() <= self._trail.restored
-        if not same or came != expected + turns:
+        is_out = self._row.released_at is not None and n_flags > 0
+        released = len(releases) == 1 and 0 < releases[0] <= n_flags if is_out else not releases
+        # One that stood again before its run was released has no event of that, but the one of its release.
+        same = released and changes == self._trail.changes and restored <= self._trail.restored
+        if misplaced or not same or came != expected + turns:
             yield "the events of its flags are not those that the trail and the flags tell of"
         if not self._reader.events_without_gap():
             yield "the events of the store are not numbered without a gap: some were deleted, or are not what they were"

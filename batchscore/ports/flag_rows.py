@@ -92,6 +92,7 @@ class HeldClaim(NamedTuple):
 class HeldChange(NamedTuple):
     """A row of the outbox; of a release, which is one row for ``n`` flags, ``account_id`` is None."""
 
+    queue: str
     n: int
     act: str
     who: str
@@ -128,9 +129,10 @@ class ReleaseCount(Value):
         )
 
     def said(self, flags: str = "flags") -> str:
-        """In words, for the audit trail."""
+        """In words, for the audit trail: `verify` reads them."""
         more = f", {self.n_suppressed} suppressed since" if self.n_suppressed else ""
-        return f"{self.n_flags} {flags}, {self.n_overtaken} overtaken{more}"
+        kinds = f"({self.n_evidence} evidence, {self.n_decided_kept} kept)"
+        return f"{self.n_flags} {flags}, {self.n_overtaken} overtaken {kinds}{more}"
 
 
 class LeftFlag(Value):

@@ -60,10 +60,10 @@ def claims_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldClaim]:
 def changes_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldChange]:
     """The outbox's rows of the run, by number."""
     key = (_events.c.number,)
-    query = sa.select(*key, _events.c.n, _events.c.act, _events.c.who, _events.c.account_id, _events.c.state)
-    for row in _paged(rows_of, query.where(_events.c.run_id == run_id), key):
-        account_id = None if row["account_id"] is None else account_id_of(row["account_id"])
-        yield HeldChange(n=row["n"], act=row["act"], who=row["who"], account_id=account_id, state=row["state"])
+    query = sa.select(*key, *(_events.c[name] for name in HeldChange._fields)).where(_events.c.run_id == run_id)
+    for row in _paged(rows_of, query, key):
+        change = HeldChange(*(row[name] for name in HeldChange._fields))
+        yield change if change.account_id is None else change._replace(account_id=account_id_of(row["account_id"]))
 
 
 def is_without_gap(rows_of: RowsOf) -> bool:

@@ -111,6 +111,18 @@ def swapped_receipts(store: Path) -> None:
             connection.exec_driver_sql(put, (json.dumps(receipt), row.number))
 
 
+def swapped_events(store: Path) -> None:
+    """A flag was claimed and given back; whoever follows the events reads that it was given back, and then claimed."""
+    with engine_of(store).begin() as connection:
+        asked = (
+            "SELECT MIN(number), MAX(number) FROM events WHERE act IN ('claimed', 'returned') "
+            "AND account_id = (SELECT account_id FROM events WHERE act = 'returned')"
+        )
+        claimed, returned = connection.exec_driver_sql(asked).one()
+        for was, becomes in ((claimed, 0), (returned, claimed), (0, returned)):
+            connection.exec_driver_sql("UPDATE events SET number = ? WHERE number = ?", (becomes, was))
+
+
 def by_hand(*statements: str) -> Plant:
     """Past the triggers that keep people's rows, as whoever owns the tables can."""
 
@@ -243,6 +255,13 @@ LIES: dict[str, tuple[str, Plant]] = {
         "desk",
         sql("UPDATE flags SET state = 'overtaken', open_marker = NULL WHERE run_id = '{flagged}' AND rank = 1"),
     ),
+    "a flag is said to have come as evidence": (
+        "desk",
+        sql(
+            "UPDATE flags SET state = 'overtaken', open_marker = NULL, closed_at = opened_at, released_as = 'evidence', "
+            "overtaken_by = '{undone}' WHERE run_id = '{flagged}' AND rank = 1"
+        ),
+    ),
     "what a release made of a flag is edited": (
         "desk",
         sql("UPDATE flags SET released_as = 'evidence' WHERE run_id = '{flagged}' AND rank = 1"),
@@ -253,6 +272,8 @@ LIES: dict[str, tuple[str, Plant]] = {
     ),
     "an event is deleted": ("desk", sql("DELETE FROM events WHERE act = 'decided'")),
     "an event is edited": ("desk", sql("UPDATE events SET state = 'cleared' WHERE act = 'decided'")),
+    "an event is another queue's": ("desk", sql("UPDATE events SET queue = 'other' WHERE act = 'decided'")),
+    "two events of a flag change places": ("desk", swapped_events),
     "an event of another run is deleted": ("desk", sql("DELETE FROM events WHERE act = 'withdrawn' AND run_id = '{undone}'")),
     "a release's event is edited": ("desk", sql("UPDATE events SET n = n - 1 WHERE act = 'released' AND run_id = '{flagged}'")),
     "the last entry and its head are cut": (

@@ -15,7 +15,7 @@ from batchscore.flag import Disposition
 from batchscore.operations.trail import RowsOfRun, Trail
 from batchscore.ports import RunHandle
 from batchscore.store import Ledger, ReviewDesk, open_reader
-from tests.contract.store.at_the_desk import HOUR, let_claims_run_out, released, says
+from tests.contract.store.at_the_desk import HOUR, execute, let_claims_run_out, released, says
 from tests.contract.store.conftest import make_flag
 
 IDS = range(1, 9)
@@ -89,4 +89,35 @@ def test_trail_and_rows_agree_whatever_was_done(store: Ledger, desk: ReviewDesk,
         trail = Trail(reader, run.run_id)
         assert not trail.broken
         assert trail.ends_at_its_head
-        assert [*RowsOfRun(reader.run(run.run_id), reader, trail).contradictions()] == [], done
+        assert contradictions(store_folder, run) == [], done
+
+
+def test_an_event_that_tells_a_second_time_that_a_flag_stands_again_is_found(store: Ledger, store_folder: Path) -> None:
+    first = released(store, store_folder, "first", 7)
+    second = released(store, store_folder, "second", 7, score=0.9)
+    store.undo(first.run_id, by="cid", why="a test")
+    assert contradictions(store_folder, second) == []
+    execute(
+        store_folder,
+        "INSERT INTO events SELECT number + 1, n, at, act, who, queue, account_id, run_id, state FROM events "
+        "WHERE act = 'restored' AND number = (SELECT MAX(number) FROM events)",
+    )
+    assert contradictions(store_folder, second) != []
+
+
+@pytest.mark.parametrize(("said", "agrees"), [("2 flags, 1 overtaken", True), ("2 flags, 0 overtaken", False)])
+def test_a_release_that_an_earlier_version_told_of_is_held_to_its_count_alone(
+    store: Ledger, store_folder: Path, said: str, agrees: bool
+) -> None:
+    released(store, store_folder, "first", 7)
+    run = released(store, store_folder, "second", 7, 8, 9, score=0.9)
+    reader = open_reader(store_folder)
+    trail = Trail(reader, run.run_id)
+    assert trail.releases == ["2 flags, 1 overtaken (1 evidence, 0 kept)"]
+    trail.releases[:] = [said]
+    assert bool([*RowsOfRun(reader.run(run.run_id), reader, trail).contradictions()]) is not agrees
+
+
+def contradictions(folder: Path, run: RunHandle) -> list[str]:
+    reader = open_reader(folder)
+    return [*RowsOfRun(reader.run(run.run_id), reader, Trail(reader, run.run_id)).contradictions()]

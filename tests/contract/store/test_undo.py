@@ -202,8 +202,8 @@ def test_the_trail_is_a_chain_that_names_each_account_by_a_keyed_digest_and_neve
     assert head == (len(entries), digest)
     key = audit_key(store_folder)
     assert [(entry.act, entry.run_id, entry.account, entry.detail) for entry, _ in entries] == [
-        ("released", run.run_id, "", "2 flags, 0 overtaken"),
-        ("released", heir.run_id, "", "0 flags, 1 overtaken"),
+        ("released", run.run_id, "", "2 flags, 0 overtaken (0 evidence, 0 kept)"),
+        ("released", heir.run_id, "", "0 flags, 1 overtaken (0 evidence, 0 kept)"),
         ("undo begun", run.run_id, "", "wrong threshold"),
         ("withdrawn", run.run_id, account_digest(key, "canary-account"), ""),
         ("withdrawn", run.run_id, account_digest(key, "other"), ""),
