@@ -158,6 +158,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
 REJECT_CODES: Final[dict[str, str]] = {
     "null_id": "the account id is null",
     "id_range": "the account id is negative",
+    "id_length": "the account id is longer than 255 bytes, which no review database holds",
     "event_in_future": "the event is dated later than it was known, plus the declared skew",
     "null_event_at": "the event has no time",
     "null_known_at": "nothing says when the event became known",

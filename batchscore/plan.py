@@ -34,7 +34,7 @@ class Stage(StrEnum):
 
 # Raised by hand when a stage's output changes for equal input; guarded by a golden test. A shadow's output is a score's.
 STAGE_FORMAT: Final[dict[Stage, int]] = {
-    Stage.FREEZE: 1, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 4, Stage.RECONSIDER: 1, Stage.REASONS: 2
+    Stage.FREEZE: 2, Stage.ROLLUP: 3, Stage.MERGE: 1, Stage.SCORE: 4, Stage.RECONSIDER: 1, Stage.REASONS: 2
 }  # fmt: skip
 
 

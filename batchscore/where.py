@@ -6,6 +6,7 @@ and ``[column, is not, null]`` ask for it. Numbers are compared as numbers, text
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr, model_validator
@@ -74,6 +75,9 @@ def _condition(value: Any) -> Any:
         column, op, of = value
         if not all(one is None or isinstance(one, (bool, int, float, str)) for one in (of if isinstance(of, list) else [of])):
             msg = f"{column!r} is compared with numbers, text, true or false → put it in quotes if it is text"
+            raise ValueError(msg)
+        if any(isinstance(one, float) and not isfinite(one) for one in (of if isinstance(of, list) else [of])):
+            msg = f"{column!r} cannot be compared with an infinite number, nor with nan → write a number, or [{column}, is, null]"
             raise ValueError(msg)
         return {"column": column, "op": op, "value": tuple(of) if isinstance(of, list) else of}
     return value

@@ -100,7 +100,12 @@ def guess_events(
     key, why = _key("events", ids, told or same)
     why = "named as the accounts' key is" if same and not told else why
     times = [column for column in columns if column.time is not None and column.name != key.name]
-    known, why_known = _time("events.known_at", times, _KNOWN, said.known_at)
+    if said.known_at and said.known_at == said.event_at:  # one column may be both, and then nothing is left to guess
+        _named(times, said.known_at, "events.known_at")
+        known, why_known = None, "named, as the time it happened"
+    else:
+        free = [column for column in times if column.name != said.event_at]
+        known, why_known = _time("events.known_at", free, _KNOWN, said.known_at)
     left = [column for column in times if known is None or column.name != known.column]
     event, why_event = _time("events.event_at", left, _EVENT, said.event_at)
     if event is None:
@@ -113,7 +118,9 @@ def guess_events(
         Guessed(of="events.key", column=key.name, why=why),
         Guessed(of="events.event_at", column=event.column, why=why_event),
         Guessed(
-            of="events.known_at", column=known.column if known else "event_at", why=why_known if known else "no column tells"
+            of="events.known_at",
+            column=known.column if known else "event_at",
+            why=why_known if known or said.known_at else "no column tells",
         ),
     )
     others, verdict = _others(columns, {key.name, event.column, known.column if known else ""})

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import empty_intervals
 from batchscore.features.tables import VALID_FROM, AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, STRING_ID_BYTES, IdKind
 from batchscore.sources.column_types import refuse_id_type
 from batchscore.sources.utc_times import Mask, to_utc
 
@@ -52,6 +52,8 @@ def canonical_accounts(raw: pa.Table, accounts: AccountsTable, columns: Iterable
     """
     gathered = _Batch(raw, place)
     made = {ACCOUNT_ID: gathered.ids(accounts.key, kind)}
+    if kind == "string":  # better than a run that ends at its release; events of such an account are of an unknown one
+        gathered.reject("id_length", _longer(made[ACCOUNT_ID], STRING_ID_BYTES))
     for name, time in accounts.times.items():
         made[name] = gathered.times(time, null_code="null_valid_from" if name == VALID_FROM else None)
     if accounts.history is not None:
@@ -161,6 +163,13 @@ def _valid_text(values: pa.Array, where: str) -> pa.Array:
 
 def _text_checked(values: pa.Array, where: str) -> pa.Array:
     return _valid_text(values, where) if pa.types.is_string(values.type) else values
+
+
+def _longer(text: pa.Array, most: int) -> Mask:
+    """Which texts have more than so many bytes."""
+    beyond: Any = pc.fill_null(pc.greater(pc.binary_length(text), most), fill_value=False)
+    found: Mask = beyond.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _later(event_at: pa.Array, known_at: pa.Array, skew: timedelta) -> Mask:

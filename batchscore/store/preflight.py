@@ -24,6 +24,9 @@ _EXACT: Final = {"score": "double", "margin": "double"}
 def require_ready(connection: sa.Connection) -> None:
     """Raise Refused ``database_setup`` with everything that `findings` has."""
     problems = tuple(findings(connection))
+    if problems and role_of(connection) == "reviewer":  # its rights are as they should be; a list would ask for the driver's
+        what = "is a reviewer's: it decides on flags, and changes no run"
+        problems = (Problem(where="account", what=what, remedy="name the committer's account in the URL (batchscore db grants)"),)
     if problems:
         raise Refused(
             "database_setup",

@@ -12,10 +12,11 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from batchscore.keys import STRING_ID_BYTES
+
 metadata = sa.MetaData()
 LONG: Final = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")  # MySQL's TEXT ends at 64 KB
 INTEGER_ID: Final = sa.BigInteger().with_variant(mysql.BIGINT(unsigned=True), "mysql")
-STRING_ID_BYTES: Final = 255
 STRING_ID: Final = sa.LargeBinary(STRING_ID_BYTES).with_variant(mysql.VARBINARY(STRING_ID_BYTES), "mysql")
 
 # One row: what was fixed when the store was made.

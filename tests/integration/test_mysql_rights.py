@@ -121,6 +121,17 @@ def test_a_reviewers_account_is_told_the_rights_on_columns_that_an_upgrade_broug
     assert preflight(tmp_path) == ("reviewer", ())
 
 
+def test_a_reviewers_account_that_would_control_a_run_is_told_whose_that_is_and_no_rights(
+    accounts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_role("reviewer", accounts, monkeypatch)
+    with pytest.raises(Refused) as refusal:
+        open_store(tmp_path, "integer")
+    (problem,) = refusal.value.problems
+    assert (refusal.value.reason, problem.where) == ("database_setup", "account")
+    assert "committer" in problem.remedy
+
+
 @pytest.mark.parametrize(("said", "on"), [("0", False), ("'OFF'", False), ("1", True), ("'ON'", True), ("'NO_LOCK'", True)])
 def test_a_servers_switch_is_a_number_or_a_word(mysql_server: MySqlServer, said: str, *, on: bool) -> None:
     with open_engine(mysql_server.make_database()).connect() as connection:

@@ -87,6 +87,8 @@ def test_an_outline_names_columns_and_no_value() -> None:
         ([[True, "==", 1]], "a column, an operator and a value"),
         ([["at", "==", date(2026, 1, 1)]], "in quotes if it is text"),
         ([["at", "in", [{"a": 1}]]], "in quotes if it is text"),
+        ([["at", "==", float("inf")]], "infinite"),
+        ([["at", "in", [1.0, float("nan")]]], "infinite"),
     ],
 )
 def test_what_is_no_filter_is_told_in_one_line(written: Any, said: str) -> None:

@@ -47,7 +47,8 @@ ADVICE: Final = {
         "Use one store per kind: set `store:` in the spec to a new folder. Kinds are never mixed in one review queue.",
     ),
     "id_too_large": Advice(
-        "SQLite has signed 64-bit integers, and an id is above 2^63−1.",
+        "SQLite has signed 64-bit integers, and an id is above 2^63−1. (Text longer than 255 bytes is rejected with its row: "
+        "`id_length`.)",
         "Declare `account_id: string` in the feature set, use a new store, and give the ids as text.",
     ),
     "duplicate_id": Advice(

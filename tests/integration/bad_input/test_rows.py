@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,12 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from batchscore.attempt import attempt
 from batchscore.errors import Refused
+from batchscore.executors.inline import InlineExecutor
+from batchscore.pipeline import run
 from batchscore.plan import Stage
 from batchscore.planner import make_plan
-from batchscore.store import open_reader
+from batchscore.store import open_reader, open_store
 from tests.integration.bad_input.spoiling import N, cast, change, change_all, counts, digest, first, go, put, refused, stopped
-from tests.small_world import SmallWorld
+from tests.small_world import SmallWorld, make_small_world
 
 
 def test_null_and_negative_ids_are_rejected_and_the_others_scored(world: SmallWorld) -> None:
@@ -26,6 +30,20 @@ def test_null_and_negative_ids_are_rejected_and_the_others_scored(world: SmallWo
     assert (found["freeze rejected null_id"], found["freeze rejected id_range"], found["freeze rows"]) == (1, 1, N)
     assert (found["rollup rejected null_id"], found["rollup rejected id_range"]) == (2, 1)
     assert found["score rows"] == N - 2
+
+
+def test_an_id_too_long_for_a_review_database_is_rejected_and_its_run_releases(tmp_path: Path) -> None:
+    world = make_small_world(tmp_path / "world", n_accounts=N, kind="string")
+    fits, too_long = "ä" * 127, "ä" * 128
+    change(first(world), put("id", lambda ids: pa.array([fits, too_long, *ids.to_pylist()[2:]], pa.string())))
+    plan = make_plan(world.spec(policy="{queue: abuse, budget: 100}"))
+    row = run(plan, executor=InlineExecutor(attempt), store=open_store(world.store, "string"), observer=lambda _event: None)
+    assert row.state == "finished"
+    found = counts(world, row)
+    assert (found["freeze rejected id_length"], found["freeze rows"]) == (1, N)
+    flagged = {flag.flag.account_id for flag in open_reader(world.store).queue(None, limit=1_000)}
+    assert fits in flagged
+    assert len(flagged) == N - 1
 
 
 @pytest.mark.parametrize("where", ["in one file", "in two files of one group", "in two groups"])

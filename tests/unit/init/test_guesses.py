@@ -90,6 +90,21 @@ def time(name: str) -> TimeColumn:
     return TimeColumn(column=name)
 
 
+def test_one_column_may_be_named_as_when_events_happened_and_were_known() -> None:
+    found = columns(user_id="integer", sent_at="time", loaded_at="time")
+    events, guessed = guess_events(found, ACCOUNTS, NamedColumns(event_at="sent_at", known_at="sent_at"))
+    assert (events.event_at, events.known_at) == (time("sent_at"), None)
+    assert guessed[-1].why == "named, as the time it happened"
+    with pytest.raises(Refused, match="name one of: 'sent_at', 'loaded_at'"):
+        guess_events(found, ACCOUNTS, NamedColumns(event_at="gone", known_at="gone"))
+
+
+def test_a_column_that_is_named_as_when_events_happened_is_not_guessed_as_when_they_were_known() -> None:
+    found = columns(user_id="integer", sent_at="time", loaded_at="time")
+    events, _ = guess_events(found, ACCOUNTS, NamedColumns(event_at="loaded_at"))
+    assert (events.event_at, events.known_at) == (time("loaded_at"), None)
+
+
 def test_a_named_column_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(Refused, match="name one of: 'created_at'"):
         guess_accounts(columns(user_id="text", created_at="time"), NamedColumns(created_at="born"))
