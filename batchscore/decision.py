@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from batchscore.decide.again import MOST_LOOKED_AT, CloserLook, closer_looks_in
 from batchscore.decide.best import best_of
-from batchscore.decide.memory import Memory, Moment, read_at, remember
+from batchscore.decide.memory import Memory, Moment, read_of, remember
 from batchscore.decide.table import EVIDENCE, FLAG, RESERVE, of_standing
 from batchscore.decide.tiers import lowest_threshold
 from batchscore.decide.top import Question, Told, decide_dates, to_metadata
@@ -33,7 +33,7 @@ from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
 from batchscore.plan import DECISIONS, KeyRange, Partition, Plan, Reference, Score, Stage
 from batchscore.policy import Policy
-from batchscore.ports import RunRow, StoreReader
+from batchscore.ports import MemoryRead, RunRow, StoreReader
 from batchscore.receipt import Output, Receipt
 from batchscore.sources.groups import groups_beside, read_groups
 from batchscore.sources.segment import frozen_names
@@ -118,8 +118,9 @@ def to_reconsider(plan: Plan, definitions: Definitions, reader: StoreReader, row
 
 def _memory(plan: Plan, definitions: Definitions, reader: StoreReader, row: RunRow) -> pa.Table:
     queue = plan.spec.policy.queue
+    read = MemoryRead(reader.clock(), reader.newest_event())  # before the rest: what comes meanwhile may be seen, or not
     past, suppressions = reader.past_columns(queue, but_not_of=row), reader.suppressions(queue)
-    return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id], reader.clock())
+    return remember(past, suppressions, ID_TYPES[definitions.feature_set.account_id], read)
 
 
 def found_closer(definitions: Definitions, receipts: Iterable[Receipt], as_of: datetime) -> dict[int | str, CloserLook]:
@@ -161,11 +162,11 @@ def evidence_to_release(row: RunRow, definitions: Definitions, explained: Iterab
     return flags_of_rows(decided_rows(row.decision, EVIDENCE), row, definitions, explained)
 
 
-def memory_read_at(row: RunRow) -> datetime | None:
+def memory_read(row: RunRow) -> MemoryRead | None:
     """When the run read the memory that it decided by; None for a run of an earlier release."""
     assert row.memory is not None, "memory is recorded with the decision"
     with open_verified(row.memory.path, row.memory.sha256) as stream:
-        return read_at(pq.read_schema(stream))
+        return read_of(pq.read_schema(stream))
 
 
 def reserve_of(row: RunRow) -> pa.Table:

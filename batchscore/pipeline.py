@@ -16,7 +16,7 @@ from typing import Final
 from batchscore.admission import judge_input
 from batchscore.budgets import judge_errors
 from batchscore.command import command
-from batchscore.decision import evidence_to_release, flags_to_release, make_decision, memory_read_at, to_reconsider
+from batchscore.decision import evidence_to_release, flags_to_release, make_decision, memory_read, to_reconsider
 from batchscore.dispatch.dispatcher import Dispatcher
 from batchscore.dispatch.forecast import Forecast, usual_seconds
 from batchscore.dispatch.limits import Limits
@@ -280,7 +280,7 @@ class _Walk:
         self._waits.until_free()  # the last moment at which a person keeps the flags from the reviewers: a release is not cut
         explained = tuple(self._reader.receipts(self._run_id, Stage.REASONS))
         flags, evidence = (made(row, self._definitions, explained) for made in (flags_to_release, evidence_to_release))
-        count = self._store.release(self._handle, flags, evidence, memory_read_at(row))
+        count = self._store.release(self._handle, flags, evidence, memory_read(row))
         self._observer(
             Released(
                 run_id=self._run_id,

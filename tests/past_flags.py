@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batchscore.decide import memory
 from batchscore.flag import FlagState
-from batchscore.ports import PastColumns, RunRow, StoreReader, Suppression
+from batchscore.ports import MemoryRead, PastColumns, RunRow, StoreReader, Suppression
 from batchscore.store.rows import from_microseconds, microseconds
 
 
@@ -46,7 +46,7 @@ def remember(
     flags: Iterable[PastFlag], suppressions: Iterable[Suppression], id_type: pa.DataType, read_at: datetime | None = None
 ) -> pa.Table:
     """`memory.remember` of flags one by one; each is a page."""
-    return memory.remember(map(columns, flags), suppressions, id_type, read_at)
+    return memory.remember(map(columns, flags), suppressions, id_type, None if read_at is None else MemoryRead(read_at))
 
 
 def columns(flag: PastFlag) -> PastColumns:

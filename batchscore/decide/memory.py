@@ -24,10 +24,11 @@ from batchscore.decide.best import Places
 from batchscore.flag import DECIDED, FlagState
 from batchscore.keys import ACCOUNT_ID, MOMENT, positions
 from batchscore.policy import CoolDown
-from batchscore.ports import PastColumns, Suppression
+from batchscore.ports import MemoryRead, PastColumns, Suppression
 
 _FLAGS_AT_ONCE: Final = 20_000
 _READ_AT: Final = b"batchscore.read_at"
+_READ_EVENT: Final = b"batchscore.read_event"
 
 Objects = npt.NDArray[np.object_]
 
@@ -70,9 +71,9 @@ def memory_schema(id_type: pa.DataType) -> pa.Schema:
 
 
 def remember(
-    past: Iterable[PastColumns], suppressions: Iterable[Suppression], id_type: pa.DataType, read_at: datetime | None = None
+    past: Iterable[PastColumns], suppressions: Iterable[Suppression], id_type: pa.DataType, read: MemoryRead | None = None
 ) -> pa.Table:
-    """Past flags and suppressions of one queue as a table of `memory_schema`; what ended by ``read_at`` is ``ended``."""
+    """Past flags and suppressions of one queue as a table of `memory_schema`; ``ended``: by when they were ``read``."""
     schema = memory_schema(id_type)
     held = list(suppressions)
     tables = [_of_flags(columns, schema) for columns in past]
@@ -83,16 +84,22 @@ def remember(
         "key": [one.key for one in held],
         "owner": [one.owner for one in held],
         "why": [one.why for one in held],
-        "ended": [read_at is not None and one.until <= read_at for one in held],
+        "ended": [read is not None and one.until <= read.at for one in held],
     }
     table = pa.concat_tables([*tables, _with_nulls(of_suppressions, len(held), schema)]).combine_chunks()
-    return table if read_at is None else table.replace_schema_metadata({_READ_AT: read_at.isoformat().encode()})
+    if read is None:
+        return table
+    said = {_READ_AT: read.at.isoformat().encode()}
+    return table.replace_schema_metadata(said if read.event is None else said | {_READ_EVENT: str(read.event).encode()})
 
 
-def read_at(schema: pa.Schema) -> datetime | None:
+def read_of(schema: pa.Schema) -> MemoryRead | None:
     """When the memory of that schema was read; None: it does not say, as those of earlier releases."""
-    held = (schema.metadata or {}).get(_READ_AT)
-    return None if held is None else datetime.fromisoformat(held.decode())
+    held = schema.metadata or {}
+    if _READ_AT not in held:
+        return None
+    event = held.get(_READ_EVENT)
+    return MemoryRead(datetime.fromisoformat(held[_READ_AT].decode()), None if event is None else int(event))
 
 
 def _of_flags(flags: PastColumns, schema: pa.Schema) -> pa.Table:

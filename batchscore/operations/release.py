@@ -20,7 +20,7 @@ from batchscore.flag import ReleasedAs
 from batchscore.keys import ACCOUNT_ID, ID_TYPES
 from batchscore.layout import Definitions, decided_rows
 from batchscore.plan import Stage
-from batchscore.ports import HeldFlag, RunRow, StoreReader
+from batchscore.ports import HeldFlag, MemoryRead, RunRow, StoreReader
 from batchscore.store import open_reader, open_store
 from batchscore.values import Value
 
@@ -155,7 +155,7 @@ def _paces(row: RunRow, gone: list[HeldFlag], n_open: int, now: datetime) -> lis
 def _memory_now(row: RunRow, reader: StoreReader) -> Memory:
     queue = row.plan.spec.policy.queue
     kind = ID_TYPES[Definitions.of(row.plan).feature_set.account_id]
-    held = remember(reader.past_columns(queue, but_not_of=row), reader.suppressions(queue), kind, reader.clock())
+    held = remember(reader.past_columns(queue, but_not_of=row), reader.suppressions(queue), kind, MemoryRead(reader.clock()))
     return Memory(held, Moment(as_of=row.plan.spec.as_ofs()[-1], released=True))
 
 

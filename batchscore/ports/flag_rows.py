@@ -33,6 +33,16 @@ class PastColumns(NamedTuple):
     second_reviewer: Sequence[bool]
 
 
+class MemoryRead(NamedTuple):
+    """When a run read the memory that it decides by: the time, and the newest event of flags then; None: its file does not say.
+
+    Events are numbered in the order of commits, so what a person decided is after that one if memory may not hold it.
+    """
+
+    at: datetime
+    event: int | None = None
+
+
 class Suppression(Value):
     """Accounts that are scored and not flagged from ``begins_at`` up to ``until``: why, and who answers for it.
 

@@ -10,7 +10,7 @@ from batchscore.acceptance import Accepted
 from batchscore.flag import AnyFlag
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
-from batchscore.ports.flag_rows import ReleaseCount, Undo
+from batchscore.ports.flag_rows import MemoryRead, ReleaseCount, Undo
 from batchscore.ports.run_rows import RunRow
 from batchscore.ports.store_reader import StoreReader
 from batchscore.receipt import Receipt
@@ -86,12 +86,12 @@ class Store(Protocol):
         run: RunHandle,
         flags: Iterable[AnyFlag],
         evidence: Iterable[AnyFlag] = (),
-        memory_read_at: datetime | None = None,
+        memory: MemoryRead | None = None,
     ) -> ReleaseCount:
         """Insert flags, then evidence on others, each in key order; the last transaction sets released_at. Repeatable.
 
-        What people wrote after ``memory_read_at``, which decide did not see, keeps accounts from the reviewers: a suppression
-        that holds by now, and a decision on a flag of the account.
+        What people wrote after the run read its ``memory``, which decide did not see, keeps accounts from the reviewers: a
+        suppression that holds by now, and a decision on a flag of the account.
         """
 
     def release_more(self, run_id: str, flags: Iterable[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:

@@ -154,6 +154,9 @@ class StoreReader(Protocol):
     def decided_labels(self, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
         """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
 
+    def newest_event(self) -> int:
+        """The number of the newest change of a flag; 0 before there is any. What is not committed yet comes after it."""
+
     def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""
 

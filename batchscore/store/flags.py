@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -27,13 +26,13 @@ from batchscore.errors import Refused, TryAgain
 from batchscore.failpoints import Point, reach
 from batchscore.flag import BEFORE_REVIEWERS, AnyFlag, FlagState, ReleasedAs
 from batchscore.plan import Plan
-from batchscore.ports import ReleaseCount, RunHandle
+from batchscore.ports import MemoryRead, ReleaseCount, RunHandle
 from batchscore.store.audit import Done
 from batchscore.store.fencing import Fence
 from batchscore.store.inserting import Insertion, ReviewDatabase, next_ordinal
 from batchscore.store.kept_back import Late
 from batchscore.store.outbox import Change, append_events, append_release, told_as
-from batchscore.store.rows import from_microseconds, microseconds, stored_id
+from batchscore.store.rows import from_microseconds, stored_id
 from batchscore.store.tables import flags_table, queues, runs, sweeps
 
 ROWS_A_STATEMENT = 500  # tests make these two smaller
@@ -47,17 +46,12 @@ _flags: Final = flags_table("raw")
 class ToRelease:
     """What a run releases: ``flags``, then ``evidence`` on others, each in key order.
 
-    ``memory_read_at``: what people wrote since, decide did not see. None: unknown, as of a run of an earlier release.
+    ``memory``: what people wrote since it was read, decide did not see. None: unknown, as of a run of an earlier release.
     """
 
     flags: Iterable[AnyFlag]
     evidence: Iterable[AnyFlag] = ()
-    memory_read_at: datetime | None = None
-
-    @property
-    def since(self) -> int | None:
-        """``memory_read_at`` in microseconds."""
-        return None if self.memory_read_at is None else microseconds(self.memory_read_at)
+    memory: MemoryRead | None = None
 
 
 def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewDatabase) -> ReleaseCount:
@@ -73,7 +67,7 @@ def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewData
         if row.released_at is None:
             _refuse_behind(connection, run)
         at = clock(connection, database.now)
-        return row.released_at, replace(_insertion_of(run, row.plan, database, at), since=asked.since)
+        return row.released_at, replace(_insertion_of(run, row.plan, database, at), since=asked.memory)
 
     def publish(connection: sa.Connection) -> None:
         if queue:  # whoever is at work there has either seen these flags unreleased, or sees them released
@@ -92,7 +86,7 @@ def release(run: RunHandle, asked: ToRelease, fence: Fence, database: ReviewData
             database.trail.append(connection, [done])
             append_release(connection, run.run_id, run.owner, queue, at)
 
-    queue, late = "", Late(run.run_id, database.now, database.largest_id, asked.since)
+    queue, late = "", Late(run.run_id, database.now, database.largest_id, asked.memory)
     released, insertion = fence.write(run, look)
     if released is None:
         reach(Point.RELEASE_BEGUN)

@@ -23,7 +23,7 @@ from batchscore.evidence import Said, says_more
 from batchscore.failpoints import Point, reach
 from batchscore.flag import DECIDED, AnyFlag, FlagState, ReleasedAs
 from batchscore.policy import MoreEvidence
-from batchscore.ports import RunHandle
+from batchscore.ports import MemoryRead, RunHandle
 from batchscore.store.audit import AuditTrail
 from batchscore.store.kept_back import DecidedOn, decided_since, suppressed_among
 from batchscore.store.past import newness, said_by
@@ -51,7 +51,7 @@ class ReviewDatabase:
 class Insertion:
     """How flags of a run are inserted: when (microseconds), what of them is evidence (``least``), and whether they only add.
 
-    ``since``: when the run read its memory (microseconds); what a person decided since, it did not see.
+    ``since``: when the run read its memory; what a person decided since, it did not see.
     """
 
     run: RunHandle
@@ -59,7 +59,7 @@ class Insertion:
     opened_at: int
     least: MoreEvidence
     adding: bool = False
-    since: int | None = None
+    since: MemoryRead | None = None
 
     def insert(self, connection: sa.Connection, flags: Sequence[AnyFlag]) -> None:
         """Insert flags of one queue and as-of; the run's own that are there stay as they are. Needs the queue's lock."""

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from batchscore.desk import Happened
 from batchscore.flag import AnyFlag, FlagState, ReleasedAs, WrittenFlag
-from batchscore.store.rows import stored_id
-from batchscore.store.tables import dispositions_table, flags_table, suppressions
+from batchscore.ports import MemoryRead
+from batchscore.store.rows import microseconds, stored_id
+from batchscore.store.tables import dispositions_table, events_table, flags_table, suppressions
 
 _IDS_A_STATEMENT: Final = 500
 _decided: Final = dispositions_table("raw")
+_events: Final = events_table("raw")
 _flags: Final = flags_table("raw")
 
 Subject = tuple[str, bytes]  # scope and key, as `suppressions` holds them
@@ -60,22 +63,28 @@ def _in_force(queue: str, now: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
     return (suppressions.c.queue == queue) & (suppressions.c.until > now * 1_000_000)
 
 
-def decided_since(connection: sa.Connection, queue: str, ids: Sequence[Any], since: int | None) -> DecidedOn:
-    """On which of those accounts' flags people decided from that moment on (microseconds); None: nobody asks."""
+def decided_since(connection: sa.Connection, queue: str, ids: Sequence[Any], since: MemoryRead | None) -> DecidedOn:
+    """On which of those accounts' flags people decided since memory was read; None: nobody asks.
+
+    The events tell, in the order of commits: by its clock a decision may be older than a memory that saw nothing of it.
+    """
     if since is None or not ids:
         return frozenset()
-    query = sa.select(_decided.c.account_id, _decided.c.run_id).where(_decided.c.queue == queue, _decided.c.account_id.in_(ids))
-    return frozenset((row.account_id, row.run_id) for row in connection.execute(query.where(_decided.c.recorded_at >= since)))
+    told, newer = _decided, _decided.c.recorded_at >= microseconds(since.at)
+    if since.event is not None:
+        told, newer = _events, (_events.c.act == Happened.DECIDED.value) & (_events.c.number > since.event)
+    query = sa.select(told.c.account_id, told.c.run_id).where(told.c.queue == queue, told.c.account_id.in_(ids), newer)
+    return frozenset((row.account_id, row.run_id) for row in connection.execute(query))
 
 
 class Late:
     """Flags of a release that suppressions meet after they were inserted, and before anybody saw them.
 
-    ``now``: the database's clock. ``largest``: the largest integer it holds. ``since``: when the run read its memory
-    (microseconds); None asks after every suppression.
+    ``now``: the database's clock. ``largest``: the largest integer it holds. ``since``: when the run read its memory; None asks
+    after every suppression.
     """
 
-    def __init__(self, run_id: str, now: sa.ColumnElement[Any], largest: int, since: int | None) -> None:
+    def __init__(self, run_id: str, now: sa.ColumnElement[Any], largest: int, since: MemoryRead | None) -> None:
         self._run_id, self._now, self._largest, self._since = run_id, now, largest, since
         self._of: defaultdict[Subject, list[Any]] = defaultdict(list)
         self._are_text = False
@@ -93,7 +102,7 @@ class Late:
         """Keep those back of which a suppression holds; ``at``: the moment. Needs the queue's lock."""
         query = sa.select(suppressions.c.scope, suppressions.c.subject).where(_in_force(queue, self._now))
         if self._since is not None:
-            query = query.where(suppressions.c.begins_at >= self._since)
+            query = query.where(suppressions.c.begins_at >= microseconds(self._since.at))
         ids = sorted({one for row in connection.execute(query) for one in self._named(row.scope, bytes(row.subject))})
         values = {
             "state": FlagState.OVERTAKEN.value, "open_marker": None, "closed_at": at, "released_as": ReleasedAs.SUPPRESSED.value,

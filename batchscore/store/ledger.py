@@ -26,7 +26,7 @@ from batchscore.failpoints import Point, reach
 from batchscore.flag import AnyFlag
 from batchscore.hold import Finding, HoldRow, Subject
 from batchscore.plan import Partition, Plan, Reference, Stage, Task
-from batchscore.ports import ReleaseCount, RunHandle, RunRow, Undo
+from batchscore.ports import MemoryRead, ReleaseCount, RunHandle, RunRow, Undo
 from batchscore.receipt import Receipt
 from batchscore.request import WHY_CHARS, Wish
 from batchscore.store.accepting import put_accepted
@@ -177,10 +177,10 @@ class Ledger:
         run: RunHandle,
         flags: Iterable[AnyFlag],
         evidence: Iterable[AnyFlag] = (),
-        memory_read_at: datetime | None = None,
+        memory: MemoryRead | None = None,
     ) -> ReleaseCount:
         """Insert flags and evidence on others, each in key order, and set ``released_at`` in the last transaction. Repeatable."""
-        asked = ToRelease(flags=flags, evidence=evidence, memory_read_at=memory_read_at)
+        asked = ToRelease(flags=flags, evidence=evidence, memory=memory)
         return release(run, asked, self._fence, self._database)
 
     def release_more(self, run_id: str, flags: Iterable[AnyFlag], *, by: str, per_day: int | None = None) -> ReleaseCount:

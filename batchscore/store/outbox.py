@@ -34,7 +34,7 @@ class Change:
 
 def append_events(connection: sa.Connection, changes: Sequence[Change], at: int) -> None:
     """Number and write ``changes``, in order. The caller holds the lock of the trail's head (`AuditTrail.append` takes it)."""
-    last = _last_number(connection)
+    last = newest_number(connection)
     rows = [
         {
             "number": last + ordinal, "n": 1, "at": at, "act": change.act.value, "who": change.who, "queue": change.queue,
@@ -50,7 +50,7 @@ def append_release(connection: sa.Connection, run_id: str, who: str, queue: str,
     """One row that gives every flag of the run its number. The caller holds the lock of the trail's head."""
     n = connection.execute(sa.select(sa.func.max(_flags.c.release_ordinal)).where(_flags.c.run_id == run_id)).scalar() or 0
     row = {
-        "number": _last_number(connection) + n, "n": n, "at": at, "act": Happened.RELEASED.value, "who": who, "queue": queue,
+        "number": newest_number(connection) + n, "n": n, "at": at, "act": Happened.RELEASED.value, "who": who, "queue": queue,
         "account_id": None, "run_id": run_id, "state": "",
     }  # fmt: skip
     if n:
@@ -127,5 +127,6 @@ def _event(row: sa.RowMapping) -> QueueEvent:
     )
 
 
-def _last_number(connection: sa.Connection) -> int:
+def newest_number(connection: sa.Connection) -> int:
+    """Of the last event; 0 before there is any."""
     return int(connection.execute(sa.select(sa.func.max(_events.c.number))).scalar() or 0)

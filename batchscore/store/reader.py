@@ -45,7 +45,7 @@ from batchscore.store.found_runs import FoundRuns
 from batchscore.store.held_flags import counted_flags, flags_of_account, flags_of_run, open_flags
 from batchscore.store.holding import approved_findings, holds_of
 from batchscore.store.laying_out import done_before
-from batchscore.store.outbox import events_after, events_of
+from batchscore.store.outbox import events_after, events_of, newest_number
 from batchscore.store.past import past_columns
 from batchscore.store.progress import (
     failures_of,
@@ -270,6 +270,10 @@ class Reader:
     def decided_labels(self, queue: str) -> Iterator[tuple[AccountId, bool, datetime]]:
         """What people decided in a queue, by account and time: confirmed (True) or cleared (False)."""
         return decided_labels(self._rows, queue)
+
+    def newest_event(self) -> int:
+        """The number of the newest change of a flag; 0 before there is any."""
+        return self._looked(newest_number)
 
     def events(self, after: int, *, limit: int) -> tuple[QueueEvent, ...]:
         """Changes of flags after that number, in order: numbers have no gap, and what has come never changes."""

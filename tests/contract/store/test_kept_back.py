@@ -10,9 +10,10 @@ from typing import Final, Literal
 import pytest
 
 from batchscore.desk import Happened
+from batchscore.failpoints import Point
 from batchscore.flag import Disposition, Flag, ReleasedAs, WrittenFlag
-from batchscore.ports import ReleaseCount, RunHandle, Suppression
-from batchscore.store import Ledger, ReviewDesk, flags, open_desk, open_reader
+from batchscore.ports import MemoryRead, ReleaseCount, RunHandle, Suppression
+from batchscore.store import Ledger, ReviewDesk, audit, flags, open_desk, open_reader
 from tests.contract.store.at_the_desk import says
 from tests.contract.store.conftest import AS_OF, OpenStore, make_flag, make_plan
 
@@ -91,7 +92,7 @@ def test_a_suppression_that_comes_while_flags_are_inserted_holds_for_those_that_
         suppress(open_desk(store_folder), "domain", "y.org")
         yield written(run, "c", "z.org")
 
-    count = store.release(run, slowly(), (), read_at)
+    count = store.release(run, slowly(), (), MemoryRead(read_at))
     assert count == ReleaseCount(n_flags=1, n_overtaken=0, n_suppressed=2)
     assert shown(store_folder) == {"c"}
 
@@ -105,22 +106,46 @@ def test_of_a_reserve_too_whoever_is_suppressed_by_now_is_kept_back(store: Ledge
     assert shown(store_folder) == {1, 3}
 
 
-def test_what_a_person_decided_since_the_run_read_its_memory_stays(store: Ledger, store_folder: Path) -> None:
+@pytest.mark.parametrize("by_events", [True, False], ids=["", "memory of an earlier release"])
+def test_what_a_person_decided_since_the_run_read_its_memory_stays(store: Ledger, store_folder: Path, *, by_events: bool) -> None:
     desk = open_desk(store_folder)
 
     first = decided(store, store_folder, "first")
     store.release(first, iter([make_flag(account_id, run_id=first.run_id) for account_id in (1, 2, 3)]))
     desk.decide([says(1), says(2)])
-    read_at = store.reader().clock()
+    reader = store.reader()
+    read = MemoryRead(reader.clock(), reader.newest_event() if by_events else None)
     desk.decide([says(2, by="bob", disposition=Disposition.CONFIRMED, correct=True), says(3)])
     run = decided(store, store_folder, "second")
     later: list[Flag] = [
         make_flag(account_id, run_id=run.run_id).model_copy(update={"as_of": AS_OF + DAY}) for account_id in (1, 2)
     ]
     adds = [make_flag(3, run_id=run.run_id).model_copy(update={"as_of": AS_OF + DAY})]
-    count = store.release(run, iter(later), adds, read_at)
+    count = store.release(run, iter(later), adds, read)
     assert count == ReleaseCount(n_flags=1, n_overtaken=2, n_decided_kept=2)
     assert (shown(store_folder), kinds(store_folder, run)[2]) == ({1}, ReleasedAs.KEPT)
+
+
+def test_a_decision_that_was_under_way_while_the_run_read_its_memory_stays_too(
+    store: Ledger, store_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was recorded at an earlier moment, and memory saw nothing of it: its transaction ended later."""
+    first = decided(store, store_folder, "first")
+    store.release(first, iter([make_flag(1, run_id=first.run_id)]))
+    reader = open_reader(store_folder)
+    read: list[MemoryRead] = []
+
+    def meanwhile(point: Point) -> None:
+        if point is Point.AUDIT_APPENDING and not read:
+            read.append(MemoryRead(reader.clock(), reader.newest_event()))
+
+    monkeypatch.setattr(audit, "reach", meanwhile)
+    open_desk(store_folder).decide([says(1)])
+    monkeypatch.undo()
+    run = decided(store, store_folder, "second")
+    later = make_flag(1, run_id=run.run_id).model_copy(update={"as_of": AS_OF + DAY})
+    count = store.release(run, iter([later]), (), read[0])
+    assert count == ReleaseCount(n_flags=0, n_overtaken=1, n_decided_kept=1)
 
 
 def test_what_opens_beyond_the_budget_in_the_place_of_a_withdrawn_flag_is_counted(store: Ledger, store_folder: Path) -> None:
