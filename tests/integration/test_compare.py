@@ -182,6 +182,23 @@ def test_precision_is_of_what_people_decided(world: SmallWorld, row: RunRow) -> 
     assert 0 < mine.low < 2 / 3 < mine.high < 1
 
 
+def test_of_runs_that_are_unlike_a_comparison_says_in_what(tmp_path: Path) -> None:
+    world = make_small_world(tmp_path)
+    nobody = "{queue: abuse, threshold: 1.0}"
+    early = batchscore.run(world.spec(as_of="2026-01-08", release="none", policy=nobody), inline=True)
+    features = world.folder / "features.yaml"
+    features.write_text(features.read_text().replace("version: 1", "version: 2").replace("window: 7d}", "window: 6d}"))
+    pack(world.folder, np.random.default_rng(2), name="newer", place="newer")
+    same_day = batchscore.run(world.spec(as_of="2026-01-08", release="none", bundles="[newer]"), inline=True)
+    later = batchscore.run(world.spec(as_of="2026-01-12", release="none", bundles="[newer]"), inline=True)
+    notes = batchscore.compare(early.run_id, same_day.run_id, store=world.store).notes
+    assert [note.partition(",")[0] for note in notes] == [
+        "the runs have different feature sets", "of 1 of 1 as-ofs run A selected nobody",
+    ]  # fmt: skip
+    (unlike, _) = batchscore.compare(early.run_id, later.run_id, store=world.store).notes
+    assert unlike.startswith("the runs have no as-of in common")
+
+
 def test_what_cannot_be_compared_is_refused(world: SmallWorld, row: RunRow, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one thing"):
         batchscore.compare(row.run_id, store=world.store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from distributed import Client
 
 import batchscore
 from batchscore.desk import Opinion
-from batchscore.errors import Refused
+from batchscore.errors import Interrupted, Refused
+from batchscore.events import Event, PartitionCommitted
 from batchscore.explore.explorer import Explorer
 from batchscore.explore.parts import Files, read_accounts, read_files
 from batchscore.files import file_sha256
@@ -33,6 +35,7 @@ from batchscore.store import open_desk, open_reader
 from tests.run_digest import run_digest
 from tests.small_world import SmallWorld, make_small_world
 from tests.unit.report.test_page_of_a_report import Seen
+from tests.whole_runs import Heard, walk
 
 
 @pytest.fixture(autouse=True)
@@ -312,3 +315,20 @@ def test_what_a_notebook_shows_is_escaped_and_short(world: SmallWorld, row: RunR
         assert Seen(html).open == []
         assert "http" not in html
         assert len(text) < 3_000
+
+
+def test_a_run_that_has_not_decided_is_not_explored_and_told_how_to_go_on(tmp_path: Path, client: Client) -> None:
+    world = make_small_world(tmp_path)
+    stop = threading.Event()
+
+    class AtTheFirstScore(Heard):
+        def __call__(self, event: Event) -> None:
+            if isinstance(event, PartitionCommitted) and event.stage == Stage.SCORE:
+                stop.set()
+
+    with pytest.raises(Interrupted):
+        walk(world, heard=AtTheFirstScore(), stop=stop)
+    (undecided,) = open_reader(world.store).runs()
+    with pytest.raises(Refused, match=f"(?s)has not decided yet.*batchscore resume {undecided.run_id}") as refused:
+        Explorer(client, undecided)
+    assert refused.value.reason == "run_unfinished"

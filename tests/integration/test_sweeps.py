@@ -254,3 +254,24 @@ def stopping(task: Task) -> Receipt:
     if task.partition.stage is Stage.SCORE:
         os.kill(os.getpid(), signal.SIGTERM)
     return attempt(task)
+
+
+def test_the_retry_of_a_sweep_stays_a_sweep_and_spends_its_budget_once(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as failing:
+        failing.setattr(batchscore.attempt, "attempt", Poisoned((Stage.SCORE, 1)))
+        assert sweep(world, "2026-01-14").code == 3
+    (first,) = open_reader(world.store).runs()
+    before = open_flags(world)
+    asked = ("retry", first.run_id, "--quarantined", "--apply", "--store", world.store, "--inline")
+    assert call(*asked).code == 0
+    again = max(open_reader(world.store).runs(), key=lambda row: row.generation)
+    assert (again.generation, again.state) == (2, "finished")
+    after = open_flags(world)
+    assert len(after) == len(set(after)) <= 20
+    assert set(before) <= set(after)
+    assert sweep(world, "2026-01-14").code == 0
+    assert len(open_reader(world.store).runs()) == 2, "the watermark knows of the retry"
+    assert call("verify", first.run_id, "--store", world.store).code == 0
+    assert call("verify", again.run_id, "--store", world.store).code == 0
