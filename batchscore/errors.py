@@ -130,6 +130,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     ),
     "statement_wrong": (435, "The database refused a statement as wrong: a bug of ours, or tables that are not ours."),
     "run_superseded": (436, "A later run of the same plan was opened; that one is gone on with, and this one is not."),
+    "row_damaged": (442, "A run's row in the store does not hold what was written there."),
     "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
@@ -291,6 +292,12 @@ class Interrupted(BatchscoreError):
     """Stopped on request, everything committed is kept, resume continues. Exit 5."""
 
     exit_code = INTERRUPTED
+
+
+class Damaged(BatchscoreError):
+    """What the store holds is not what was written: a person must look, and nothing is guessed. Exit 4."""
+
+    exit_code = HELD
 
 
 class RunFailed(BatchscoreError):

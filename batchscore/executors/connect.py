@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from distributed import Client
+from distributed.client import ClosedClientError
 from distributed.security import Security
 from distributed.versions import VersionMismatchWarning
 
@@ -95,12 +96,26 @@ def given_client(attempt: Attempt, client: Client, *, insecure: bool = False, st
     """An executor on a client that somebody else opened, and will close.
 
     Raises:
-        Refused: ``scheduler_insecure``, ``no_workers``, ``version_skew``.
+        Refused: ``scheduler_insecure``, ``scheduler_unreachable``, ``no_workers``, ``version_skew``.
     """
-    refuse_open_wire(str(client.scheduler_info(n_workers=0)["address"]), insecure=insecure)
-    _refuse_no_workers(client)
-    refuse_version_skew(client)
+    if client.status == "closed":
+        raise _unanswering()
+    try:
+        refuse_open_wire(str(client.scheduler_info(n_workers=0)["address"]), insecure=insecure)
+        _refuse_no_workers(client)
+        refuse_version_skew(client)
+    except (OSError, ClosedClientError) as error:  # it is lost, or hangs, since the client connected
+        raise _unanswering() from error
     return DaskExecutor(client, attempt, stall_s=stall_s)
+
+
+def _unanswering() -> Refused:
+    return Refused(
+        "scheduler_unreachable",
+        "the scheduler does not answer any more",
+        where="--scheduler",
+        remedy="start it (dask scheduler), with its workers",
+    )
 
 
 def refuse_open_wire(address: str, *, insecure: bool) -> None:

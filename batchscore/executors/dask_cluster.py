@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from distributed import Client, Future, get_worker, secede
-from distributed.client import FutureCancelledError
+from distributed.client import ClosedClientError, FutureCancelledError
 from distributed.protocol.pickle import dumps
 from distributed.scheduler import KilledWorker
 from distributed.utils import sync
@@ -44,6 +44,7 @@ RESULT_S: Final = 5.0  # to fetch a receipt of 2 KB; the driver hears nothing el
 TASKS_PER_WORKER: Final = 3  # one running, two waiting (or one, beside one that settles): no worker idles for a round trip
 MOST_SETTLING: Final = 2  # for each of a worker's threads: a disk that hangs must not collect attempts without end
 MOST_FORGIVEN: Final = 3  # of a partition: another that kills takes two workers along before it runs alone
+CONNECTION_LOST: Final = "scheduler-connection-lost"  # why Dask cancels all futures, whether or not it connects again
 Place = tuple[Stage, int]
 
 
@@ -154,8 +155,13 @@ class DaskExecutor:
         return DaskExecutor(self._client, attempt, preparation=self._preparation, stall_s=self._stall_s, replace=self._replace)
 
     def describe(self) -> str:
-        """One line for people: the scheduler's address and the number of workers."""
-        return f"dask {self._client.scheduler_info(n_workers=0)['address']}, {len(self._workers())} workers"
+        """One line for people: the scheduler's address and the number of workers. Raises Interrupted as `outcomes` does."""
+        if not self._connected():
+            raise _lost()
+        try:
+            return f"dask {self._client.scheduler_info(n_workers=0)['address']}, {len(self._workers())} workers"
+        except (OSError, ClosedClientError) as error:
+            raise _lost() from error
 
     def waiting(self) -> str:
         """Whether there is anybody to work, and does."""
@@ -171,9 +177,9 @@ class DaskExecutor:
                 stays.
             Refused: ``version_skew``: a worker that joined runs other versions.
         """
-        self._client.subscribe_topic(self._topic, self._hear_start)
         self._heard_at = time.monotonic()
         try:
+            self._client.subscribe_topic(self._topic, self._hear_start)
             yield from self._until_prepared()
             while True:
                 self._fill(worklist)
@@ -183,6 +189,8 @@ class DaskExecutor:
                 yield self._collect()
                 if stalled := self._stalled():
                     yield stalled
+        except ClosedClientError as error:
+            raise _lost() from error
         finally:
             self._cancel(list(self._flights.values()))
             with contextlib.suppress(Exception):  # a lost scheduler must not hide why we leave
@@ -208,10 +216,14 @@ class DaskExecutor:
         """How many tasks may be out; the number of workers is asked for once a heartbeat, not once a task."""
         now = time.monotonic()
         if now - self._sized_at > HEARTBEAT_S and self._connected():
-            with contextlib.suppress(TimeoutError):  # one that hangs is found by what does not come
+            try:
                 threads = ask_scheduler(self._client, "ncores")
                 self._n_threads, self._sized_at = sum(threads.values()), time.monotonic()
                 self._compare_versions(frozenset(threads))
+            except TimeoutError:
+                pass  # one that hangs is found by what does not come
+            except OSError as error:
+                raise _lost() from error
         return TASKS_PER_WORKER * max(1, self._n_threads)
 
     def _compare_versions(self, workers: frozenset[str]) -> None:
@@ -262,11 +274,7 @@ class DaskExecutor:
             while True:
                 outcomes += self._understand(self._heard.get_nowait())
         if not self._connected():
-            raise Interrupted(
-                "scheduler_unreachable",
-                "the connection to the scheduler is lost; what is committed stays",
-                remedy="start the scheduler",
-            )
+            raise _lost()
         return outcomes
 
     def _connected(self) -> bool:
@@ -300,7 +308,9 @@ class DaskExecutor:
     def _outcome(self, flight: _Flight) -> Outcome:
         try:
             outcome = flight.future.result(timeout=RESULT_S)
-        except (KilledWorker, FutureCancelledError):
+        except (KilledWorker, FutureCancelledError) as error:
+            if getattr(error, "reason", "") == CONNECTION_LOST:  # connected again already, to one that knows of no task of ours
+                raise _lost() from error
             if self._forgives(flight):
                 return Postponed(task=flight.task, reason="worker_lost", message="its worker was lost while it settled its files")
             return Suspected(task=flight.task, running=False)
@@ -382,6 +392,12 @@ class DaskExecutor:
             f"the scheduler does not answer, and nothing came for {self._stall_s:,.0f} s; what is committed stays",
             remedy="start the scheduler anew",
         )
+
+
+def _lost() -> Interrupted:
+    return Interrupted(
+        "scheduler_unreachable", "the connection to the scheduler is lost; what is committed stays", remedy="start the scheduler"
+    )
 
 
 def _given_back(flight: _Flight) -> Outcome:

@@ -139,13 +139,18 @@ class _Run:
         n_rows = {stage.stage: stage.n_rows for stage in reader.stages(row.run_id)} if finished else {}
         for stage in Stage:
             partitions, laid_out = self._laid_out(stage)
-            layout = digest_of([(partition.number, partition.address) for partition in partitions])
+            places = tuple((partition.number, partition.address) for partition in partitions)
+            layout = digest_of(places)
             again = row.plan.spec.policy.again
             asked_for = {Stage.SHADOW: bool(self._definitions.shadows), Stage.RECONSIDER: bool(again and again.looks_closer)}
             needed = finished and asked_for.get(stage, True)
             looked.at(
                 true=layout == laid_out or (laid_out is None and not partitions and not needed),
                 otherwise=f"{stage} is not laid out as it was fixed",
+            )
+            looked.at(
+                true=not partitions or reader.places(row.run_id, stage) == places,  # none: it may have been laid out since
+                otherwise=f"partitions of {stage} stand at other places than they were laid out at",
             )
             counted = n_rows.get(stage, 0) == sum(partition.n_rows for partition in partitions)
             looked.at(true=counted or not finished, otherwise=f"progress counts other rows of {stage} than were laid out")

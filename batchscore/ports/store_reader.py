@@ -66,6 +66,9 @@ class StoreReader(Protocol):
     def layouts(self, run_id: str) -> dict[Stage, str]:
         """Stage → the digest of its layout, (number, address) of each partition, as it was fixed."""
 
+    def places(self, run_id: str, stage: Stage) -> tuple[tuple[int, str], ...]:
+        """(number, address) of each partition of a stage, by number, as later runs look for them."""
+
     def partitions(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
         """All partitions of a stage, by number; empty before its layout."""
 

@@ -71,6 +71,13 @@ def partitions_of(rows_of: RowsOf, run_id: str, stage: Stage, *, only: str | Non
     return tuple(map(partition_of, rows_of(query.order_by(partitions.c.number))))
 
 
+def places_of(rows_of: RowsOf, run_id: str, stage: Stage) -> tuple[tuple[int, str], ...]:
+    """(number, address) of each partition of a stage, by number, as later runs look for them."""
+    query = sa.select(partitions.c.number, partitions.c.address).where(partitions.c.run_id == run_id)
+    found = rows_of(query.where(partitions.c.stage == stage.value).order_by(partitions.c.number))
+    return tuple((row["number"], row["address"]) for row in found)
+
+
 def receipts_of(rows_of: RowsOf, run_id: str, stage: Stage) -> Iterator[Receipt]:
     """Committed receipts, by partition number; a page at a time, so that a caller may take its time."""
     last = -1

@@ -52,6 +52,7 @@ from batchscore.store.progress import (
     layouts_of,
     outputs_of,
     partitions_of,
+    places_of,
     quarantined_of,
     receipts_of,
     reused_of,
@@ -148,6 +149,10 @@ class Reader:
     def partitions(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
         """All partitions of a stage, by number; empty before its layout."""
         return partitions_of(self._rows, run_id, stage)
+
+    def places(self, run_id: str, stage: Stage) -> tuple[tuple[int, str], ...]:
+        """(number, address) of each partition of a stage, by number, as later runs look for them."""
+        return places_of(self._rows, run_id, stage)
 
     def unfinished(self, run_id: str, stage: Stage) -> tuple[Partition, ...]:
         """Partitions neither committed nor quarantined, by number."""

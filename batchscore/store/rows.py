@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Engine, RowMapping, Select
 
 from batchscore.database import is_mysql
 from batchscore.driver import is_gone
-from batchscore.errors import Refused
+from batchscore.errors import Damaged, Refused
 from batchscore.flag import BEFORE_REVIEWERS, REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow
 from batchscore.keys import STRING_ID_BYTES
@@ -101,7 +101,7 @@ def run_row(row: RowMapping) -> RunRow:
         generation=row["generation"],
         state=row["state"],
         epoch=row["epoch"],
-        plan=Plan.model_validate_json(row["plan"]),
+        plan=_plan_of(row),
         created_at=created,
         updated_at=updated,
         finished_at=moment(row["finished_at"]),
@@ -123,6 +123,18 @@ def run_row(row: RowMapping) -> RunRow:
         late_since=moment(row["late_since"]),
         n_requests=row["request_number"],
     )
+
+
+def _plan_of(row: RowMapping) -> Plan:
+    try:
+        return Plan.model_validate_json(row["plan"])
+    except ValidationError:  # its text may quote the row
+        raise Damaged(
+            "row_damaged",
+            "the plan of that run cannot be read: its row was changed by hand, or cut short",
+            where=f"run {row['run_id']}",
+            remedy="restore the row (runs.plan) from a backup of the store; until then no run of the store is told of",
+        ) from None
 
 
 def request_of(row: RowMapping) -> Request | None:

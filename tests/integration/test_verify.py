@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.dispatch.limits import Limits
-from batchscore.errors import Interrupted
+from batchscore.errors import Damaged, Interrupted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.files import file_sha256
 from batchscore.operations.verify import verify_run
@@ -215,6 +215,12 @@ LIES: dict[str, tuple[str, Plant]] = {
     ),
     "scores change places between receipts": ("rows", swapped_receipts),
     "a run is said to have stopped": ("rows", sql("UPDATE runs SET state = 'interrupted' WHERE run_id = '{flagged}'")),
+    "a partition is at another's address": (
+        "rows", sql("UPDATE partitions SET address = 'x' WHERE run_id = '{flagged}' AND stage = 'score' AND number = 0"),
+    ),
+    "a partition has another number": (
+        "rows", sql("UPDATE partitions SET number = 99 WHERE run_id = '{flagged}' AND stage = 'score' AND number = 0"),
+    ),
     "progress is made up": ("rows", sql("UPDATE partitions SET n_rows = n_rows + 1 WHERE run_id = '{flagged}' AND number = 0")),
     "a size is edited": ("files", sql("UPDATE outputs SET n_bytes = n_bytes + 1")),
     "a run's name is edited": ("rows", sql("UPDATE runs SET name = 'other' WHERE run_id = '{flagged}'")),
@@ -303,6 +309,15 @@ def test_each_lie_is_found_where_it_was_planted(store: Path, lie: str) -> None:
     assert check in {each["name"] for each in found["checks"] if each["n_untrue"]}, found
     assert not found["true"]
     assert not any(len(account) > 3 and account in said.output for account in ids)
+
+
+def test_a_run_whose_plan_cannot_be_read_is_told_of_as_damaged_and_not_as_a_bug(store: Path) -> None:
+    flagged = runs_of(store)[FLAGGED]
+    sql("UPDATE runs SET plan = plan || 'x' WHERE run_id = '{flagged}'")(store)
+    for asked in (("verify", flagged), ("status",), ("status", flagged), ("undo", flagged)):
+        with pytest.raises(Damaged, match="its row was changed by hand") as told:
+            call(*asked, "--store", store)
+        assert (told.value.exit_code, told.value.where) == (4, f"run {flagged}")
 
 
 class Living:

@@ -140,6 +140,11 @@ ADVICE: Final = {
         "Nothing of that transaction stands. Look at the database's log, and report it with the message. `batchscore doctor` "
         "compares the tables with what they should be.",
     ),
+    "row_damaged": Advice(
+        "Somebody changed the table `runs` by hand, a copy of the store was cut short, or a newer batchscore wrote the run.",
+        "Restore that row from a backup of the store, or use the batchscore that wrote it. Nothing is guessed: what a run pinned "
+        "stands in its plan alone.",
+    ),
     "audit_key_lost": Advice(
         "`audit.key` in the store's folder was deleted, cut short, or left behind when the folder was moved or restored.",
         "Restore the file of that store from a backup. Nothing is released or undone without it: a new key made in silence would "
@@ -171,4 +176,5 @@ EXITS: Final = {
     "run_cancelled": "4: cancelled, a person may resume it",
     "errors_held": "4: held, a person must act",
     "statement_wrong": "1: a bug",
+    "row_damaged": "4: a person must act",
 }

@@ -12,11 +12,13 @@ from types import SimpleNamespace
 import dask
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm.core import CommClosedError
 
-from batchscore.errors import Refused
+from batchscore.errors import Interrupted, Refused
 from batchscore.executors import connect, dask_cluster
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
+from batchscore.plan import Task
 from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from tests import fake_attempts as fakes
 from tests.contract.executor.test_executor import Tasks, drain
@@ -157,6 +159,52 @@ def _listening_addresses(pid: int) -> set[str]:
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     }
+
+
+def test_a_scheduler_that_is_gone_when_asked_is_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise CommClosedError
+
+    with local_cluster(fakes.succeed, n_workers=1) as executor:
+        monkeypatch.setattr(dask_cluster, "ask_scheduler", gone)
+        with pytest.raises(Interrupted, match="scheduler_unreachable"):
+            drain(executor, Tasks(fakes.make_task(tmp_path, 0)))
+        monkeypatch.setattr(Client, "scheduler_info", gone)
+        with pytest.raises(Interrupted, match="scheduler_unreachable"):
+            executor.describe()
+
+
+def test_a_client_that_gave_up_its_scheduler_is_a_pause(tmp_path: Path) -> None:
+    with LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        executor = given_client(fakes.succeed, client)
+        client.close()
+        with pytest.raises(Interrupted, match="scheduler_unreachable"):
+            drain(executor, Tasks(fakes.make_task(tmp_path, 0)))
+        with pytest.raises(Interrupted, match="scheduler_unreachable"):
+            executor.describe()
+        with pytest.raises(Refused, match="scheduler_unreachable"):
+            given_client(fakes.succeed, client)
+
+
+def test_a_scheduler_started_anew_before_we_looked_is_a_pause_and_nobody_is_suspected(tmp_path: Path) -> None:
+    """Dask's client connects again by itself, and has cancelled every future by then."""
+
+    class LostOnce(Tasks):
+        def next(self) -> Task | None:
+            task = super().next()
+            if task is None:
+                client.sync(lost)
+            return task
+
+    async def lost() -> None:
+        for state in client.futures.values():
+            state.cancel(reason=dask_cluster.CONNECTION_LOST, msg="")
+
+    with LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        executor = given_client(fakes.wait_for_release, client)
+        with pytest.raises(Interrupted, match="scheduler_unreachable"):
+            drain(executor, LostOnce(fakes.make_task(tmp_path, 0)))
+        (tmp_path / "go").touch()
 
 
 def test_a_scheduler_that_does_not_answer_is_refused_with_what_to_do() -> None:
