@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Final
 
+from batchscore.command import whole_command, word
 from batchscore.desk import DispositionRow, Opinion, Reviewed
 from batchscore.errors import Refused
 from batchscore.evidence import Evidence, evidence_changes, what_changed
@@ -23,8 +25,8 @@ class Effect(Value):
     evidence_run: str
 
 
-def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
-    """What an opinion makes of the flag as it is now, if it stands; ``now`` by the database's clock.
+def effect_of(held: Reviewed, opinion: Opinion, now: datetime, store: Path | str = "") -> Effect:
+    """What an opinion makes of the flag as it is now, if it stands; ``now`` by the database's clock. ``store``: its folder.
 
     Two people: a flag that needs a second reviewer awaits one after the first opinion; the second must be by another name, and
     where the two differ it is inconclusive. A correction is held against the newest disposition by another name, in the same way.
@@ -62,14 +64,14 @@ def effect_of(held: Reviewed, opinion: Opinion, now: datetime) -> Effect:
             where=where,
             remedy="leave it to somebody else",
         )
-    _refuse_stale(held, opinion, where)
+    _refuse_stale(held, opinion, where, store)
     state = _settled(opinion, held.decided, needs_second=held.needs_second)
     if state is not held.state and not may_change(held.state, state, Actor.PERSON):
         _refuse_gone(where)
     return Effect(state=state, evidence=seen[0], evidence_run=seen[1])
 
 
-def refuse_other_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Reviewed]) -> None:
+def refuse_other_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Reviewed], store: Path | str = "") -> None:
     """Raise Refused ``flag_changed`` where the version that is named, of no run, may be that of another flag of the account.
 
     That one was withdrawn, decided or expired, and another came, with a first version of its own: whoever has the old page has
@@ -86,8 +88,8 @@ def refuse_other_page(opinion: Opinion, held: Reviewed, of_account: Iterable[Rev
             f"a flag of run {other.flag.run_id} had that version, and was {other.state}; "
             f"the one that this would be of is of run {held.flag.run_id}",
             where=f"queue {opinion.queue}",
-            remedy="look at it again: batchscore queue show, then decide with --run and the run of the flag that you saw "
-            "(in a file: column run_id)",
+            remedy=f"look at it again: {show_command(opinion, store)}; "
+            "then decide with --run and the run of the flag that you saw (in a file: column run_id)",
         )
 
 
@@ -149,15 +151,20 @@ def _refuse_impossible(held: Reviewed, opinion: Opinion, now: datetime, where: s
     )
 
 
-def _refuse_stale(held: Reviewed, opinion: Opinion, where: str) -> None:
+def _refuse_stale(held: Reviewed, opinion: Opinion, where: str, store: Path | str) -> None:
     if opinion.evidence is not None and opinion.evidence != held.version:
         raise Refused(
             "flag_changed",
             f"you saw version {opinion.evidence} of the evidence, it is {held.version} by now: "
             + (what_changed(held.evidence, opinion.evidence) or "no such version was ever shown"),
             where=where,
-            remedy="look at it again: batchscore queue show, then decide on what it says",
+            remedy=f"look at it again: {show_command(opinion, store)}; then decide on what it says",
         )
+
+
+def show_command(opinion: Opinion, store: Path | str) -> str:
+    """How all is seen that is known of the account, which no message names."""
+    return whole_command("queue show", store, "ACCOUNT", "--queue", word(opinion.queue))
 
 
 def _refuse_gone(where: str) -> None:

@@ -17,7 +17,7 @@ from batchscore.sources.freeze import live_range
 from batchscore.sources.works import freeze_works
 from batchscore.spec import SqlSource
 
-EARLIER_RUNS: Final = 100  # among which the closed ranges of a table are looked for
+_RUNS_LOOKED_AT: Final = 100  # among which the closed ranges of a table are looked for
 Closed = Mapping[str, Mapping[KeyBound | None, KeyBound]]
 _Part = tuple[Work, int, dict[str, object]]  # a work, about how many rows it has, and what it reads
 
@@ -120,7 +120,7 @@ def closed_ranges(plan: Plan, reader: StoreReader, run_id: str) -> Closed:
     """
     wanted = {table: source.sql for table, source in plan.spec.sources.items() if source.sql is not None and source.sql.key}
     found: dict[str, dict[KeyBound | None, KeyBound]] = {}
-    for row in reader.runs(limit=EARLIER_RUNS):
+    for row in reader.runs(limit=_RUNS_LOOKED_AT):
         if row.run_id == run_id or wanted.keys() <= found.keys():
             continue
         for partition in reader.partitions(row.run_id, Stage.FREEZE):

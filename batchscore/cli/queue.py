@@ -85,7 +85,7 @@ def show(account: str, *, store: Path, name: str | None, as_json: bool) -> int:
     queue_name, account_id = _queue(reader, name), _account(reader, account)
     flags = reader.account_flags(queue_name, account_id)
     if not flags:
-        _refuse_unknown(queue_name)
+        _refuse_unknown(queue_name, store)
     story = StoryShown(flags=flags, events=reader.account_events(queue_name, account_id))
     if as_json:
         return _said(story)
@@ -344,14 +344,15 @@ def _queue(reader: Reader, name: str | None) -> str:
     return name
 
 
-def _refuse_unknown(queue_name: str) -> None:
+def _refuse_unknown(queue_name: str, store: Path) -> None:
+    from batchscore.command import whole_command
     from batchscore.errors import Refused
 
     raise Refused(
         "flag_absent",
         "no run ever put that account before the reviewers",
         where=f"queue {queue_name}",
-        remedy="check the account id and the queue: batchscore queue list",
+        remedy=f"check the account id and the queue: {whole_command('queue list', store)}",
     )
 
 

@@ -16,7 +16,7 @@ from batchscore.ports import StoreReader
 from batchscore.receipt import Output
 from batchscore.sources.works import rollup_works
 
-EARLIER_RUNS: Final = 8  # whose groups of event files are kept
+_RUNS_GROUPED: Final = 8  # whose groups of event files are kept
 
 
 def lay_out_rollup(
@@ -62,8 +62,8 @@ def lay_out_rollup(
 
 def earlier_rollups(reader: StoreReader, run_id: str) -> list[Partition]:
     """The rollup partitions of the newest runs other than ``run_id``, the newest first: what is grouped stays grouped."""
-    others = [row.run_id for row in reader.runs(limit=EARLIER_RUNS + 1) if row.run_id != run_id]
-    return [partition for other in others[:EARLIER_RUNS] for partition in reader.partitions(other, Stage.ROLLUP)]
+    others = [row.run_id for row in reader.runs(limit=_RUNS_GROUPED + 1) if row.run_id != run_id]
+    return [partition for other in others[:_RUNS_GROUPED] for partition in reader.partitions(other, Stage.ROLLUP)]
 
 
 def lay_out_merge(definitions: Definitions, rollups: Mapping[str, Sequence[Output]]) -> tuple[Partition, ...]:

@@ -15,7 +15,7 @@ of its subject.
 | `requests` | what people ask of a run |
 | `audit`, `outbox` | the trail, and the events of flags: written with the change itself |
 | `reader`, `found_runs`, `progress`, `held_flags`, `past`, `reviewed`, `told` | only read: runs, flags, memory, the desk |
-| `tables`, `rows` | the tables for queries; rows to values and back |
+| `tables`, `rows`, `paging` | the tables for queries; rows to values and back; many rows, a page at a time |
 | `place`, `schema`, `preflight`, `grants` | where the database is; whether its tables, server and rights are as needed |
 | `migrate`, `steps` | makes the tables |
 | `clean` | deletes what no run refers to |

@@ -19,6 +19,7 @@ from batchscore.database import clock
 from batchscore.errors import DatabaseFailed, Refused
 from batchscore.failpoints import Point, reach
 from batchscore.flag import AccountId
+from batchscore.store.paging import paged
 from batchscore.store.rows import RowsOf
 from batchscore.store.tables import audit, audit_head
 
@@ -80,15 +81,10 @@ class AuditTrail:
 
 def entries_of(rows_of: RowsOf, run_id: str | None, after: int = 0) -> Iterator[tuple[AuditEntry, str]]:
     """The trail after that entry, or what it says of one run: each entry and the digest held for it; a page at a time."""
-    last = after
-    while True:
-        page = sa.select(audit).where(audit.c.number > last).order_by(audit.c.number).limit(_PAGE)
-        rows = rows_of(page if run_id is None else page.where(audit.c.run_id == run_id))
-        for row in rows:
-            last = row["number"]
-            yield AuditEntry(**{name: row[name] for name in AuditEntry.model_fields}), row["digest"]
-        if not rows:
-            return
+    query = sa.select(audit).where(audit.c.number > after)
+    query = query if run_id is None else query.where(audit.c.run_id == run_id)
+    for row in paged(rows_of, query, (audit.c.number,), _PAGE):
+        yield AuditEntry(**{name: row[name] for name in AuditEntry.model_fields}), row["digest"]
 
 
 def held_key(folder: Path) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from batchscore.command import whole_command
 from batchscore.desk import DispositionRow, Happened, Opinion, Reviewed
-from batchscore.effect import Effect, effect_of, refuse_other_page
+from batchscore.effect import Effect, effect_of, refuse_other_page, show_command
 from batchscore.errors import Problem, Refused, TryAgain
 from batchscore.flag import DECIDED, STANDING, FlagState
 from batchscore.store.claiming import Desk, What, record, set_state
@@ -41,7 +43,7 @@ def check(
 
     Two opinions of one flag in one call, say of both its reviewers, follow each other.
     """
-    at = desk.clock(connection)
+    at, store = desk.clock(connection), desk.trail.folder
     held: dict[str, dict[Any, Account]] = {}
     by_queue: defaultdict[str, set[Any]] = defaultdict(set)
     mistakes: list[tuple[int, Refused]] = []
@@ -61,15 +63,15 @@ def check(
         if account_id is None:
             continue
         try:
-            flag = _meant(opinion, held[opinion.queue].get(account_id))
+            flag = _meant(opinion, held[opinion.queue].get(account_id), store)
             key = (opinion.queue, (account_id, flag.flag.run_id))
             flag = changed.get(key, flag)
-            effect = effect_of(flag, opinion, from_microseconds(at))
+            effect = effect_of(flag, opinion, from_microseconds(at), store)
             if effect.state is not None:
-                refuse_other_page(opinion, flag, held[opinion.queue][account_id].flags.values())
+                refuse_other_page(opinion, flag, held[opinion.queue][account_id].flags.values(), store)
             if effect.state is FlagState.AWAITING and flag.state not in STANDING:
                 account = held[opinion.queue][account_id]
-                _refuse_second_flag(opinion, flag, account)
+                _refuse_second_flag(opinion, flag, account, store)
                 held[opinion.queue][account_id] = replace(account, standing=flag.flag.run_id)
         except Refused as refusal:
             mistakes.append((position, refusal))
@@ -111,18 +113,18 @@ def _invalid(mistakes: Sequence[tuple[int, Refused]], part: Part) -> Refused:
     return Refused("dispositions_invalid", f"{len(problems):,} decision(s) do not stand; {taken}", problems=problems)
 
 
-def _refuse_second_flag(opinion: Opinion, flag: Reviewed, account: Account) -> None:
+def _refuse_second_flag(opinion: Opinion, flag: Reviewed, account: Account, store: Path) -> None:
     """A flag that left the queue comes back to await another opinion; not beside one that stands by now."""
     if account.standing not in {None, flag.flag.run_id}:
         raise Refused(
             "flag_changed",
             "this flag left the queue, and another flag of the account stands by now",
             where=f"queue {opinion.queue}",
-            remedy="decide on that one: batchscore queue show says of what run it is",
+            remedy=f"decide on that one: {show_command(opinion, store)} says of what run it is",
         )
 
 
-def _meant(opinion: Opinion, account: Account | None) -> Reviewed:
+def _meant(opinion: Opinion, account: Account | None, store: Path) -> Reviewed:
     run_id = opinion.run_id or (None if account is None else account.meant)
     found = None if account is None or run_id is None else account.flags.get(run_id)
     if found is None:
@@ -130,7 +132,7 @@ def _meant(opinion: Opinion, account: Account | None) -> Reviewed:
             "flag_absent",
             "no such flag was ever before the reviewers",
             where=f"queue {opinion.queue}",
-            remedy="check the account id and the queue: batchscore queue list",
+            remedy=f"check the account id and the queue: {whole_command('queue list', store)}",
         )
     return found
 

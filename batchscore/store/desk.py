@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from batchscore.command import whole_command, word
 from batchscore.database import now, read, transact
 from batchscore.desk import Opinion, Reviewed
 from batchscore.errors import Refused
@@ -83,7 +84,7 @@ class ReviewDesk:
                 "flag_absent",
                 f"{len(ids) - len(given)} of these flags are not claimed by {by}",
                 where=f"queue {queue}",
-                remedy="batchscore queue list --claimed-by NAME shows what is",
+                remedy=f"what is: {self._claimed(queue, by)}",
             )
         return given
 
@@ -157,11 +158,14 @@ class ReviewDesk:
 
         there = read(self._engine, look, where="store")
         taken = sorted({flag.claim.by for flag in there if flag.claim is not None and flag.claim.by != by})
-        where, remedy = f"queue {queue}", "those that were free are yours now: batchscore queue list --claimed-by NAME"
+        where, remedy = f"queue {queue}", f"those that were free are yours now: {self._claimed(queue, by)}"
         if taken:
             raise Refused("flag_taken", f"claimed already by {', '.join(taken)}", where=where, remedy=remedy)
         n = len(missing)
         raise Refused("flag_absent", f"{n} of these accounts have no flag that could be claimed", where=where, remedy=remedy)
+
+    def _claimed(self, queue: str, by: str) -> str:
+        return whole_command("queue list", self._desk.trail.folder, "--queue", word(queue), "--claimed-by", word(by))
 
     def _held(self, account_id: AccountId) -> int | bytes:
         return stored_id(account_id, self._desk.largest_id)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from batchscore.flag import AccountId
 from batchscore.ports import FlagRow, HeldFlag
+from batchscore.store.paging import paged
 from batchscore.store.rows import RowsOf, flag_row, held_flag, id_if_any
 from batchscore.store.tables import flags_table, runs
 
@@ -18,13 +19,8 @@ _PAGE: Final = 10_000
 def flags_of_run(rows_of: RowsOf, run_id: str) -> Iterator[HeldFlag]:
     """All flags of a run, by queue and account id; a page at a time."""
     table = flags_table("raw")
-    query = sa.select(table).where(table.c.run_id == run_id).order_by(table.c.queue, table.c.account_id).limit(_PAGE)
-    rows = rows_of(query)
-    while rows:
-        yield from map(held_flag, rows)
-        queue, last = rows[-1]["queue"], rows[-1]["account_id"]
-        after = (table.c.queue > queue) | ((table.c.queue == queue) & (table.c.account_id > last))
-        rows = rows_of(query.where(after))
+    query = sa.select(table).where(table.c.run_id == run_id)
+    yield from map(held_flag, paged(rows_of, query, (table.c.queue, table.c.account_id), _PAGE))
 
 
 def counted_flags(rows_of: RowsOf, run_id: str, by: str) -> dict[str, int]:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, HeldOutput, QuarantinedRow, StageRow
 from batchscore.receipt import Receipt
+from batchscore.store.paging import paged
 from batchscore.store.rows import RowsOf, moment, partition_of
 from batchscore.store.tables import attempts, outputs, partitions, run_outputs, stages
 
@@ -80,21 +81,10 @@ def places_of(rows_of: RowsOf, run_id: str, stage: Stage) -> tuple[tuple[int, st
 
 def receipts_of(rows_of: RowsOf, run_id: str, stage: Stage) -> Iterator[Receipt]:
     """Committed receipts, by partition number; a page at a time, so that a caller may take its time."""
-    last = -1
-    while True:
-        query = (
-            sa.select(partitions.c.number, partitions.c.receipt)
-            .where(partitions.c.run_id == run_id, partitions.c.stage == stage.value, partitions.c.state == "committed")
-            .where(partitions.c.number > last)
-            .order_by(partitions.c.number)
-            .limit(_PAGE)
-        )
-        page = rows_of(query)
-        for row in page:
-            last = row["number"]
-            yield Receipt.model_validate_json(row["receipt"])
-        if len(page) < _PAGE:
-            return
+    of_stage = (partitions.c.run_id == run_id) & (partitions.c.stage == stage.value)
+    query = sa.select(partitions.c.number, partitions.c.receipt).where(of_stage, partitions.c.state == "committed")
+    for row in paged(rows_of, query, (partitions.c.number,), _PAGE):
+        yield Receipt.model_validate_json(row["receipt"])
 
 
 def reused_of(rows_of: RowsOf, run_id: str) -> frozenset[tuple[Stage, int]]:
@@ -155,10 +145,5 @@ def outputs_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldOutput]:
         sa.select(outputs.c.path, outputs.c.sha256, outputs.c.n_bytes)
         .join(run_outputs, run_outputs.c.path == outputs.c.path)
         .where(run_outputs.c.run_id == run_id)
-        .order_by(outputs.c.path)
-        .limit(_PAGE)
     )
-    rows = rows_of(query)
-    while rows:
-        yield from (HeldOutput(**row) for row in rows)
-        rows = rows_of(query.where(outputs.c.path > rows[-1]["path"]))
+    yield from (HeldOutput(**row) for row in paged(rows_of, query, (outputs.c.path,), _PAGE))

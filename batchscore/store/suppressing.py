@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from batchscore.audit import Act
+from batchscore.command import whole_command, word
 from batchscore.errors import Refused
 from batchscore.flag import AccountId
 from batchscore.ports import Suppression
@@ -57,7 +58,7 @@ def remove(connection: sa.Connection, desk: Desk, what: Subject, by: str) -> int
             "suppression_unknown",
             f"no suppression of that {what.scope} holds",
             where=f"queue {what.queue}",
-            remedy="batchscore suppress list shows what holds",
+            remedy=f"what holds: {whole_command('suppress list', desk.trail.folder, '--queue', word(what.queue))}",
         )
     _record(connection, desk, Act.UNSUPPRESSED, what, by, f"{n} ended")
     return n

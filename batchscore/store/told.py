@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from batchscore.digest import digest_of
 from batchscore.ports import HeldChange, HeldClaim, HeldOpinion
+from batchscore.store.paging import paged
 from batchscore.store.rows import RowsOf, account_id_of
 from batchscore.store.tables import claims_table, dispositions_table, events_table
 
@@ -39,7 +40,7 @@ def opinion_digest(row: Mapping[str, Any]) -> str:
 def opinions_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldOpinion]:
     """What people said of the run's flags, by queue, account and number."""
     key = (_opinions.c.queue, _opinions.c.account_id, _opinions.c.number)
-    for row in _paged(rows_of, sa.select(_opinions).where(_opinions.c.run_id == run_id), key):
+    for row in paged(rows_of, sa.select(_opinions).where(_opinions.c.run_id == run_id), key, _PAGE):
         yield HeldOpinion(
             queue=row["queue"],
             account_id=account_id_of(row["account_id"]),
@@ -53,7 +54,7 @@ def claims_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldClaim]:
     """The newest claim of each of the run's flags that ever was claimed, by queue and account."""
     key = (_claims.c.queue, _claims.c.account_id)
     query = sa.select(*key, _claims.c.reviewer, _claims.c.ended_at).where(_claims.c.run_id == run_id)
-    for row in _paged(rows_of, query, key):
+    for row in paged(rows_of, query, key, _PAGE):
         yield HeldClaim(account_id=account_id_of(row["account_id"]), by=row["reviewer"], ended=row["ended_at"] is not None)
 
 
@@ -61,7 +62,7 @@ def changes_of(rows_of: RowsOf, run_id: str) -> Iterator[HeldChange]:
     """The outbox's rows of the run, by number."""
     key = (_events.c.number,)
     query = sa.select(*key, *(_events.c[name] for name in HeldChange._fields)).where(_events.c.run_id == run_id)
-    for row in _paged(rows_of, query, key):
+    for row in paged(rows_of, query, key, _PAGE):
         change = HeldChange(*(row[name] for name in HeldChange._fields))
         yield change if change.account_id is None else change._replace(account_id=account_id_of(row["account_id"]))
 
@@ -70,20 +71,3 @@ def is_without_gap(rows_of: RowsOf) -> bool:
     """Whether the outbox has each number from 1 to its last exactly once, as far as sums can tell."""
     (row,) = rows_of(sa.select(sa.func.sum(_events.c.n).label("n"), sa.func.max(_events.c.number).label("last")))
     return bool((row["n"] or 0) == (row["last"] or 0))
-
-
-def _paged(rows_of: RowsOf, query: sa.Select[Any], key: Sequence[sa.Column[Any]]) -> Iterator[sa.RowMapping]:
-    """The rows in the order of their key, a page at a time, so that a caller may take its time."""
-    query = query.order_by(*key).limit(_PAGE)
-    rows = rows_of(query)
-    while rows:
-        yield from rows
-        last = [rows[-1][column.name] for column in key]
-        rows = rows_of(query.where(_after(key, last)))
-
-
-def _after(key: Sequence[sa.Column[Any]], last: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """Beyond that key, in the order of its columns."""
-    first, *others = key
-    beyond: sa.ColumnElement[bool] = first > last[0]
-    return sa.or_(beyond, sa.and_(first == last[0], _after(others, last[1:]))) if others else beyond

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +62,27 @@ def test_a_reviewer_claims_looks_and_decides(store: Path) -> None:
     assert "by ann on version 2: cleared: a newsletter" in looked.stdout
     assert "--saw" not in looked.stdout, "nothing is to be decided"
     assert states(store) == {7: "cleared", 8: "open", 9: "open"}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        ("queue", "claim", "7", "8", "--by", "ben"),
+        ("queue", "release-claim", "8", "--by", "ann"),
+        ("queue", "show", "99"),
+        ("queue", "decide", "99", "cleared", "--saw", "1", "--by", "ann"),
+        ("queue", "decide", "7", "cleared", "--saw", "5", "--by", "ann"),
+        ("suppress", "remove", "account", "7", "--by", "ann", "--queue", "abuse"),
+    ],
+)
+def test_the_command_that_a_refusal_tells_can_be_pasted(tmp_path: Path, mistake: tuple[str, ...]) -> None:
+    store = make_store(tmp_path / "a store", 7, 8, 9)
+    call("queue", "claim", "7", "--by", "ann", "--store", store)
+    with pytest.raises(Refused) as refusal:
+        call(*mistake, "--store", store)
+    told = refusal.value.remedy.partition("batchscore ")[2].partition(";")[0]
+    said = call(*shlex.split(told.replace("ACCOUNT", "7")))
+    assert said.code == 0, said.output
 
 
 def test_claims_are_given_back_and_old_flags_expire(store: Path) -> None:
