@@ -18,7 +18,6 @@ from batchscore.digest import KeyDigest
 IdKind = Literal["integer", "string"]
 ACCOUNT_ID: Final = "account_id"  # the column's name in every file we write
 MOMENT: Final = pa.timestamp("us", tz="UTC")  # of every column of times in the files we write
-STRING_ID_BYTES: Final = 255  # the longest that a review database holds
 ID_TYPES: Final[dict[IdKind, pa.DataType]] = {"integer": pa.uint64(), "string": pa.string()}
 
 # Two independent streams of SplitMix64 (Steele, Lea, Flood, 2014): its finaliser is a bijection on 64-bit words.

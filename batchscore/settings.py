@@ -19,6 +19,7 @@ from batchscore.errors import Refused
 # A version of any of these may change the bits of a feature or score: part of the fingerprint, compared with each worker.
 PINNED_LIBRARIES: Final = ("batchscore", "numpy", "pandas", "pyarrow", "xgboost")
 MAX_PARTITION_BYTES: Final = 1 << 30  # a decoded row group or partition beyond this is `memory_limit`
+STRING_ID_BYTES: Final = 255  # the longest account id that a review database holds
 MAX_SNAPSHOT_GROUP_ROWS: Final = 16_384  # rows of one row group in the files we write: what a key range read overshoots by
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")  # as a spec has them (`values.NAME`, which is a higher layer's)

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from batchscore.errors import PartitionError
 from batchscore.features.accounts import empty_intervals
 from batchscore.features.tables import VALID_FROM, AccountsTable, EventsTable, TimeColumn
-from batchscore.keys import ACCOUNT_ID, ID_TYPES, STRING_ID_BYTES, IdKind
+from batchscore.keys import ACCOUNT_ID, ID_TYPES, IdKind
+from batchscore.settings import STRING_ID_BYTES
 from batchscore.sources.column_types import refuse_id_type
 from batchscore.sources.utc_times import Mask, to_utc
 

@@ -15,10 +15,10 @@ from batchscore.driver import is_gone
 from batchscore.errors import Damaged, Refused
 from batchscore.flag import BEFORE_REVIEWERS, REASONS, AccountId, AnyFlag, Flag, FlagState, ReleasedAs
 from batchscore.hold import Finding, HoldRow
-from batchscore.keys import STRING_ID_BYTES
 from batchscore.plan import Partition, Plan, Reference
 from batchscore.ports import FlagRow, HeldFlag, RunRow, Suppression
 from batchscore.request import Request
+from batchscore.settings import STRING_ID_BYTES
 
 RowsOf = Callable[[Select[Any]], Sequence[RowMapping]]  # asks a database: in a transaction of its own, again while it stumbles
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from batchscore.keys import STRING_ID_BYTES
+from batchscore.settings import STRING_ID_BYTES
 
 metadata = sa.MetaData()
 LONG: Final = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")  # MySQL's TEXT ends at 64 KB

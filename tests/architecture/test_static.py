@@ -99,6 +99,11 @@ def test_a_worker_starts_without_sqlalchemy() -> None:
     succeeded(sys.executable, "-c", asked, cwd=ROOT)
 
 
+def test_a_store_is_read_without_numpy_and_pyarrow() -> None:
+    asked = "import sys, batchscore.store; sys.exit(', '.join({'numpy', 'pyarrow', 'pandas'} & set(sys.modules)) or 0)"
+    succeeded(sys.executable, "-c", asked)
+
+
 def test_make_chaos_collects_every_file_that_it_names() -> None:
     """A file that stands in a folder named beside it, is dropped by pytest when its name is no test's: `matrix.py` was."""
     surroundings = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
