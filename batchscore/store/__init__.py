@@ -23,6 +23,7 @@ of its subject.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,12 @@ def open_store(folder: Path, id_kind: IdKind, *, lease_s: float = LEASE_S) -> Le
         return Ledger(engine, folder, lease_s=lease_s)
     from batchscore.store.migrate import upgrade  # noqa: PLC0415 (alembic takes 0.1 s; who only reads does without)
 
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = "the store's folder cannot be made" + (f": {os.strerror(error.errno)}" if error.errno else "")
+        remedy = "name another folder (store: in the spec), or mend its disk"
+        raise Refused("write_failed", what, where="store", remedy=remedy) from error
     with translated(where="store"), engine.begin() as connection:
         upgrade(connection, id_kind)
     return Ledger(engine, folder, lease_s=lease_s)

@@ -30,7 +30,7 @@ def database_name(folder: Path) -> str | None:
     """
     try:
         name = (folder / POINTER).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if not re.match(NAME, name):
         raise Refused(

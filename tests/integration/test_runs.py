@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchscore.attempt import attempt
-from batchscore.errors import Interrupted
+from batchscore.errors import Interrupted, Refused
 from batchscore.events import PartitionCommitted, StageStarted
 from batchscore.executors.inline import InlineExecutor
 from batchscore.layout import Definitions
@@ -117,3 +117,10 @@ def test_events_of_unknown_accounts_are_counted_once_however_many_dates_are_scor
     proof = prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id)
     assert proof.closes
     assert proof.n_orphans == 7
+
+
+def test_a_store_whose_folder_cannot_be_made_is_refused_and_is_no_bug(world: SmallWorld) -> None:
+    (world.folder / "a file").touch()
+    with pytest.raises(Refused, match="the store's folder cannot be made: Not a directory") as refused:
+        walk(world, store="a file/store")
+    assert refused.value.reason == "write_failed"

@@ -165,7 +165,7 @@ EXITS: Final = {
     "partition_quarantined": "3: done, or ended, with quarantine",
     "store_busy": "5 during a run: resumable; 1 else",
     "database_error": "2 before a run, 5 during one: resumable",
-    "write_failed": "5 in the driver, 3 in an attempt: resumable",
+    "write_failed": "2 where the store cannot be made; 5 in the driver, 3 in an attempt: resumable",
     "run_failed": "1",
     "database_away": "2 before a run, 5 during one: resumable",
     "source_paused": "4: held, resumable",
