@@ -19,7 +19,7 @@ from batchscore.executors import connect, dask_cluster
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.plan import Task
-from batchscore.receipt import Failed, Finished, Outcome, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Stalled, Suspected
 from tests import fake_attempts as fakes
 from tests.contract.executor.test_executor import Tasks, drain
 
@@ -29,6 +29,16 @@ def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> No
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(12))))
     assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(12))
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
+
+
+def test_a_worker_of_ours_that_is_lost_is_started_anew_however_long_that_takes(tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10ms"}),  # by default 15 s, which a slow start takes too
+        local_cluster(fakes.die_the_first_time, n_workers=1, stall_s=30) as executor,
+    ):
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(4))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(4))
+    assert not [outcome for outcome in outcomes if isinstance(outcome, Stalled)]
 
 
 def test_while_an_attempt_settles_its_worker_begins_the_next(tmp_path: Path) -> None:
