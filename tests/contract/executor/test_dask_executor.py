@@ -19,7 +19,7 @@ from batchscore.executors import connect, dask_cluster
 from batchscore.executors.connect import given_client, local_cluster, refuse_open_wire, remote_cluster
 from batchscore.executors.dask_cluster import DaskExecutor
 from batchscore.plan import Task
-from batchscore.receipt import Failed, Finished, Outcome, Stalled, Suspected
+from batchscore.receipt import Failed, Finished, Outcome, Suspected
 from tests import fake_attempts as fakes
 from tests.contract.executor.test_executor import Tasks, drain
 
@@ -38,7 +38,7 @@ def test_a_worker_of_ours_that_is_lost_is_started_anew_however_long_that_takes(t
     ):
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(4))))
     assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(4))
-    assert not [outcome for outcome in outcomes if isinstance(outcome, Stalled)]
+    assert [(o.task.partition.number, o.reason) for o in outcomes if isinstance(o, Suspected)] == [(1, "worker_lost")]
 
 
 def test_while_an_attempt_settles_its_worker_begins_the_next(tmp_path: Path) -> None:
