@@ -188,11 +188,11 @@ def die_always_at_one(task: Task) -> Receipt:
 
 
 def die_at_score_two(task: Task) -> Receipt:
-    """The real attempt, but score partition 2 kills whatever process tries it."""
+    """The real attempt, but score partition 2 breaks whatever process tries it."""
     from batchscore.attempt import attempt
 
     if task.partition.stage is Stage.SCORE and task.partition.number == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
     return attempt(task)
 
 

@@ -18,6 +18,9 @@ CLOSE_WITHIN_S: Final = 5
 _CONFIG: Final = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.scheduler.allowed-failures": 100,  # we count suspects ourselves
+    # Each nanny starts its worker anew, however often. By default Dask ends a nanny, and starts none in its place, where a worker
+    # that was lost 15 s ago is away at that moment: one that starts slowly, or that came and was lost again.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
     "distributed.worker.profile.enabled": False,  # a hundred looks a second at every worker's stack, which nobody reads
 }
 

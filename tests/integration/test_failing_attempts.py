@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from batchscore.attempt import attempt
 from batchscore.errors import PartitionError, QuarantineStop
-from batchscore.events import Event, PartitionFailed, StageStarted
+from batchscore.events import Event, PartitionFailed, StageStarted, StallFound
 from batchscore.executors.connect import local_cluster
 from batchscore.executors.inline import InlineExecutor
 from batchscore.layout import Definitions
@@ -21,7 +22,7 @@ from batchscore.proving import prove_run
 from batchscore.receipt import Failed, Outcome, Receipt, Stalled
 from batchscore.store import open_reader, open_store
 from tests import fake_attempts as fakes
-from tests.small_world import SmallWorld
+from tests.small_world import SmallWorld, make_small_world
 from tests.whole_runs import Heard, walk
 
 
@@ -51,15 +52,23 @@ def test_a_poisoned_score_partition_is_set_aside_alone_and_the_proof_names_its_a
     assert all(not line.quarantined.startswith("0:") for line in proof.as_ofs)
 
 
-def test_a_partition_that_kills_its_workers_is_tried_alone_and_then_set_aside_and_no_other_is_blamed(world: SmallWorld) -> None:
+def test_of_a_hundred_partitions_one_that_breaks_its_workers_is_tried_alone_and_set_aside_and_no_other_is_blamed(
+    tmp_path: Path,
+) -> None:
+    world = make_small_world(tmp_path, n_accounts=1_200)
     heard = Heard()
     with local_cluster(fakes.die_at_score_two, n_workers=2) as executor:
-        row = walk(world, executor, heard=heard)
+        row = walk(world, executor, heard=heard, partition_rows="12")
     assert row.state == "finished"
-    (aside,) = open_reader(world.store).quarantined(row.run_id)
+    reader = open_reader(world.store)
+    assert len(list(reader.partitions(row.run_id, Stage.SCORE))) >= 100
+    assert len(list(reader.receipts(row.run_id, Stage.SCORE))) == len(list(reader.partitions(row.run_id, Stage.SCORE))) - 1
+    (aside,) = reader.quarantined(row.run_id)
     assert (aside.stage, aside.number, aside.reason) == (Stage.SCORE, 2, "worker_lost")
-    assert {(event.stage, event.number) for event in heard if isinstance(event, PartitionFailed)} == {("score", 2)}
-    assert prove_run(row.plan, Definitions.of(row.plan), open_reader(world.store), row.run_id).closes
+    failed = [event for event in heard if isinstance(event, PartitionFailed)]
+    assert [(event.stage, event.number) for event in failed if event.quarantined] == [("score", 2)]
+    assert not [event for event in heard if isinstance(event, StallFound)]
+    assert prove_run(row.plan, Definitions.of(row.plan), reader, row.run_id).closes
 
 
 def test_a_partition_that_fails_twice_and_then_succeeds_is_committed(world: SmallWorld) -> None:

@@ -31,6 +31,16 @@ def test_a_lost_worker_accuses_only_what_had_started_there(tmp_path: Path) -> No
     assert [o.task.partition.number for o in outcomes if isinstance(o, Suspected)] == [1]
 
 
+def test_a_worker_of_ours_that_is_lost_is_started_anew_however_long_that_takes(tmp_path: Path) -> None:
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10ms"}),  # by default 15 s, which a slow start takes too
+        local_cluster(fakes.die_the_first_time, n_workers=1, stall_s=30) as executor,
+    ):
+        outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(4))))
+    assert sorted(o.task.partition.number for o in outcomes if isinstance(o, Finished)) == list(range(4))
+    assert [(o.task.partition.number, o.reason) for o in outcomes if isinstance(o, Suspected)] == [(1, "worker_lost")]
+
+
 def test_while_an_attempt_settles_its_worker_begins_the_next(tmp_path: Path) -> None:
     with local_cluster(fakes.settle_until_the_next_begins, n_workers=1) as executor:
         outcomes = drain(executor, Tasks(*(fakes.make_task(tmp_path, number) for number in range(2))))
