@@ -27,7 +27,7 @@ from batchscore.decide.top import Question, Told, decide_dates, to_metadata
 from batchscore.failpoints import Point, reach
 from batchscore.features.accounts import Accounts
 from batchscore.files import open_verified, parquet_bytes, verified, write_named_by_digest
-from batchscore.flag import WrittenFlag
+from batchscore.flag import GROUP_CHARS, SINCE_CHARS, WrittenFlag
 from batchscore.key_index import open_index
 from batchscore.keys import ACCOUNT_ID, ID_TYPES, MOMENT, sort_by_key
 from batchscore.layout import Definitions, decided_rows, scores_of
@@ -200,8 +200,8 @@ def flags_of_rows(
                 margin=float(margin),
                 reasons_json=reasons.of(account_id),
                 bundle_digest=digest,
-                group=group or "",
-                since=since or "",
+                group=(group or "")[:GROUP_CHARS],
+                since=(since or "")[:SINCE_CHARS],
                 second_reviewer=second,
                 domain=place[0],
                 segment=place[1],

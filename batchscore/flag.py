@@ -101,6 +101,8 @@ class Reason(Value):
     contribution: float
 
 
+GROUP_CHARS: Final = 255  # of a flag's group and of its ``since``, at most: what is longer is cut when it is decided
+SINCE_CHARS: Final = 1_024
 REASONS: Final = TypeAdapter(tuple[Reason, ...])  # how reasons are kept as JSON, in files and in the store
 
 

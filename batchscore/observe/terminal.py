@@ -131,14 +131,9 @@ def show_holds(holds: Sequence[HoldRow], console: Console) -> None:
 
 
 def _pace(stage: StageRow) -> tuple[str, str]:
-    """Rows/s over the time in which rows were committed, and the time left at that pace."""
-    if stage.started_at is None or stage.updated_at is None or not stage.n_rows_committed:
-        return "–", "–"
-    seconds = max(0.001, (stage.updated_at - stage.started_at).total_seconds())
-    rate = stage.n_rows_committed / seconds
-    left = stage.n_rows - stage.n_rows_committed
-    over = stage.n_committed + stage.n_quarantined >= stage.n_partitions
-    return f"{rate:,.0f}", "done" if over else f"{left / rate:,.0f} s"
+    """Rows/s, and the time left at that pace."""
+    rate, left = stage.rows_per_s, stage.eta_s
+    return "–" if rate is None else f"{rate:,.0f}", "done" if stage.is_over else "–" if left is None else f"{left:,.0f} s"
 
 
 def show_proof(proof: Proof, console: Console) -> None:

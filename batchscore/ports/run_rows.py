@@ -82,7 +82,11 @@ class SweepRow(Value):
 
 
 class StageRow(Value):
-    """Progress of one stage: the same numbers in every command."""
+    """Progress of one stage: the same numbers in every command.
+
+    ``rows_per_s``: the pace of the newest driver that committed anything. What an earlier run had done, and hours in which nobody
+    drove, are not in it. None as long as that is not known.
+    """
 
     stage: Stage
     n_partitions: int
@@ -92,6 +96,17 @@ class StageRow(Value):
     n_rows_committed: int
     started_at: datetime | None
     updated_at: datetime | None
+    rows_per_s: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no partition is left to do."""
+        return self.n_committed + self.n_quarantined >= self.n_partitions
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds until the last row at that pace; None where there is no pace."""
+        return (self.n_rows - self.n_rows_committed) / self.rows_per_s if self.rows_per_s else None
 
 
 class QuarantinedRow(Value):

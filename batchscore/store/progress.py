@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import RowMapping
 
 from batchscore.plan import Partition, Stage
 from batchscore.ports import FailureRow, HeldOutput, QuarantinedRow, StageRow
@@ -20,26 +21,41 @@ _PAGE: Final = 1_000
 def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
     """Progress of each stage laid out so far, in order; one aggregate query, no receipt is parsed."""
 
-    def in_state(state: str, value: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-        return sa.func.coalesce(sa.func.sum(sa.case((partitions.c.state == state, value), else_=0)), 0)
+    def total(value: sa.ColumnElement[int], *where: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((sa.and_(*where), value), else_=0)), 0)
 
     one = sa.literal_column("1", sa.Integer)
+    committed = partitions.c.state == "committed"
+    of_stage = (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage)
+    driven = committed & (partitions.c.updated_at > stages.c.laid_out_at)  # the others were there when the stage was laid out
+    drivers = (
+        sa.select(stages.c.stage, sa.func.min(partitions.c.epoch).label("first"), sa.func.max(partitions.c.epoch).label("last"))
+        .select_from(stages.join(partitions, of_stage))
+        .where(stages.c.run_id == run_id, driven)
+        .group_by(stages.c.stage)
+        .subquery()
+    )
+    newest = driven & (partitions.c.epoch == drivers.c.last)
     query = (
         sa.select(
             stages.c.stage,
             stages.c.laid_out_at,
             sa.func.count(partitions.c.number).label("n_partitions"),
-            in_state("committed", one).label("n_committed"),
-            in_state("quarantined", one).label("n_quarantined"),
+            total(one, committed).label("n_committed"),
+            total(one, partitions.c.state == "quarantined").label("n_quarantined"),
             sa.func.coalesce(sa.func.sum(partitions.c.n_rows), 0).label("n_rows"),
-            in_state("committed", partitions.c.n_rows).label("n_rows_committed"),
+            total(partitions.c.n_rows, committed).label("n_rows_committed"),
             sa.func.max(partitions.c.updated_at).label("updated_at"),
+            drivers.c.first,
+            drivers.c.last,
+            total(one, newest).label("n_newest"),
+            total(partitions.c.n_rows, newest).label("n_rows_newest"),
+            sa.func.min(sa.case((newest, partitions.c.updated_at))).label("newest_from"),
+            sa.func.max(sa.case((newest, partitions.c.updated_at))).label("newest_until"),
         )
-        .select_from(
-            stages.outerjoin(partitions, (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage))
-        )
+        .select_from(stages.outerjoin(partitions, of_stage).outerjoin(drivers, drivers.c.stage == stages.c.stage))
         .where(stages.c.run_id == run_id)
-        .group_by(stages.c.stage, stages.c.laid_out_at)
+        .group_by(stages.c.stage, stages.c.laid_out_at, drivers.c.first, drivers.c.last)
     )
     found = {row["stage"]: row for row in rows_of(query)}
     return tuple(
@@ -52,10 +68,26 @@ def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
             n_rows_committed=row["n_rows_committed"],
             started_at=moment(row["laid_out_at"]),
             updated_at=moment(row["updated_at"]),
+            rows_per_s=_pace(row),
         )
         for stage in Stage
         if (row := found.get(stage.value)) is not None
     )
+
+
+def _pace(row: RowMapping) -> float | None:
+    """Rows a second of the newest driver; None as long as that is not known.
+
+    Of a driver that came later nobody knows when it began: its first partition only says from when on.
+    """
+    n, n_rows = float(row["n_newest"]), float(row["n_rows_newest"])  # MySQL adds up as DECIMAL
+    if not n:
+        return None
+    since = row["laid_out_at"]
+    if row["first"] != row["last"]:
+        n_rows, since = n_rows * (n - 1) / n, row["newest_from"]
+    seconds = row["newest_until"] - since
+    return n_rows / seconds if seconds > 0 and n_rows else None
 
 
 def layouts_of(rows_of: RowsOf, run_id: str) -> dict[Stage, str]:

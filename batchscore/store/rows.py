@@ -178,10 +178,6 @@ def partition_of(row: RowMapping) -> Partition:
     return Partition.model_validate_json(row["work"])
 
 
-GROUP_CHARS: Final = 255  # of the columns
-SINCE_CHARS: Final = 1_024
-
-
 class FlagsShare(NamedTuple):
     """What several flags of one release have in common; ``overtaken_by`` is None for those that open, or are suppressed."""
 
@@ -239,8 +235,8 @@ def flag_own(flag: AnyFlag, account_id: int | bytes, ordinal: int) -> FlagOwn:
         margin=flag.margin,
         reasons=flag.reasons_json,
         release_ordinal=ordinal,
-        group_key=flag.group[:GROUP_CHARS],
-        since=flag.since[:SINCE_CHARS],
+        group_key=flag.group,
+        since=flag.since,
     )
 
 

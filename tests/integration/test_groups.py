@@ -70,6 +70,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[SmallWorld, RunRow, S
     for path in (world.folder / "accounts").glob("*.parquet"):
         accounts = pq.read_table(path)
         networks = [f"net{number % 9}" if number % 3 else None for number in range(len(accounts))]
+        networks[::5] = ["a campaign of a long name " * 20] * len(networks[::5])
         pq.write_table(accounts.append_column("network", pa.array(networks)), path)
     world.spec(segment="plan", groups="[network]", as_of="[2026-01-13, 2026-01-14, 2026-01-15]", policy=POLICY)
     assert call("run", world.spec_path, "--inline").code == 0

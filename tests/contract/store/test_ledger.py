@@ -298,6 +298,32 @@ def test_progress_is_the_same_number_for_every_reader_and_never_goes_back(store:
     assert (stage.n_partitions, stage.n_committed, stage.n_quarantined, stage.n_rows) == (4, 3, 1, 40)
 
 
+def test_the_pace_of_a_stage_is_that_of_its_newest_driver_and_a_night_without_one_is_not_in_it(
+    store: Ledger, store_folder: Path
+) -> None:
+    def pace(*minutes_of: float) -> tuple[float | None, float | None]:
+        with dba_engine(store_folder).begin() as connection:
+            for number, at in enumerate(minutes_of):
+                query = "UPDATE partitions SET updated_at = (SELECT laid_out_at FROM stages) + :at WHERE number = :number"
+                connection.execute(sa.text(query), {"at": 60 * at, "number": number})
+        (stage,) = store.reader().stages(run.run_id)
+        return stage.rows_per_s and round(60 * stage.rows_per_s, 3), stage.eta_s and round(stage.eta_s / 60, 3)
+
+    run, _ = store.open(make_plan(store_folder), owner="first")
+    partitions = make_partitions(6)
+    store.lay_out(run, Stage.ROLLUP, partitions)
+    assert pace() == (None, None)
+    store.commit(run, [make_receipt(partition) for partition in partitions[:2]])
+    assert pace(1, 2) == (10, 4)
+    store.close(run, "interrupted", "")
+    run, _ = store.open(make_plan(store_folder), owner="second")
+    assert pace(1, 2) == (10, 4), "of the one before, as long as this one has done nothing"
+    store.commit(run, [make_receipt(partitions[2])])
+    assert pace(1, 2, 600) == (None, None), "nobody knows how long it took"
+    store.commit(run, [make_receipt(partition) for partition in partitions[3:5]])
+    assert pace(1, 2, 600, 602, 604) == (5, 2)
+
+
 def test_why_a_run_waits_is_seen_by_every_reader_until_it_goes_on(store: Ledger, store_folder: Path) -> None:
     run, _ = store.open(make_plan(store_folder), owner="me")
     store.note_waiting(run, "the scheduler has no workers")
