@@ -130,8 +130,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     ),
     "statement_wrong": (435, "The database refused a statement as wrong: a bug of ours, or tables that are not ours."),
     "run_superseded": (436, "A later run of the same plan was opened; that one is gone on with, and this one is not."),
-    "row_damaged": (442, "A run's row in the store does not hold what was written there."),
     "audit_key_lost": (441, "The key under which the audit trail hides account ids is gone, and entries were made with it."),
+    "row_damaged": (442, "A run's row in the store does not hold what was written there."),
     # 5xx: the cluster
     "scheduler_unreachable": (501, "The Dask scheduler does not answer."),
     "scheduler_insecure": (502, "The scheduler is on another host and the connection is not protected by TLS."),

@@ -96,7 +96,7 @@ class StageRow(Value):
     n_rows_committed: int
     started_at: datetime | None
     updated_at: datetime | None
-    rows_per_s: float | None = None
+    rows_per_s: float | None
 
     @property
     def is_over(self) -> bool:

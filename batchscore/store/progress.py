@@ -29,13 +29,17 @@ def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
     of_stage = (partitions.c.run_id == stages.c.run_id) & (partitions.c.stage == stages.c.stage)
     driven = committed & (partitions.c.updated_at > stages.c.laid_out_at)  # the others were there when the stage was laid out
     drivers = (
-        sa.select(stages.c.stage, sa.func.min(partitions.c.epoch).label("first"), sa.func.max(partitions.c.epoch).label("last"))
+        sa.select(
+            stages.c.stage,
+            sa.func.min(partitions.c.epoch).label("first_epoch"),
+            sa.func.max(partitions.c.epoch).label("last_epoch"),
+        )
         .select_from(stages.join(partitions, of_stage))
         .where(stages.c.run_id == run_id, driven)
         .group_by(stages.c.stage)
         .subquery()
     )
-    newest = driven & (partitions.c.epoch == drivers.c.last)
+    newest = driven & (partitions.c.epoch == drivers.c.last_epoch)
     query = (
         sa.select(
             stages.c.stage,
@@ -46,8 +50,8 @@ def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
             sa.func.coalesce(sa.func.sum(partitions.c.n_rows), 0).label("n_rows"),
             total(partitions.c.n_rows, committed).label("n_rows_committed"),
             sa.func.max(partitions.c.updated_at).label("updated_at"),
-            drivers.c.first,
-            drivers.c.last,
+            drivers.c.first_epoch,
+            drivers.c.last_epoch,
             total(one, newest).label("n_newest"),
             total(partitions.c.n_rows, newest).label("n_rows_newest"),
             sa.func.min(sa.case((newest, partitions.c.updated_at))).label("newest_from"),
@@ -55,7 +59,7 @@ def stages_of(rows_of: RowsOf, run_id: str) -> tuple[StageRow, ...]:
         )
         .select_from(stages.outerjoin(partitions, of_stage).outerjoin(drivers, drivers.c.stage == stages.c.stage))
         .where(stages.c.run_id == run_id)
-        .group_by(stages.c.stage, stages.c.laid_out_at, drivers.c.first, drivers.c.last)
+        .group_by(stages.c.stage, stages.c.laid_out_at, drivers.c.first_epoch, drivers.c.last_epoch)
     )
     found = {row["stage"]: row for row in rows_of(query)}
     return tuple(
@@ -84,7 +88,7 @@ def _pace(row: RowMapping) -> float | None:
     if not n:
         return None
     since = row["laid_out_at"]
-    if row["first"] != row["last"]:
+    if row["first_epoch"] != row["last_epoch"]:
         n_rows, since = n_rows * (n - 1) / n, row["newest_from"]
     seconds = row["newest_until"] - since
     return n_rows / seconds if seconds > 0 and n_rows else None

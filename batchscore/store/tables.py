@@ -12,6 +12,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from batchscore.flag import GROUP_CHARS, SINCE_CHARS
 from batchscore.settings import STRING_ID_BYTES
 
 metadata = sa.MetaData()
@@ -248,8 +249,8 @@ def flags_table(id_kind: str) -> sa.Table:
         sa.Column("overtaken_by", sa.String(40)),
         sa.Column("released_as", sa.String(16), nullable=False, server_default="opened"),
         sa.Column("release_ordinal", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("group_key", sa.String(255), nullable=False, server_default=""),
-        sa.Column("since", sa.String(1024), nullable=False, server_default=""),
+        sa.Column("group_key", sa.String(GROUP_CHARS), nullable=False, server_default=""),
+        sa.Column("since", sa.String(SINCE_CHARS), nullable=False, server_default=""),
         sa.Column("second_reviewer", sa.Boolean, nullable=False, server_default="0"),
         sa.Column("turns", sa.Integer, nullable=False, server_default="0"),
         sa.Column("turned_at", sa.BigInteger),

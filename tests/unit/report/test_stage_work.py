@@ -24,7 +24,7 @@ def test_rows_and_seconds_add_up_and_stand_beside_the_plan() -> None:
     work = StageWork(Stage.SCORE, [receipt(0, scores=40), receipt(1, scores=50, rejected_score_invalid=3)], frozenset())
     row = StageRow(
         stage=Stage.SCORE, n_partitions=3, n_committed=2, n_quarantined=1, n_rows=100, n_rows_committed=90,
-        started_at=START, updated_at=START + timedelta(seconds=7),
+        started_at=START, updated_at=START + timedelta(seconds=7), rows_per_s=None,
     )  # fmt: skip
     told = work.report(PLANNED, row)
     assert (told.rows_planned, told.rows_done, told.partitions_planned, told.n_partitions) == (100, 93, 2, 3)
